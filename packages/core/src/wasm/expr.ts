@@ -1,0 +1,362 @@
+/**
+ * WebAssembly expressions as small trees.
+ *
+ * An `Expr` is a value that has not been computed yet: it is written into a function's body where it is used, so an
+ * expression used twice is computed twice (pin it with `Fn.let`). Constants fold while the tree is built, which is what
+ * makes the same instruction semantics cheap in a translator, where every operand but the registers is constant.
+ *
+ * Source of opcodes: WebAssembly Core Specification, binary format 5.4.
+ */
+
+export type ValType = 'i32' | 'i64' | 'f32' | 'f64';
+
+export const VALTYPE: Record<ValType, number> = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c };
+
+/** A growing byte buffer with the encodings of the binary format. */
+export class Bytes {
+  private buffer = new Uint8Array(256);
+  length = 0;
+
+  private reserve(n: number): void {
+    if (this.length + n <= this.buffer.length) return;
+    const bigger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + n));
+    bigger.set(this.buffer.subarray(0, this.length));
+    this.buffer = bigger;
+  }
+
+  byte(value: number): void {
+    if (this.length === this.buffer.length) this.reserve(1);
+    this.buffer[this.length++] = value;
+  }
+
+  bytes(values: Uint8Array | readonly number[]): void {
+    this.reserve(values.length);
+    this.buffer.set(values, this.length);
+    this.length += values.length;
+  }
+
+  /** Unsigned LEB128 of a 32-bit value. */
+  u32(value: number): void {
+    let rest = value >>> 0;
+    while (rest >= 0x80) {
+      this.byte((rest & 0x7f) | 0x80);
+      rest >>>= 7;
+    }
+    this.byte(rest);
+  }
+
+  /** Signed LEB128 of a 32-bit value. */
+  s32(value: number): void {
+    let rest = value | 0;
+    for (;;) {
+      const low = rest & 0x7f;
+      rest >>= 7;
+      if ((rest === 0 && !(low & 0x40)) || (rest === -1 && low & 0x40)) return this.byte(low);
+      this.byte(low | 0x80);
+    }
+  }
+
+  /** Signed LEB128 of a 64-bit value. */
+  s64(value: bigint): void {
+    let rest = BigInt.asIntN(64, value);
+    if (rest >= -0x80000000n && rest <= 0x7fffffffn) return this.s32(Number(rest));
+    for (;;) {
+      const low = Number(rest & 0x7fn);
+      rest >>= 7n;
+      if ((rest === 0n && !(low & 0x40)) || (rest === -1n && low & 0x40)) return this.byte(low);
+      this.byte(low | 0x80);
+    }
+  }
+
+  name(text: string): void {
+    const encoded = new TextEncoder().encode(text);
+    this.u32(encoded.length);
+    this.bytes(encoded);
+  }
+
+  /** Appends `body` behind its length, as sections and function bodies are. */
+  sized(body: Bytes): void {
+    this.u32(body.length);
+    this.bytes(body.view());
+  }
+
+  view(): Uint8Array {
+    return this.buffer.subarray(0, this.length);
+  }
+}
+
+export class Expr {
+  readonly type: ValType;
+  readonly write: (out: Bytes) => void;
+  /** The value, when it is a constant integer: i32 as a signed number in bigint form, i64 as a signed bigint. */
+  readonly constant: bigint | undefined;
+
+  constructor(type: ValType, write: (out: Bytes) => void, constant?: bigint) {
+    this.type = type;
+    this.write = write;
+    this.constant = constant;
+  }
+}
+
+type Int = Expr | number | bigint;
+type Fold1 = (a: bigint) => bigint;
+type Fold2 = (a: bigint, b: bigint) => bigint;
+
+function constI32(value: number | bigint): Expr {
+  const v = BigInt.asIntN(32, BigInt(value));
+  return new Expr(
+    'i32',
+    (out) => {
+      out.byte(0x41);
+      out.s32(Number(v));
+    },
+    v,
+  );
+}
+
+function constI64(value: number | bigint): Expr {
+  const v = BigInt.asIntN(64, BigInt(value));
+  return new Expr(
+    'i64',
+    (out) => {
+      out.byte(0x42);
+      out.s64(v);
+    },
+    v,
+  );
+}
+
+const make = { i32: constI32, i64: constI64 };
+type IntType = 'i32' | 'i64';
+
+function lift(type: ValType, value: Int): Expr {
+  if (value instanceof Expr) {
+    if (value.type !== type) throw new TypeError(`expected ${type}, got ${value.type}`);
+    return value;
+  }
+  return make[type as IntType](value);
+}
+
+function binary(type: IntType, result: IntType, opcode: number, fold?: Fold2) {
+  return (a: Int, b: Int): Expr => {
+    const x = lift(type, a);
+    const y = lift(type, b);
+    if (fold && x.constant !== undefined && y.constant !== undefined) return make[result](fold(x.constant, y.constant));
+    return new Expr(result, (out) => {
+      x.write(out);
+      y.write(out);
+      out.byte(opcode);
+    });
+  };
+}
+
+/** `binary`, for operations where a constant 0 on the right changes nothing. */
+function binaryZero(type: IntType, opcode: number, fold: Fold2) {
+  const plain = binary(type, type, opcode, fold);
+  return (a: Int, b: Int): Expr => {
+    const y = lift(type, b);
+    return y.constant === 0n ? lift(type, a) : plain(a, y);
+  };
+}
+
+function unary(type: ValType, result: ValType, opcode: number | readonly number[], fold?: Fold1) {
+  return (a: Int): Expr => {
+    const x = lift(type, a);
+    if (fold && x.constant !== undefined) return make[result as IntType](fold(x.constant));
+    return new Expr(result, (out) => {
+      x.write(out);
+      if (typeof opcode === 'number') out.byte(opcode);
+      else out.bytes(opcode);
+    });
+  };
+}
+
+function floatBinary(type: ValType, result: ValType, opcode: number) {
+  return (a: Expr, b: Expr): Expr => {
+    lift(type, a);
+    lift(type, b);
+    return new Expr(result, (out) => {
+      a.write(out);
+      b.write(out);
+      out.byte(opcode);
+    });
+  };
+}
+
+function load(result: ValType, opcode: number, align: number) {
+  return (address: Int, offset = 0): Expr => {
+    const a = lift('i32', address);
+    return new Expr(result, (out) => {
+      a.write(out);
+      out.byte(opcode);
+      out.u32(align);
+      out.u32(offset);
+    });
+  };
+}
+
+function atomicLoad(result: ValType, opcode: number, align: number) {
+  return (address: Int, offset = 0): Expr => {
+    const a = lift('i32', address);
+    return new Expr(result, (out) => {
+      a.write(out);
+      out.bytes([0xfe, opcode]);
+      out.u32(align);
+      out.u32(offset);
+    });
+  };
+}
+
+function atomicRmw(type: IntType, opcode: number, align: number) {
+  return (address: Int, value: Int, offset = 0): Expr => {
+    const a = lift('i32', address);
+    const v = lift(type, value);
+    return new Expr(type, (out) => {
+      a.write(out);
+      v.write(out);
+      out.bytes([0xfe, opcode]);
+      out.u32(align);
+      out.u32(offset);
+    });
+  };
+}
+
+function integer(type: IntType, base: { eqz: number; eq: number; clz: number; add: number; shl: number }) {
+  const bits = type === 'i32' ? 32 : 64;
+  const signed = (v: bigint) => BigInt.asIntN(bits, v);
+  const unsigned = (v: bigint) => BigInt.asUintN(bits, v);
+  const mask = BigInt(bits - 1);
+  const bool = (v: boolean) => (v ? 1n : 0n);
+  const compare = (n: number, fold: (a: bigint, b: bigint) => boolean) =>
+    binary(type, 'i32', base.eq + n, (a, b) => bool(fold(a, b)));
+  return {
+    const: make[type],
+    eqz: unary(type, 'i32', base.eqz, (a) => bool(a === 0n)),
+    eq: compare(0, (a, b) => a === b),
+    ne: compare(1, (a, b) => a !== b),
+    ltS: compare(2, (a, b) => a < b),
+    ltU: compare(3, (a, b) => unsigned(a) < unsigned(b)),
+    gtS: compare(4, (a, b) => a > b),
+    gtU: compare(5, (a, b) => unsigned(a) > unsigned(b)),
+    leS: compare(6, (a, b) => a <= b),
+    leU: compare(7, (a, b) => unsigned(a) <= unsigned(b)),
+    geS: compare(8, (a, b) => a >= b),
+    geU: compare(9, (a, b) => unsigned(a) >= unsigned(b)),
+    clz: unary(type, type, base.clz),
+    ctz: unary(type, type, base.clz + 1),
+    popcnt: unary(type, type, base.clz + 2),
+    add: binaryZero(type, base.add, (a, b) => signed(a + b)),
+    sub: binaryZero(type, base.add + 1, (a, b) => signed(a - b)),
+    mul: binary(type, type, base.add + 2, (a, b) => signed(a * b)),
+    divS: binary(type, type, base.add + 3),
+    divU: binary(type, type, base.add + 4),
+    remS: binary(type, type, base.add + 5),
+    remU: binary(type, type, base.add + 6),
+    and: binary(type, type, base.add + 7, (a, b) => a & b),
+    or: binaryZero(type, base.add + 8, (a, b) => a | b),
+    xor: binaryZero(type, base.add + 9, (a, b) => a ^ b),
+    shl: binaryZero(type, base.shl, (a, b) => signed(a << (b & mask))),
+    shrS: binaryZero(type, base.shl + 1, (a, b) => a >> (b & mask)),
+    shrU: binaryZero(type, base.shl + 2, (a, b) => signed(unsigned(a) >> (b & mask))),
+    rotl: binary(type, type, base.shl + 3),
+    rotr: binary(type, type, base.shl + 4),
+  };
+}
+
+export const i32 = {
+  ...integer('i32', { eqz: 0x45, eq: 0x46, clz: 0x67, add: 0x6a, shl: 0x74 }),
+  load: load('i32', 0x28, 2),
+  load8S: load('i32', 0x2c, 0),
+  load8U: load('i32', 0x2d, 0),
+  load16S: load('i32', 0x2e, 1),
+  load16U: load('i32', 0x2f, 1),
+  wrap: unary('i64', 'i32', 0xa7, (a) => BigInt.asIntN(32, a)),
+  extend8S: unary('i32', 'i32', 0xc0, (a) => BigInt.asIntN(8, a)),
+  extend16S: unary('i32', 'i32', 0xc1, (a) => BigInt.asIntN(16, a)),
+  reinterpret: unary('f32', 'i32', 0xbc),
+  atomicLoad: atomicLoad('i32', 0x10, 2),
+  atomicAdd: atomicRmw('i32', 0x1e, 2),
+  atomicAnd: atomicRmw('i32', 0x2c, 2),
+  atomicOr: atomicRmw('i32', 0x33, 2),
+};
+
+export const i64 = {
+  ...integer('i64', { eqz: 0x50, eq: 0x51, clz: 0x79, add: 0x7c, shl: 0x86 }),
+  load: load('i64', 0x29, 3),
+  load8S: load('i64', 0x30, 0),
+  load8U: load('i64', 0x31, 0),
+  load16S: load('i64', 0x32, 1),
+  load16U: load('i64', 0x33, 1),
+  load32S: load('i64', 0x34, 2),
+  load32U: load('i64', 0x35, 2),
+  /** Sign-extends an i32. */
+  extendS: unary('i32', 'i64', 0xac, (a) => a),
+  /** Zero-extends an i32. */
+  extendU: unary('i32', 'i64', 0xad, (a) => BigInt.asUintN(32, a)),
+  extend8S: unary('i64', 'i64', 0xc2, (a) => BigInt.asIntN(8, a)),
+  extend16S: unary('i64', 'i64', 0xc3, (a) => BigInt.asIntN(16, a)),
+  extend32S: unary('i64', 'i64', 0xc4, (a) => BigInt.asIntN(32, a)),
+  reinterpret: unary('f64', 'i64', 0xbd),
+  /** Saturating float to integer (a NaN gives 0). */
+  truncSatF32S: unary('f32', 'i64', [0xfc, 4]),
+  truncSatF32U: unary('f32', 'i64', [0xfc, 5]),
+  truncSatF64S: unary('f64', 'i64', [0xfc, 6]),
+  truncSatF64U: unary('f64', 'i64', [0xfc, 7]),
+};
+
+function float(type: 'f32' | 'f64', eq: number, abs: number, add: number) {
+  return {
+    eq: floatBinary(type, 'i32', eq),
+    ne: floatBinary(type, 'i32', eq + 1),
+    lt: floatBinary(type, 'i32', eq + 2),
+    gt: floatBinary(type, 'i32', eq + 3),
+    le: floatBinary(type, 'i32', eq + 4),
+    ge: floatBinary(type, 'i32', eq + 5),
+    abs: unary(type, type, abs),
+    neg: unary(type, type, abs + 1),
+    ceil: unary(type, type, abs + 2),
+    floor: unary(type, type, abs + 3),
+    trunc: unary(type, type, abs + 4),
+    nearest: unary(type, type, abs + 5),
+    sqrt: unary(type, type, abs + 6),
+    add: floatBinary(type, type, add),
+    sub: floatBinary(type, type, add + 1),
+    mul: floatBinary(type, type, add + 2),
+    div: floatBinary(type, type, add + 3),
+  };
+}
+
+export const f32 = {
+  ...float('f32', 0x5b, 0x8b, 0x92),
+  /** The float whose bits are the i32. */
+  reinterpret: unary('i32', 'f32', 0xbe),
+  convertI32S: unary('i32', 'f32', 0xb2),
+  convertI32U: unary('i32', 'f32', 0xb3),
+  convertI64S: unary('i64', 'f32', 0xb4),
+  convertI64U: unary('i64', 'f32', 0xb5),
+  demote: unary('f64', 'f32', 0xb6),
+};
+
+export const f64 = {
+  ...float('f64', 0x61, 0x99, 0xa0),
+  /** The double whose bits are the i64. */
+  reinterpret: unary('i64', 'f64', 0xbf),
+  convertI32S: unary('i32', 'f64', 0xb7),
+  convertI32U: unary('i32', 'f64', 0xb8),
+  convertI64S: unary('i64', 'f64', 0xb9),
+  convertI64U: unary('i64', 'f64', 0xba),
+  promote: unary('f32', 'f64', 0xbb),
+};
+
+/** `condition ? yes : no`; both arms are computed. */
+export function select(condition: Int, yes: Expr, no: Expr): Expr {
+  const c = lift('i32', condition);
+  if (yes.type !== no.type) throw new TypeError(`select of ${yes.type} and ${no.type}`);
+  if (c.constant !== undefined) return c.constant !== 0n ? yes : no;
+  return new Expr(yes.type, (out) => {
+    yes.write(out);
+    no.write(out);
+    c.write(out);
+    out.byte(0x1b);
+  });
+}
