@@ -1,0 +1,60 @@
+/** What a machine is made from, and how a run of it ends. Plain data: it travels to workers and into saved states. */
+
+import type { BlockBackend } from '../devices/virtio-block/backend.ts';
+import type { NetBackend } from '../devices/virtio-net/backend.ts';
+
+/** What the harts start with. */
+export type Boot =
+  /** A Linux `Image` (uncompressed) or ELF, entered in S-mode; SBI is the monitor's own. */
+  | { readonly kind: 'linux'; readonly kernel: Uint8Array; readonly initrd?: Uint8Array; readonly append?: string }
+  /** An M-mode firmware at the start of RAM (OpenSBI's fw_dynamic or fw_jump), which finds kernel and initrd as on QEMU. */
+  | {
+      readonly kind: 'firmware';
+      readonly firmware: Uint8Array;
+      readonly kernel?: Uint8Array;
+      readonly initrd?: Uint8Array;
+      readonly append?: string;
+    }
+  /** A bare-metal ELF or flat binary, entered in M-mode. */
+  | { readonly kind: 'bare'; readonly image: Uint8Array };
+
+export interface DiskOptions {
+  readonly backend: BlockBackend;
+  /** At most 20 bytes, as virtio-blk's GET_ID gives it. */
+  readonly serial?: string;
+}
+
+export interface MachineOptions {
+  readonly boot: Boot;
+  /** Bytes of RAM: a multiple of 4 KiB, 32 MiB to 3 GiB. */
+  readonly memory: number;
+  /** 1 to 8. */
+  readonly harts: number;
+  /** Steps of a full slice of the schedule. */
+  readonly slice?: number;
+  /** Everything random in the machine comes from here: 64 bits. */
+  readonly seed: bigint;
+  /** Wall-clock time at power-on that the RTC shows, in ns since 1970. */
+  readonly epoch?: bigint;
+  readonly disks?: readonly DiskOptions[];
+  readonly net?: { readonly backend: NetBackend; readonly mac?: string };
+}
+
+/** Why a machine is over. */
+export interface Exit {
+  readonly kind: 'poweroff' | 'reboot' | 'fail' | 'tohost';
+  /** 0 is success. */
+  readonly code: number;
+}
+
+/** Why `Machine.run` came back. */
+export type Stop =
+  /** The position or the number of steps asked for is reached. */
+  | { readonly reason: 'steps' }
+  /** `Machine.interrupt()` was called, or a callback asked for attention: at a slice boundary. */
+  | { readonly reason: 'attention' }
+  /** Every hart waits for an interrupt; `until` is the guest time (ns) of the next one that is known, if any. */
+  | { readonly reason: 'idle'; readonly until: bigint | undefined }
+  /** The host's data is late; run again when the promise has settled. */
+  | { readonly reason: 'stalled'; readonly until: Promise<void> }
+  | { readonly reason: 'exit'; readonly exit: Exit };
