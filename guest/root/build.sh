@@ -1,0 +1,52 @@
+#!/bin/sh
+# Build the initial root file system: root/build.sh WORK OUT
+#
+# Needs WORK/linux (unpacked by kernel/build.sh) for its gen_init_cpio, which writes an archive from a
+# list: devices and owners come out right without being root, and nothing depends on the order or
+# the dates of files on this machine. OUT receives initramfs.cpio.gz.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$1" "$2"
+work=$(cd "$1" && pwd)
+out=$(cd "$2" && pwd)
+. "$here/../apt-riscv64.sh"
+. "$here/../musl.sh"
+export LC_ALL=C TZ=UTC
+umask 022
+
+riscv64_apt "$work/apt"
+musl_setup "$work/apt"
+rm -rf "$work/busybox"
+mkdir -p "$work/busybox"
+dpkg-deb -x "$(riscv64_fetch "$work/apt" busybox-static)" "$work/busybox"
+busybox=$work/busybox/usr/bin/busybox
+
+musl_cc "$work/init" "$here/init.c"
+"$here/../agent/build.sh" "$work"
+gcc -O1 -o "$work/gen_init_cpio" "$work/linux/usr/gen_init_cpio.c"
+
+# Where an applet belongs is in the program itself, as a list of zero-terminated names: `busybox
+# --list-full` would print it, but only on a RISC-V machine, so the list is kept beside this script.
+{
+    for dir in /bin /sbin /usr /usr/bin /usr/sbin /etc /dev /proc /sys /run /tmp /var /mnt; do
+        echo "dir $dir 0755 0 0"
+    done
+    echo "dir /root 0700 0 0"
+    echo "slink /var/run /run 0777 0 0"
+    echo "slink /var/tmp /tmp 0777 0 0"
+    echo "nod /dev/console 0600 0 0 c 5 1"
+    echo "nod /dev/null 0666 0 0 c 1 3"
+    echo "file /init $work/init 0755 0 0"
+    echo "file /sbin/braid-agent $work/braid-agent 0755 0 0"
+    echo "file /bin/busybox $busybox 0755 0 0"
+    for file in "$here"/files/etc/*; do
+        echo "file /etc/${file##*/} $file 0644 0 0"
+    done
+    while read -r applet; do
+        echo "slink /$applet /bin/busybox 0777 0 0"
+    done <"$here/applets"
+} >"$work/initramfs.list"
+
+"$work/gen_init_cpio" -t 0 "$work/initramfs.list" >"$work/initramfs.cpio"
+gzip -n -9 <"$work/initramfs.cpio" >"$out/initramfs.cpio.gz"
+ls -l "$work/init" "$work/braid-agent" "$busybox" "$out/initramfs.cpio.gz"
