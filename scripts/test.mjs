@@ -1,0 +1,42 @@
+// `npm test [-- PATTERN...] [-- --FLAG...]`: every test of the project, with types, style and dead code among them
+// (scripts/lint.test.ts). A PATTERN keeps the files whose path contains it; flags go to Node's test runner.
+//
+// Random tests derive their seeds from BRAID_SEED; the base is printed once, so that a failure can be repeated.
+
+import { randomInt } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fail, findNode, runChild } from '../packages/node/bin/runtime.mjs';
+import { ensureSetup, ROOT } from './setup.mjs';
+
+const FOLDERS = ['packages', 'scripts', 'guest', 'bench', 'fuzz'];
+const SKIPPED = new Set(['node_modules', 'prebuilt']);
+
+function* testFiles(folder) {
+  for (const entry of readdirSync(join(ROOT, folder), { withFileTypes: true })) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory() && !entry.name.startsWith('.') && !SKIPPED.has(entry.name)) yield* testFiles(path);
+    else if (entry.isFile() && entry.name.endsWith('.test.ts')) yield path;
+  }
+}
+
+async function main() {
+  ensureSetup();
+  const node = findNode();
+  const args = process.argv.slice(2);
+  const flags = args.filter((arg) => arg.startsWith('-'));
+  const patterns = args.filter((arg) => !arg.startsWith('-'));
+  const present = new Set(readdirSync(ROOT));
+  const files = FOLDERS.filter((folder) => present.has(folder))
+    .flatMap((folder) => [...testFiles(folder)])
+    .filter((file) => patterns.length === 0 || patterns.some((pattern) => file.includes(pattern)))
+    .sort();
+  if (files.length === 0) throw new Error(`No test file's path contains ${patterns.join(' or ')}.`);
+
+  const seed = process.env.BRAID_SEED || String(randomInt(2 ** 31));
+  process.stdout.write(`seed base ${seed} (BRAID_SEED=${seed} npm test repeats it)\n`);
+  const options = ['--test', '--test-concurrency=2', '--test-reporter=spec', ...flags];
+  await runChild(node.path, [...options, ...files], { cwd: ROOT, env: { ...process.env, BRAID_SEED: seed } });
+}
+
+await main().catch(fail);
