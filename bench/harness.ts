@@ -1,0 +1,379 @@
+// What every benchmark shares: running Braid and its peers by turns, the report and its two printed forms, and
+// child processes watched from outside (time to a pattern on their output, CPU time, peak memory).
+//
+//   const report = new Report('boot');
+//   const times = await alternate(3, { braid: () => bootBraid(), qemu: qemu && (() => bootQemu(qemu)) });
+//   report.add({ name: 'to the prompt', unit: 's', better: 'lower', results: times, group: 'boot', must: 1.2 });
+//   report.print();
+//
+// A ratio above 1 always means that Braid is better, whichever way the unit counts.
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
+import { availableParallelism, cpus } from 'node:os';
+import { delimiter, join } from 'node:path';
+
+/** What is printed with --json, one object. */
+export interface BenchReport {
+  bench: string;
+  host: { cpu: string; cores: number; node: string };
+  rows: Row[];
+  /** For each group of rows, the geometric mean of their ratios to each peer. */
+  geomean: Record<string, Record<string, number>>;
+}
+
+export interface Row {
+  name: string;
+  unit: string;
+  better: 'lower' | 'higher';
+  /** Braid's median. */
+  value: number;
+  /** Braid's least and greatest. */
+  spread: [min: number, max: number];
+  /** Peers' medians. A peer that is not on this machine is left out. */
+  peers: Record<string, number>;
+  /** Peer by peer, how many times better Braid is. */
+  ratio: Record<string, number>;
+  group?: string;
+  /** The promised bound, and whether this run kept it. */
+  must?: { bound: number; met: boolean };
+}
+
+export interface Result {
+  median: number;
+  spread: [min: number, max: number];
+  samples: number[];
+}
+
+/** Medians by competitor; `braid` is always there. */
+export type Results = { braid: Result } & Record<string, Result>;
+
+type Measure = () => number | Promise<number>;
+
+export function median(samples: readonly number[]): number {
+  if (samples.length === 0) throw new RangeError('no samples');
+  const sorted = [...samples].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+export function geometricMean(values: readonly number[]): number {
+  if (values.length === 0) throw new RangeError('no values');
+  return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
+}
+
+export function summarize(samples: number[]): Result {
+  return { median: median(samples), spread: [Math.min(...samples), Math.max(...samples)], samples };
+}
+
+/**
+ * Measures the competitors by turns, `reps` times each (at least 3), in an order that turns round every time, so
+ * that a host that slows down or speeds up favours nobody. An undefined competitor is absent.
+ */
+export async function alternate(
+  reps: number,
+  competitors: { braid: Measure } & Record<string, Measure | undefined>,
+): Promise<Results> {
+  if (!(reps >= 3)) throw new RangeError(`a median needs at least 3 runs, not ${reps}`);
+  const present = Object.entries(competitors).filter((entry): entry is [string, Measure] => entry[1] !== undefined);
+  const samples = new Map(present.map(([name]) => [name, [] as number[]]));
+  for (let rep = 0; rep < reps; rep++) {
+    const order = rep % 2 ? [...present].reverse() : present;
+    for (const [name, measure] of order) samples.get(name)!.push(await measure());
+  }
+  return Object.fromEntries([...samples].map(([name, values]) => [name, summarize(values)])) as Results;
+}
+
+export interface RowInput {
+  name: string;
+  unit: string;
+  better: 'lower' | 'higher';
+  /** From `alternate`, or Braid's own samples when there is no peer. */
+  results: Results | number[];
+  group?: string;
+  /** A bound that the project promises: at most it, or at least it when more is better. */
+  must?: number;
+}
+
+export function makeRow({ name, unit, better, results, group, must }: RowInput): Row {
+  const { braid, ...others } = Array.isArray(results) ? { braid: summarize(results) } : results;
+  const peers: Record<string, number> = {};
+  const ratio: Record<string, number> = {};
+  for (const [peer, result] of Object.entries(others as Record<string, Result>)) {
+    peers[peer] = result.median;
+    ratio[peer] = better === 'lower' ? result.median / braid.median : braid.median / result.median;
+  }
+  const met = must !== undefined && (better === 'lower' ? braid.median <= must : braid.median >= must);
+  return {
+    name,
+    unit,
+    better,
+    value: braid.median,
+    spread: braid.spread,
+    peers,
+    ratio,
+    ...(group !== undefined && { group }),
+    ...(must !== undefined && { must: { bound: must, met } }),
+  };
+}
+
+/** The ratios of each group's rows, averaged. A row without a peer says nothing about that peer. */
+export function geomeans(rows: readonly Row[]): BenchReport['geomean'] {
+  const ratios: Record<string, Record<string, number[]>> = {};
+  for (const { group, ratio } of rows) {
+    if (group === undefined) continue;
+    const peers = (ratios[group] ??= {});
+    for (const [peer, value] of Object.entries(ratio)) (peers[peer] ??= []).push(value);
+  }
+  const mean = (peers: Record<string, number[]>) =>
+    Object.fromEntries(Object.entries(peers).map(([peer, values]) => [peer, geometricMean(values)]));
+  return Object.fromEntries(Object.entries(ratios).map(([group, peers]) => [group, mean(peers)]));
+}
+
+/** A benchmark's rows, and how they are printed: as a table, or as one JSON object with `--json`. */
+export class Report {
+  readonly bench: string;
+  readonly rows: Row[] = [];
+
+  constructor(bench: string) {
+    this.bench = bench;
+  }
+
+  /** Adds a row, and shows on a terminal's stderr that the work goes on. */
+  add(input: RowInput): Row {
+    const row = makeRow(input);
+    this.rows.push(row);
+    if (process.stderr.isTTY) process.stderr.write(`${row.name}: ${format(row.value)} ${row.unit}\n`);
+    return row;
+  }
+
+  toJSON(): BenchReport {
+    const host = { cpu: cpus()[0]?.model ?? 'unknown', cores: availableParallelism(), node: process.version };
+    return { bench: this.bench, host, rows: this.rows, geomean: geomeans(this.rows) };
+  }
+
+  print(json = process.argv.includes('--json')): void {
+    process.stdout.write(`${json ? JSON.stringify(this) : formatTable(this.toJSON())}\n`);
+  }
+}
+
+/** Whether `--quick` asks for less work in each run (never for fewer runs than a median needs). */
+export const quick = process.argv.includes('--quick');
+
+/** Three significant digits and no exponent: 0.0123, 1.23, 12.3, 1234. */
+export function format(value: number): string {
+  if (!Number.isFinite(value) || value === 0) return String(value);
+  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
+  return value.toFixed(Math.min(digits, 9));
+}
+
+export function formatTable(report: BenchReport): string {
+  const peers = [...new Set(report.rows.flatMap((row) => Object.keys(row.peers)))];
+  const promises = report.rows.some((row) => row.must);
+  const header = ['', 'unit', 'braid', 'min - max', ...peers.flatMap((peer) => [peer, 'ratio'])];
+  const table = [promises ? [...header, 'must'] : header];
+  for (const row of report.rows) {
+    const cells = [row.name, row.unit, format(row.value), row.spread.map(format).join(' - ')];
+    for (const peer of peers) {
+      const value = row.peers[peer];
+      cells.push(value === undefined ? '-' : format(value), value === undefined ? '-' : `${format(row.ratio[peer]!)}x`);
+    }
+    if (promises) {
+      const sign = row.better === 'lower' ? '<=' : '>=';
+      cells.push(row.must ? `${sign} ${format(row.must.bound)} ${row.must.met ? 'met' : 'MISSED'}` : '');
+    }
+    table.push(cells);
+  }
+  const widths = table[0]!.map((_, column) => Math.max(...table.map((cells) => cells[column]!.length)));
+  const lines = table.map((cells) =>
+    cells
+      .map((cell, column) => (column < 2 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
+      .join('  ')
+      .trimEnd(),
+  );
+  const { cpu, cores, node } = report.host;
+  lines.unshift(`${report.bench}: ${cpu}, ${cores} ${cores === 1 ? 'core' : 'cores'}, Node ${node}`, '');
+  for (const [group, means] of Object.entries(report.geomean)) {
+    for (const [peer, mean] of Object.entries(means)) lines.push(`${group}: ${format(mean)}x ${peer} (geometric mean)`);
+  }
+  if (peers.length > 0) lines.push('A ratio above 1 means that Braid is better.');
+  return lines.join('\n');
+}
+
+const missing = new Set<string>();
+
+/** The path of a command on PATH. When it is absent, undefined and one note on stderr: rows go without that peer. */
+export function findPeer(command: string): string | undefined {
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    const path = join(folder, command);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // not in this folder
+    }
+  }
+  if (!missing.has(command)) process.stderr.write(`${command} is not installed: no comparison with it.\n`);
+  missing.add(command);
+  return undefined;
+}
+
+export const findQemu = (): string | undefined => findPeer('qemu-system-riscv64');
+
+/** What a process and its descendants have used (Linux only: from /proc). */
+export interface Usage {
+  /** User and system time, that of ended children included. */
+  cpuSeconds: number;
+  /** The sum of the processes' peak resident sets. */
+  peakRssBytes: number;
+}
+
+/** The usage of the processes below and including `pid`; of one that has ended, zero. */
+export function usageOf(pid: number): Usage {
+  const total: Usage = { cpuSeconds: 0, peakRssBytes: 0 };
+  for (const process of processTree(pid)) {
+    total.cpuSeconds += process.ticks / TICKS_PER_SECOND;
+    const status = readProc(`${process.pid}/status`);
+    total.peakRssBytes += 1024 * Number(/^VmHWM:\s*(\d+) kB/m.exec(status ?? '')?.[1] ?? 0);
+  }
+  return total;
+}
+
+const TICKS_PER_SECOND = 100; // USER_HZ, fixed in Linux's interface
+
+interface ProcessEntry {
+  pid: number;
+  parent: number;
+  ticks: number;
+}
+
+function processTree(pid: number): ProcessEntry[] {
+  const entries = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((name) => processEntry(Number(name)))
+    .filter((entry) => entry !== undefined);
+  const tree = entries.filter((entry) => entry.pid === pid);
+  for (const entry of tree) tree.push(...entries.filter((other) => other.parent === entry.pid)); // grows as it goes
+  return tree;
+}
+
+/** From /proc/PID/stat: after the name in parentheses, field 4 is the parent and 14-17 are times. */
+function processEntry(pid: number): ProcessEntry | undefined {
+  const stat = readProc(`${pid}/stat`);
+  if (stat === undefined) return undefined;
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
+  return { pid, parent: Number(fields[1]), ticks };
+}
+
+function readProc(path: string): string | undefined {
+  try {
+    return readFileSync(`/proc/${path}`, 'latin1');
+  } catch {
+    return undefined; // it has ended
+  }
+}
+
+export interface WatchOptions {
+  cwd?: string;
+  env?: NodeJS.ProcessEnv;
+}
+
+/**
+ * A child process under a watch that starts with it:
+ *
+ *   await using child = new Watched(qemu, ['-M', 'virt', ...]);
+ *   const seconds = await child.until('login: ', 60);
+ *   const { cpuSeconds, peakRssBytes } = child.usage();
+ *
+ * Leaving the scope kills the child and its descendants.
+ */
+export class Watched implements AsyncDisposable {
+  /** Everything that it wrote, stdout and stderr as they came. */
+  output = '';
+  private readonly startedAt: number;
+  private readonly child: ChildProcess;
+  private readonly ended: Promise<void>;
+  private failure: string | undefined; // why no more output will come: all that could write have ended
+  private searched = 0; // output before this has been matched
+  private wake: () => void = () => {};
+
+  constructor(command: string, args: readonly string[], { cwd, env }: WatchOptions = {}) {
+    this.startedAt = performance.now();
+    // A process group of its own, so that kill() reaches what it starts.
+    this.child = spawn(command, args, { cwd, env, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
+    for (const stream of [this.child.stdout!, this.child.stderr!]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        this.output += text;
+        this.wake();
+      });
+    }
+    this.child.stdin!.on('error', () => {}); // it may end before it has read what it was sent
+    this.ended = new Promise((resolve) => {
+      const end = (failure: string) => {
+        this.failure ??= failure;
+        this.wake();
+        resolve();
+      };
+      this.child.on('error', (error) => end(`could not start: ${error.message}`));
+      this.child.on('close', (code, signal) => end(`ended (${signal ?? `exit code ${code}`})`));
+    });
+  }
+
+  /** Seconds since it was started. */
+  get seconds(): number {
+    return (performance.now() - this.startedAt) / 1000;
+  }
+
+  /**
+   * Waits for `pattern` in the output after the last match, and resolves with the seconds from the start to it.
+   * Rejects, with the end of the output, when the child ends first or `timeout` seconds pass.
+   */
+  async until(pattern: string | RegExp, timeout = 60): Promise<number> {
+    const deadline = this.seconds + timeout;
+    const timer = setTimeout(() => this.wake(), timeout * 1000 + 1);
+    try {
+      for (;;) {
+        const rest = this.output.slice(this.searched);
+        const found = typeof pattern === 'string' ? rest.indexOf(pattern) : rest.search(pattern);
+        if (found >= 0) {
+          const length = typeof pattern === 'string' ? pattern.length : rest.match(pattern)![0].length;
+          this.searched += found + length;
+          return this.seconds;
+        }
+        const why = this.failure ?? (this.seconds >= deadline ? `took more than ${timeout} s` : undefined);
+        if (why) throw new Error(`no ${pattern} from ${this.child.spawnfile}: it ${why}\n${this.output.slice(-2000)}`);
+        await new Promise<void>((resolve) => {
+          this.wake = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Writes to its standard input. */
+  send(text: string): void {
+    this.child.stdin!.write(text);
+  }
+
+  usage(): Usage {
+    return usageOf(this.child.pid ?? 0);
+  }
+
+  /** Waits for its end; resolves with its exit code, or null when a signal ended it. */
+  async exit(): Promise<number | null> {
+    await this.ended;
+    return this.child.exitCode;
+  }
+
+  /** Kills it and its descendants, and waits until it is gone. */
+  async kill(): Promise<void> {
+    if (this.failure === undefined && this.child.pid !== undefined) process.kill(-this.child.pid, 'SIGKILL');
+    await this.ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+  }
+}
