@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -39,11 +39,28 @@ check('@biomejs/biome', 'biome', ['check', '.']);
 check('typescript', 'tsc', ['-p', 'tsconfig.json']);
 check('knip', 'knip', []);
 
-test('the lock file names no registry', () => {
-  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
-  const urls = Object.values<{ resolved?: string }>(packages).map((entry) => entry.resolved ?? '');
-  assert.deepEqual(
-    urls.filter((url) => url.includes('://')),
-    [],
-  );
+describe('package-lock.json', () => {
+  interface Entry {
+    resolved?: string;
+    optionalDependencies?: Record<string, string>;
+  }
+  const packages: Record<string, Entry> = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')).packages;
+
+  test('names no registry', () => {
+    const urls = Object.values(packages).map((entry) => entry.resolved ?? '');
+    assert.deepEqual(
+      urls.filter((url) => url.includes('://')),
+      [],
+    );
+  });
+
+  // A lock written while a registry could not be asked about another platform's package leaves it out without a
+  // word, and `npm ci` then refuses the lock everywhere.
+  test('has the packages of every platform', () => {
+    const wanted = Object.values(packages).flatMap((entry) => Object.keys(entry.optionalDependencies ?? {}));
+    assert.deepEqual(
+      wanted.filter((name) => !Object.keys(packages).some((path) => path.endsWith(`node_modules/${name}`))),
+      [],
+    );
+  });
 });

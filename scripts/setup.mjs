@@ -42,12 +42,17 @@ export function ensureSetup() {
       ? spawnSync(node, [npm, ...args], options)
       : spawnSync('npm', args, { ...options, shell: process.platform === 'win32' });
   if (result.status === 0) return;
-  const why = result.error ? result.error.message : result.stderr.trim();
   throw new Error(
-    `${why}\n\nBraid could not install its dependencies.\n` +
-      'Next step: connect to the network and run "npm ci" in the project; offline, "npm ci --offline" is enough if\n' +
-      "npm's cache has the packages already.",
+    `${result.error ? result.error.message : gist(result.stderr)}\n\nBraid could not install its dependencies.\n` +
+      'Next step: connect to the network and run "npm ci" in the project, once. Offline, "npm ci --offline" is enough\n' +
+      "if npm's cache has the packages.",
   );
+}
+
+/** npm's first complaints, without its usage text. */
+function gist(stderr) {
+  const lines = stderr.split('\n').filter((line) => /^npm error +\S/.test(line));
+  return lines.slice(0, 8).join('\n') || stderr.trim();
 }
 
 /** The environment without our node_modules/.bin: npm must not run on a Node that it is about to replace. */
