@@ -10,6 +10,7 @@ import {
   makeRow,
   median,
   Report,
+  secondsUntil,
   usageOf,
   Watched,
 } from './harness.ts';
@@ -115,6 +116,11 @@ describe('a watched child', () => {
     child.send('this\n');
     await child.until('got this', 20);
     assert.ok(child.seconds >= second);
+  });
+
+  test('timed to a pattern and no further', async () => {
+    const seconds = await secondsUntil(process.execPath, ['-e', `console.log('up'); setTimeout(() => {}, 1e6)`], 'up');
+    assert.ok(seconds > 0 && seconds < 20);
   });
 
   test('that ends too early, is late, or cannot start', async () => {

@@ -286,7 +286,8 @@ export interface WatchOptions {
  *   const seconds = await child.until('login: ', 60);
  *   const { cpuSeconds, peakRssBytes } = child.usage();
  *
- * Leaving the scope kills the child and its descendants.
+ * Leaving the scope kills the child and its descendants: a function that ends with `return child.until(...)` needs
+ * `return await`. For the seconds alone there is `secondsUntil`.
  */
 export class Watched implements AsyncDisposable {
   /** Everything that it wrote, stdout and stderr as they came. */
@@ -376,4 +377,15 @@ export class Watched implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.kill();
   }
+}
+
+/** Seconds from the start of a process to a pattern on its output; then it is killed. */
+export async function secondsUntil(
+  command: string,
+  args: readonly string[],
+  pattern: string | RegExp,
+  { timeout, ...options }: WatchOptions & { timeout?: number } = {},
+): Promise<number> {
+  await using child = new Watched(command, args, options);
+  return await child.until(pattern, timeout);
 }

@@ -51,7 +51,7 @@ export function ensureSetup() {
 
 /** npm's first complaints, without its usage text. */
 function gist(stderr) {
-  const lines = stderr.split('\n').filter((line) => /^npm error +\S/.test(line));
+  const lines = stderr.split('\n').filter((line) => /^npm error +(?!at )\S/.test(line));
   return lines.slice(0, 8).join('\n') || stderr.trim();
 }
 
