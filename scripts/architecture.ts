@@ -22,10 +22,11 @@ interface Folder {
 /** The direction of imports in the core, lowest first. A folder may always import from itself. */
 export const FOLDERS: Record<string, Folder> = {
   wasm: { imports: [] }, //                                    writes WebAssembly; knows no RISC-V
-  isa: { imports: ['wasm'] }, //                               one table: encoding, printer, semantics
+  softfloat: { imports: ['wasm'] }, //                         IEEE 754 arithmetic, written in wasm
+  isa: { imports: ['wasm', 'softfloat'] }, //                  one table: encoding, printer, semantics
   memory: { imports: ['wasm'] }, //                            frames, guest-physical maps, traced writes
   hart: { imports: ['wasm', 'memory', 'isa'] }, //             registers, CSRs, traps, translation of addresses
-  engine: { imports: ['wasm', 'isa', 'hart', 'memory'] }, //   interpreter and translator, generated from isa
+  engine: { imports: ['wasm', 'softfloat', 'isa', 'hart', 'memory'] }, // interpreter and translator, from isa
   devices: { imports: [], types: ['memory', 'machine'] }, //   see memory and the bus as interfaces only
   boot: { imports: ['memory'], types: ['machine'] }, //        loaders of ELF files and kernels, device tree
   firmware: { imports: ['hart', 'memory'], types: ['machine'] }, // SBI
@@ -76,7 +77,7 @@ function isTestCode(path: string): boolean {
 }
 
 /** The host globals that biome.json denies the core, name -> reason. */
-export function deniedGlobals(biomeJson: string): Record<string, string> {
+function deniedGlobals(biomeJson: string): Record<string, string> {
   for (const override of JSON.parse(biomeJson).overrides) {
     const names = override.linter?.rules?.style?.noRestrictedGlobals?.options?.deniedGlobals;
     if (names) return names;
