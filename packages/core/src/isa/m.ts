@@ -36,43 +36,75 @@ export const m: readonly Row[] = [
     const a = s.f.let(s.rs1());
     const b = s.f.let(s.rs2());
     // Division by 0 gives -1; the one overflow (most negative by -1) gives the dividend, as does division by 1.
-    s.f.if(i64.eqz(b), () => s.rd(i64.const(-1)), () => {
-      const overflow = i32.and(i64.eq(b, -1), i64.eq(a, -(1n << 63n)));
-      s.rd(i64.divS(a, select(overflow, i64.const(1), b)));
-    });
+    s.f.if(
+      i64.eqz(b),
+      () => s.rd(i64.const(-1)),
+      () => {
+        const overflow = i32.and(i64.eq(b, -1), i64.eq(a, -(1n << 63n)));
+        s.rd(i64.divS(a, select(overflow, i64.const(1), b)));
+      },
+    );
   }),
   row('divu', 'R', op(5), (s) => {
     const b = s.f.let(s.rs2());
-    s.f.if(i64.eqz(b), () => s.rd(i64.const(-1)), () => s.rd(i64.divU(s.rs1(), b)));
+    s.f.if(
+      i64.eqz(b),
+      () => s.rd(i64.const(-1)),
+      () => s.rd(i64.divU(s.rs1(), b)),
+    );
   }),
   row('rem', 'R', op(6), (s) => {
     const b = s.f.let(s.rs2());
     // The remainder of the overflowing division is 0 in wasm too.
-    s.f.if(i64.eqz(b), () => s.rd(s.rs1()), () => s.rd(i64.remS(s.rs1(), b)));
+    s.f.if(
+      i64.eqz(b),
+      () => s.rd(s.rs1()),
+      () => s.rd(i64.remS(s.rs1(), b)),
+    );
   }),
   row('remu', 'R', op(7), (s) => {
     const b = s.f.let(s.rs2());
-    s.f.if(i64.eqz(b), () => s.rd(s.rs1()), () => s.rd(i64.remU(s.rs1(), b)));
+    s.f.if(
+      i64.eqz(b),
+      () => s.rd(s.rs1()),
+      () => s.rd(i64.remU(s.rs1(), b)),
+    );
   }),
   row('mulw', 'R', op32(0), (s) => s.rdw(i32.mul(s.rs1w(), s.rs2w()))),
   row('divw', 'R', op32(4), (s) => {
     const a = s.f.let(s.rs1w());
     const b = s.f.let(s.rs2w());
-    s.f.if(i32.eqz(b), () => s.rd(i64.const(-1)), () => {
-      const overflow = i32.and(i32.eq(b, -1), i32.eq(a, -0x80000000));
-      s.rdw(i32.divS(a, select(overflow, i32.const(1), b)));
-    });
+    s.f.if(
+      i32.eqz(b),
+      () => s.rd(i64.const(-1)),
+      () => {
+        const overflow = i32.and(i32.eq(b, -1), i32.eq(a, -0x80000000));
+        s.rdw(i32.divS(a, select(overflow, i32.const(1), b)));
+      },
+    );
   }),
   row('divuw', 'R', op32(5), (s) => {
     const b = s.f.let(s.rs2w());
-    s.f.if(i32.eqz(b), () => s.rd(i64.const(-1)), () => s.rdw(i32.divU(s.rs1w(), b)));
+    s.f.if(
+      i32.eqz(b),
+      () => s.rd(i64.const(-1)),
+      () => s.rdw(i32.divU(s.rs1w(), b)),
+    );
   }),
   row('remw', 'R', op32(6), (s) => {
     const b = s.f.let(s.rs2w());
-    s.f.if(i32.eqz(b), () => s.rdw(s.rs1w()), () => s.rdw(i32.remS(s.rs1w(), b)));
+    s.f.if(
+      i32.eqz(b),
+      () => s.rdw(s.rs1w()),
+      () => s.rdw(i32.remS(s.rs1w(), b)),
+    );
   }),
   row('remuw', 'R', op32(7), (s) => {
     const b = s.f.let(s.rs2w());
-    s.f.if(i32.eqz(b), () => s.rdw(s.rs1w()), () => s.rdw(i32.remU(s.rs1w(), b)));
+    s.f.if(
+      i32.eqz(b),
+      () => s.rdw(s.rs1w()),
+      () => s.rdw(i32.remU(s.rs1w(), b)),
+    );
   }),
 ];

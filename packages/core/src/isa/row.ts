@@ -39,12 +39,51 @@ import type { Expr, Fn, Local } from '../wasm/index.ts';
  * | XF, XFM | fd, rs1 (, rm)                | fmv.d.x, fcvt.d.l |
  */
 export type Format =
-  | 'R' | 'R1' | 'I' | 'SH' | 'SHW' | 'L' | 'S' | 'B' | 'U' | 'J' | 'A' | 'AL' | 'CSR' | 'CSRI' | 'N' | 'F2' | 'CB'
-  | 'FL' | 'FS' | 'FR' | 'FRM' | 'FR1M' | 'FR4' | 'FC' | 'FX' | 'FXM' | 'XF' | 'XFM';
+  | 'R'
+  | 'R1'
+  | 'I'
+  | 'SH'
+  | 'SHW'
+  | 'L'
+  | 'S'
+  | 'B'
+  | 'U'
+  | 'J'
+  | 'A'
+  | 'AL'
+  | 'CSR'
+  | 'CSRI'
+  | 'N'
+  | 'F2'
+  | 'CB'
+  | 'FL'
+  | 'FS'
+  | 'FR'
+  | 'FRM'
+  | 'FR1M'
+  | 'FR4'
+  | 'FC'
+  | 'FX'
+  | 'FXM'
+  | 'XF'
+  | 'XFM';
 
 export type Extension =
-  | 'I' | 'M' | 'A' | 'F' | 'D' | 'Zicsr' | 'Zifencei' | 'Zihintpause' | 'Zba' | 'Zbb' | 'Zbs' | 'Zicond' | 'Zicbom'
-  | 'Zicboz' | 'Privileged';
+  | 'I'
+  | 'M'
+  | 'A'
+  | 'F'
+  | 'D'
+  | 'Zicsr'
+  | 'Zifencei'
+  | 'Zihintpause'
+  | 'Zba'
+  | 'Zbb'
+  | 'Zbs'
+  | 'Zicond'
+  | 'Zicbom'
+  | 'Zicboz'
+  | 'Privileged';
 
 export interface Row {
   readonly name: string;
@@ -134,8 +173,26 @@ export interface Semantics {
 }
 
 export type SystemOperation =
-  | 'ecall' | 'ebreak' | 'mret' | 'sret' | 'wfi' | 'pause' | 'sfence.vma' | 'fence' | 'fence.i'
-  | 'csrrw' | 'csrrs' | 'csrrc' | 'csrrwi' | 'csrrsi' | 'csrrci' | 'cbo.inval' | 'cbo.clean' | 'cbo.flush' | 'cbo.zero' | 'hint';
+  | 'ecall'
+  | 'ebreak'
+  | 'mret'
+  | 'sret'
+  | 'wfi'
+  | 'pause'
+  | 'sfence.vma'
+  | 'fence'
+  | 'fence.i'
+  | 'csrrw'
+  | 'csrrs'
+  | 'csrrc'
+  | 'csrrwi'
+  | 'csrrsi'
+  | 'csrrci'
+  | 'cbo.inval'
+  | 'cbo.clean'
+  | 'cbo.flush'
+  | 'cbo.zero'
+  | 'hint';
 
 type Options = Partial<Pick<Row, 'pure' | 'hot'>>;
 
