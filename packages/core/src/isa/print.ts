@@ -80,6 +80,7 @@ const ALIASES: readonly Alias[] = [
   ['addi', { rs1: 0 }, 'li', 'd,i'],
   ['addi', { imm: 0 }, 'mv', 'd,s'],
   ['addiw', { imm: 0 }, 'sext.w', 'd,s'],
+  ['add', { rs1: 0 }, 'mv', 'd,t'],
   ['xori', { imm: -1 }, 'not', 'd,s'],
   ['andi', { imm: 255 }, 'zext.b', 'd,s'],
   ['sub', { rs1: 0 }, 'neg', 'd,t'],
