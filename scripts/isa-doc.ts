@@ -1,4 +1,5 @@
-// `node scripts/isa-doc.ts` writes docs/isa.md, the instructions that the table has; `--check` fails when the page is stale.
+// `node scripts/isa-doc.ts` writes docs/isa.md, the instructions that the table has; `--check` fails when the page is
+// stale.
 
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +10,7 @@ const PAGE = new URL('../docs/isa.md', import.meta.url);
 
 /** In the order of the page. */
 const EXTENSIONS: Record<Extension, string> = {
-  I: 'The RV64I base. `slti` with `rd` = x0 is a HINT; Braid gives the ones with another `rs1` than x0 a meaning of its own.',
+  I: 'The RV64I base. `slti` with `rd` = x0 is a HINT, which Braid gives a meaning unless `rs1` is x0 too.',
   M: 'Multiplication and division.',
   A: 'Atomic memory operations. `aq` and `rl` are free: every atomic access is sequentially consistent.',
   F: 'Single-precision floating point.',
@@ -40,6 +41,7 @@ const WORDS: Record<string, string> = {
   p: 'target',
   c: 'csr',
   m: '[, rm]',
+  e: '[, rm]',
   P: 'pred',
   Q: 'succ',
 };
@@ -78,10 +80,11 @@ function page(): string {
   const present = (Object.keys(EXTENSIONS) as Extension[]).filter((name) => rows.some((row) => row.extension === name));
   return `# Instructions
 
-This page is written by \`scripts/isa-doc.ts\` from the instruction table (\`packages/core/src/isa/\`), which is also what
-the engine is generated from: what is not here is an illegal instruction. There are ${rows.length}, not counting compressed ones.
+This page is written by \`scripts/isa-doc.ts\` from the instruction table (\`packages/core/src/isa/\`), which is also
+what the engine is generated from: what is not here is an illegal instruction. There are ${rows.length}, compressed
+ones not counted.
 
-An encoding is shown from bit 31 to bit 0 with gaps at the fields of the base formats; a dot is a bit that is an operand.
+An encoding is shown from bit 31 to bit 0 with gaps at the fields of the base formats; a dot is an operand bit.
 When two rows fit an encoding, the one with fewer dots is meant. The formats are explained in \`row.ts\`.
 
 ${present.map(section).join('\n')}

@@ -1,6 +1,6 @@
 /**
- * The C extension (unprivileged specification, chapter "C"): each 16-bit instruction of RV64C is an abbreviation of a 32-bit
- * one, so it has no row of its own.
+ * The C extension (unprivileged specification, chapter "C"): each 16-bit instruction of RV64C is an abbreviation of a
+ * 32-bit one, so it has no row of its own.
  *
  * Zcb is not implemented: its encodings are reserved.
  */
@@ -199,8 +199,8 @@ function quadrant2(c: number): number {
 }
 
 /**
- * The 32-bit encoding of a 16-bit instruction: HINTs become a nop, and 0 (which is no instruction) stands for what is illegal
- * or reserved. `bits` is a halfword whose two low bits are not 11.
+ * The 32-bit encoding of a 16-bit instruction: HINTs become a nop, and 0 (which is no instruction) stands for what is
+ * illegal or reserved. `bits` is a halfword whose two low bits are not 11.
  */
 export function expand(bits: number): number {
   switch (bits & 3) {

@@ -1,10 +1,10 @@
 /**
- * The names of the control and status registers, for printing only: that a name is here does not mean that the machine has
- * the register.
+ * The names of the control and status registers, for printing only: that a name is here does not mean that the machine
+ * has the register.
  *
- * Sources: unprivileged specification (chapters "Zicsr", "F", "V", "Zkr", "Zcmt", "Zicfiss"); privileged specification, chapter
- * "CSRs", with Smaia, Smstateen, Smcsrind, Smctr, Smcntrpmf, Smrnmi, Ssqosid and Sstc; debug specification, chapter "Core
- * Debug". The upper halves that only RV32 has are left out.
+ * Sources: unprivileged specification (chapters "Zicsr", "F", "V", "Zkr", "Zcmt", "Zicfiss"); privileged specification,
+ * chapter "CSRs", with Smaia, Smstateen, Smcsrind, Smctr, Smcntrpmf, Smrnmi, Ssqosid and Sstc; debug specification,
+ * chapter "Core Debug". The upper halves that only RV32 has are left out.
  */
 
 const NAMES = new Map<number, string>();

@@ -1,6 +1,6 @@
 /**
- * The RV64I base (unprivileged specification, chapters "RV32I" and "RV64I") without its fences and environment calls, which
- * are in `system.ts`.
+ * The RV64I base (unprivileged specification, chapters "RV32I" and "RV64I") without its fences and environment calls,
+ * which are in `system.ts`.
  *
  * Register shifts need no masking: wasm takes a shift amount modulo the width of its operands, as RISC-V does.
  */

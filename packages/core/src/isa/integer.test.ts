@@ -1,6 +1,6 @@
 /**
- * The semantics of the integer rows: each is compiled to a function of its operands and compared with a model in bigints,
- * written from the specification and sharing nothing with the rows.
+ * The semantics of the integer rows: each is compiled to a function of its operands and compared with a model in
+ * bigints, written from the specification and sharing nothing with the rows.
  */
 
 import assert from 'node:assert/strict';

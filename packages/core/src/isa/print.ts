@@ -1,6 +1,6 @@
 /**
- * The disassembler, from the instruction table. It prints what GNU objdump prints: canonical instructions with ABI register
- * names, or the usual aliases when they are asked for.
+ * The disassembler, from the instruction table. It prints what GNU objdump prints: canonical instructions with ABI
+ * register names, or the usual aliases when they are asked for.
  *
  * Compressed instructions print as the 32-bit instruction that they abbreviate.
  */
@@ -31,6 +31,7 @@ const ROUNDING = ['rne', 'rtz', 'rdn', 'rup', 'rmm', 'unknown', 'unknown', 'dyn'
  * | p       | pc + immediate                               |
  * | c       | a CSR                                        |
  * | m       | a comma and the rounding mode if not dynamic |
+ * | e       | a comma and the rounding mode if not 0       |
  * | P Q     | predecessor and successor set of a fence     |
  */
 const SYNTAX: Record<Format, string> = {
@@ -64,8 +65,14 @@ const SYNTAX: Record<Format, string> = {
   XFM: 'D,sm',
 };
 
-/** Rows that are not written as their format is. */
-const EXCEPTIONS: Readonly<Record<string, string>> = { jalr: 'd,i(s)', fence: 'P,Q' };
+/** Rows that are not written as their format is: exact conversions have a rounding mode, and it is 0 by convention. */
+const EXCEPTIONS: Readonly<Record<string, string>> = {
+  jalr: 'd,i(s)',
+  fence: 'P,Q',
+  'fcvt.d.w': 'D,se',
+  'fcvt.d.wu': 'D,se',
+  'fcvt.d.s': 'D,Se',
+};
 
 /** The syntax of a row's operands. */
 export function syntaxOf(row: Row): string {
@@ -186,6 +193,8 @@ function operand(letter: string, o: Operands, bits: number, pc: bigint | undefin
       return csrName(o.csr);
     case 'm':
       return o.rm === 7 ? '' : `,${ROUNDING[o.rm]}`;
+    case 'e':
+      return o.rm === 0 ? '' : `,${ROUNDING[o.rm]}`;
     case 'P':
       return fenceSet((bits >>> 24) & 15);
     case 'Q':
@@ -201,8 +210,9 @@ export interface PrintOptions {
 }
 
 /**
- * Prints one instruction. `bits` is a 32-bit encoding, or a 16-bit one (what lies above its 16 bits is not looked at); targets
- * of branches are absolute if `pc` is given and relative (`.+16`) if not. What is no instruction prints as data.
+ * Prints one instruction. `bits` is a 32-bit encoding, or a 16-bit one (what lies above its 16 bits is not looked at);
+ * targets of branches are absolute if `pc` is given and relative (`.+16`) if not. What is no instruction prints as
+ * data.
  */
 export function disassemble(bits: number, pc?: bigint, options: PrintOptions = {}): string {
   const compressed = (bits & 3) !== 3;

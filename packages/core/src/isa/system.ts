@@ -1,6 +1,6 @@
 /**
- * Everything that the hart's run-time library does: fences, environment calls, CSR access, privileged instructions, cache
- * block management, and Braid's hint.
+ * Everything that the hart's run-time library does: fences, environment calls, CSR access, privileged instructions,
+ * cache block management, and Braid's hint.
  *
  * Sources: unprivileged specification, chapters "RV32I", "Zifencei", "Zicsr", "Zihintpause" and "CMO"; privileged
  * specification, chapters "Machine-Level ISA" and "Supervisor-Level ISA".
