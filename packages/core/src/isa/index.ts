@@ -2,6 +2,8 @@
 
 import { a } from './a.ts';
 import { b } from './b.ts';
+import { d } from './d.ts';
+import { f } from './f.ts';
 import { i } from './i.ts';
 import { m } from './m.ts';
 import type { Row } from './row.ts';
@@ -11,7 +13,7 @@ import { zicond } from './zicond.ts';
 export { expand } from './compressed.ts';
 export type { Extension, Format, Row, Semantics, Size, SystemOperation } from './row.ts';
 
-export const rows: readonly Row[] = [...i, ...m, ...a, ...system, ...b, ...zicond];
+export const rows: readonly Row[] = [...i, ...m, ...a, ...f, ...d, ...system, ...b, ...zicond];
 
 /** The fields that nearly all rows fix: funct7, funct3 and the opcode without its low bits, which are always 11. */
 const KEY_MASK = 0xfe00707f;
@@ -71,56 +73,102 @@ const immJ = (bits: number): number =>
 
 /** Takes the operands out of an encoding of the row. */
 export function operands(row: Row, bits: number): Operands {
+  const o: Operands = { rd: 0, rs1: 0, rs2: 0, rs3: 0, imm: 0, csr: 0, rm: 0 };
   const rd = (bits >>> 7) & 31;
+  const rm = (bits >>> 12) & 7;
   const rs1 = (bits >>> 15) & 31;
   const rs2 = (bits >>> 20) & 31;
-  const rm = (bits >>> 12) & 7;
-  const none: Operands = { rd: 0, rs1: 0, rs2: 0, rs3: 0, imm: 0, csr: 0, rm: 0 };
   switch (row.format) {
     case 'R':
     case 'A':
     case 'FR':
     case 'FC':
-      return { ...none, rd, rs1, rs2 };
+      o.rd = rd;
+      o.rs1 = rs1;
+      o.rs2 = rs2;
+      break;
     case 'R1':
     case 'AL':
     case 'FX':
     case 'XF':
-      return { ...none, rd, rs1 };
+      o.rd = rd;
+      o.rs1 = rs1;
+      break;
     case 'I':
     case 'L':
     case 'FL':
-      return { ...none, rd, rs1, imm: immI(bits) };
+      o.rd = rd;
+      o.rs1 = rs1;
+      o.imm = immI(bits);
+      break;
     case 'SH':
-      return { ...none, rd, rs1, imm: (bits >>> 20) & 63 };
+      o.rd = rd;
+      o.rs1 = rs1;
+      o.imm = (bits >>> 20) & 63;
+      break;
     case 'SHW':
-      return { ...none, rd, rs1, imm: rs2 };
+      o.rd = rd;
+      o.rs1 = rs1;
+      o.imm = rs2;
+      break;
     case 'S':
     case 'FS':
-      return { ...none, rs1, rs2, imm: immS(bits) };
+      o.rs1 = rs1;
+      o.rs2 = rs2;
+      o.imm = immS(bits);
+      break;
     case 'B':
-      return { ...none, rs1, rs2, imm: immB(bits) };
+      o.rs1 = rs1;
+      o.rs2 = rs2;
+      o.imm = immB(bits);
+      break;
     case 'U':
-      return { ...none, rd, imm: immU(bits) };
+      o.rd = rd;
+      o.imm = immU(bits);
+      break;
     case 'J':
-      return { ...none, rd, imm: immJ(bits) };
+      o.rd = rd;
+      o.imm = immJ(bits);
+      break;
     case 'CSR':
-      return { ...none, rd, rs1, csr: bits >>> 20 };
+      o.rd = rd;
+      o.rs1 = rs1;
+      o.csr = bits >>> 20;
+      break;
     case 'CSRI':
-      return { ...none, rd, imm: rs1, csr: bits >>> 20 };
+      o.rd = rd;
+      o.imm = rs1;
+      o.csr = bits >>> 20;
+      break;
     case 'N':
-      return none;
+      break;
     case 'F2':
-      return { ...none, rs1, rs2 };
+      o.rs1 = rs1;
+      o.rs2 = rs2;
+      break;
     case 'CB':
-      return { ...none, rs1 };
+      o.rs1 = rs1;
+      break;
     case 'FRM':
-      return { ...none, rd, rs1, rs2, rm };
+      o.rd = rd;
+      o.rs1 = rs1;
+      o.rs2 = rs2;
+      o.rm = rm;
+      break;
     case 'FR1M':
     case 'FXM':
     case 'XFM':
-      return { ...none, rd, rs1, rm };
+      o.rd = rd;
+      o.rs1 = rs1;
+      o.rm = rm;
+      break;
     case 'FR4':
-      return { ...none, rd, rs1, rs2, rs3: bits >>> 27, rm };
+      o.rd = rd;
+      o.rs1 = rs1;
+      o.rs2 = rs2;
+      o.rs3 = bits >>> 27;
+      o.rm = rm;
+      break;
   }
+  return o;
 }
