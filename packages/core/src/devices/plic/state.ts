@@ -1,0 +1,70 @@
+/** What the interrupt controller remembers: bitmaps are arrays of 32-bit words, source 0 does not exist. */
+
+import { Fields, integerItem } from '../check.ts';
+import { StateError } from '../device.ts';
+
+/** Sources 1 to 95; source 0 means "none". */
+export const SOURCES = 96;
+export const WORDS = SOURCES / 32;
+
+/** Priorities and thresholds have three bits, as on QEMU's `virt`. */
+export const PRIORITY_MASK = 7;
+
+export interface PlicState {
+  readonly version: 1;
+  /** Levels of the interrupt lines into the controller. */
+  levels: number[];
+  /** Requests that wait to be claimed. */
+  pending: number[];
+  /** Claimed and not completed: the gateway holds further requests back. */
+  claimed: number[];
+  /** Of each source. */
+  priorities: number[];
+  contexts: PlicContextState[];
+}
+
+export interface PlicContextState {
+  enabled: number[];
+  threshold: number;
+}
+
+export function initialPlic(harts: number): PlicState {
+  const zeros = (count: number) => new Array<number>(count).fill(0);
+  return {
+    version: 1,
+    levels: zeros(WORDS),
+    pending: zeros(WORDS),
+    claimed: zeros(WORDS),
+    priorities: zeros(SOURCES),
+    contexts: Array.from({ length: 2 * harts }, () => ({ enabled: zeros(WORDS), threshold: 0 })),
+  };
+}
+
+export function checkPlic(record: unknown, harts: number, where = 'plic'): PlicState {
+  const fields = new Fields(record, where);
+  fields.version(1);
+  const bitmap = (from: Fields, name: string) => {
+    const words = from.list(name, WORDS, WORDS, integerItem(0, 0xffff_ffff));
+    if (((words[0] as number) & 1) !== 0) throw new StateError(`${from.where}.${name}[0]`, 'source 0 does not exist');
+    return words;
+  };
+  const state: PlicState = {
+    version: 1,
+    levels: bitmap(fields, 'levels'),
+    pending: bitmap(fields, 'pending'),
+    claimed: bitmap(fields, 'claimed'),
+    priorities: fields.list('priorities', SOURCES, SOURCES, integerItem(0, PRIORITY_MASK)),
+    contexts: fields.list('contexts', 2 * harts, 2 * harts, (value, path) => {
+      const context = new Fields(value, path);
+      const checked: PlicContextState = {
+        enabled: bitmap(context, 'enabled'),
+        threshold: context.integer('threshold', 0, PRIORITY_MASK),
+      };
+      context.end();
+      return checked;
+    }),
+  };
+  fields.end();
+  if (state.priorities[0] !== 0) throw new StateError(`${where}.priorities[0]`, 'source 0 does not exist');
+  return state;
+}
