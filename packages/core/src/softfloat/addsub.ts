@@ -7,7 +7,7 @@
  */
 
 import { type Expr, type Fn, f32, f64, i32, i64, type Local } from '../wasm/index.ts';
-import { F32, F64, isNaN, type Library, NX, nearestUnwatched, power, raise, type Target, zeroSum } from './format.ts';
+import { F32, F64, isNan, type Library, NX, nearestUnwatched, power, raise, type Target, zeroSum } from './format.ts';
 
 /** The error x + y - s of the rounded sum s; no operation on the way may overflow. */
 function sumError(f: Fn, x: Expr, y: Expr, s: Expr): Local {
@@ -78,7 +78,7 @@ function addF32(target: Target, library: Library, name: string, negate: boolean)
         f.return(i32.reinterpret(f32.add(x, y)));
       });
     });
-    f.if(isNaN(F32, f32.add(x, y)), () => f.return(f.call(library.f32Invalid!, a, b)));
+    f.if(isNan(F32, f32.add(x, y)), () => f.return(f.call(library.f32Invalid!, a, b)));
     f.return(f.call(library.f32Sum!, f64.promote(x), f64.promote(y), rm));
   });
 }

@@ -4,7 +4,7 @@
  */
 
 import { type Expr, i32, select } from '../wasm/index.ts';
-import { F32, F64, type Format, isNaN, isSignaling, type Library, NV, raise, type Target } from './format.ts';
+import { F32, F64, type Format, isNan, isSignaling, type Library, NV, raise, type Target } from './format.ts';
 
 function addCompare(target: Target, library: Library, format: Format): void {
   const { bits, float } = format;
@@ -17,7 +17,7 @@ function addCompare(target: Target, library: Library, format: Format): void {
       const invalid =
         relation === 'eq'
           ? i32.or(isSignaling(format, a), isSignaling(format, b))
-          : i32.or(isNaN(format, x), isNaN(format, y));
+          : i32.or(isNan(format, x), isNan(format, y));
       f.if(invalid, () => raise(target, f, NV));
       f.return(float[relation](x, y));
     });
@@ -49,7 +49,7 @@ function addClassify(target: Target, library: Library, format: Format): void {
   const { bits, float, word } = format;
   const name = `${format.name}Classify`;
   library[name] = target.module.function(name, [bits], ['i32'], (f, a) => {
-    f.if(isNaN(format, float.reinterpret(a)), () => {
+    f.if(isNan(format, float.reinterpret(a)), () => {
       f.return(select(isSignaling(format, a), i32.const(1 << 8), i32.const(1 << 9)));
     });
     const magnitude = f.let(word.and(a, format.sign - 1n));

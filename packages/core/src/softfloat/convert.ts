@@ -7,7 +7,21 @@
 
 import { type Expr, f32, f64, i32, i64, select } from '../wasm/index.ts';
 import {
-  F32, F64, isNaN, isSignaling, type Library, NV, NX, nearestUnwatched, power, RDN, RNE, RTZ, RUP, raise, type Target,
+  F32,
+  F64,
+  isNan,
+  isSignaling,
+  type Library,
+  NV,
+  NX,
+  nearestUnwatched,
+  power,
+  RDN,
+  RNE,
+  RTZ,
+  RUP,
+  raise,
+  type Target,
 } from './format.ts';
 
 /** `f64Integral(x, rm)`: the integer, still as a number, that x rounds to. Infinities and NaNs pass. */
@@ -91,7 +105,7 @@ function addFromDouble(target: Target, library: Library, signed: boolean): void 
 function addBetween(target: Target, library: Library): void {
   library.f64ToF32 = target.module.function('f64ToF32', ['i64', 'i32'], ['i32'], (f, a, rm) => {
     const x = f.let(f64.reinterpret(a));
-    f.if(isNaN(F64, x), () => {
+    f.if(isNan(F64, x), () => {
       f.if(isSignaling(F64, a), () => raise(target, f, NV));
       f.return(i32.const(F32.nan));
     });
@@ -99,7 +113,7 @@ function addBetween(target: Target, library: Library): void {
   });
   library.f32ToF64 = target.module.function('f32ToF64', ['i32'], ['i64'], (f, a) => {
     const x = f.let(f32.reinterpret(a));
-    f.if(isNaN(F32, x), () => {
+    f.if(isNan(F32, x), () => {
       f.if(isSignaling(F32, a), () => raise(target, f, NV));
       f.return(i64.const(F64.nan));
     });

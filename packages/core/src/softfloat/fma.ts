@@ -18,7 +18,7 @@
  */
 
 import { f32, f64, i32, i64, type Local, select } from '../wasm/index.ts';
-import { exponent, F64, isNaN, type Library, type Target, unpack, zeroSum } from './format.ts';
+import { exponent, F64, isNan, type Library, type Target, unpack, zeroSum } from './format.ts';
 
 function addF64(target: Target, library: Library): void {
   library.f64MulAdd = target.module.function('f64MulAdd', ['i64', 'i64', 'i64', 'i32'], ['i64'], (f, a, b, c, rm) => {
@@ -27,9 +27,9 @@ function addF64(target: Target, library: Library): void {
     f.if(i32.or(i32.or(isTop(a), isTop(b)), isTop(c)), () => {
       const z = f64.reinterpret(c);
       // With finite factors the product must not get a chance to overflow.
-      f.if(i32.eqz(i32.or(i32.or(isTop(a), isTop(b)), isNaN(F64, z))), () => f.return(c));
+      f.if(i32.eqz(i32.or(i32.or(isTop(a), isTop(b)), isNan(F64, z))), () => f.return(c));
       const result = f.let(f64.add(f64.mul(f64.reinterpret(a), f64.reinterpret(b)), z));
-      f.if(isNaN(F64, result), () => f.return(f.call(library.f64InvalidMulAdd!, a, b, c)));
+      f.if(isNan(F64, result), () => f.return(f.call(library.f64InvalidMulAdd!, a, b, c)));
       f.return(i64.reinterpret(result));
     });
 
@@ -132,7 +132,7 @@ function addF32(target: Target, library: Library): void {
     const wide = (bits: Local) => f64.promote(f32.reinterpret(bits));
     const product = f.let(f64.mul(wide(a), wide(b)));
     const z = f.let(wide(c));
-    f.if(isNaN(F64, f64.add(product, z)), () => f.return(f.call(library.f32InvalidMulAdd!, a, b, c)));
+    f.if(isNan(F64, f64.add(product, z)), () => f.return(f.call(library.f32InvalidMulAdd!, a, b, c)));
     f.return(f.call(library.f32Sum!, product, z, rm));
   });
 }

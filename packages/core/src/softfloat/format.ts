@@ -9,7 +9,18 @@
  * Source: IEEE 754-2019, 3.4; RISC-V unprivileged specification, chapters "F" and "D".
  */
 
-import { type Expr, type Fn, type FunctionRef, f32, f64, i32, i64, type Local, type Module, select } from '../wasm/index.ts';
+import {
+  type Expr,
+  type Fn,
+  type FunctionRef,
+  f32,
+  f64,
+  i32,
+  i64,
+  type Local,
+  type Module,
+  select,
+} from '../wasm/index.ts';
 
 /** Exception flags as they lie in `fflags`. */
 export const NX = 1;
@@ -95,7 +106,7 @@ export function nearestUnwatched(target: Target, rm: Expr): Expr {
   return i32.and(target.flags(), i32.eqz(rm));
 }
 
-export function isNaN(format: Format, x: Expr): Expr {
+export function isNan(format: Format, x: Expr): Expr {
   return format.float.ne(x, x);
 }
 
@@ -116,9 +127,7 @@ export function power(format: Format, n: number, negative = false): Expr {
 
 /** The biased exponent field, as i32. */
 export function exponent(format: Format, bits: Expr): Expr {
-  return format === F64
-    ? i32.and(i32.wrap(i64.shrU(bits, 52)), 0x7ff)
-    : i32.and(i32.shrU(bits, 23), 0xff);
+  return format === F64 ? i32.and(i32.wrap(i64.shrU(bits, 52)), 0x7ff) : i32.and(i32.shrU(bits, 23), 0xff);
 }
 
 /**

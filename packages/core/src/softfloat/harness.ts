@@ -61,7 +61,11 @@ export interface IntegerType {
   readonly signed: boolean;
 }
 
-const integerType = (name: IntegerType['name'], width: number, signed = false): IntegerType => ({ name, width, signed });
+const integerType = (name: IntegerType['name'], width: number, signed = false): IntegerType => ({
+  name,
+  width,
+  signed,
+});
 const INTEGERS = [
   integerType('i32', 32, true),
   integerType('u32', 32),
@@ -143,13 +147,35 @@ function fraction(draw: Draw, bits: number): bigint {
   }
 }
 
+/** Zeros, the ends of the subnormal and of the normal range, 1, infinities, quiet and signaling NaNs; of either sign. */
+function special(draw: Draw, format: Format): bigint {
+  const { infinity, quiet, nan } = format;
+  const normal = 1n << BigInt(format.fraction);
+  const one = BigInt(format.bias) << BigInt(format.fraction);
+  const list = [
+    0n,
+    0n,
+    1n,
+    normal - 1n,
+    normal,
+    one,
+    infinity - 1n,
+    infinity,
+    infinity,
+    infinity | 1n,
+    quiet - 1n + infinity,
+    nan,
+  ];
+  return list[draw(list.length)]! | (draw(2) ? format.sign : 0n);
+}
+
 /** A pattern of the format; near the exponent of `like`, if given, so that sums cancel and products land on boundaries. */
 function floatPattern(draw: Draw, format: Format, like?: bigint): bigint {
   const { width, bias } = format;
   const top = bias * 2 + 1;
   const place = BigInt(format.fraction);
-  const near = (centre: number, spread: number) =>
-    Math.min(top, Math.max(0, centre + draw(2 * spread + 1) - spread));
+  if (draw(12) === 0) return special(draw, format);
+  const near = (centre: number, spread: number) => Math.min(top, Math.max(0, centre + draw(2 * spread + 1) - spread));
   const known = like === undefined ? bias : Number((like >> place) & BigInt(top));
   let exponent: number;
   switch (draw(10)) {
@@ -198,7 +224,8 @@ export function operandsOf(operation: Operation, draw: Draw): bigint[] {
   for (const type of operation.operands) {
     if ('bias' in type) {
       // An addend is drawn near the product that it meets.
-      const like = args.length === 2 && draw(3) ? nearProduct(type, args[0]!, args[1]!) : args[draw(Math.max(1, args.length))];
+      const like =
+        args.length === 2 && draw(3) ? nearProduct(type, args[0]!, args[1]!) : args[draw(Math.max(1, args.length))];
       args.push(floatPattern(draw, type, like));
     } else {
       args.push(integerPattern(draw, type.width));

@@ -13,7 +13,19 @@
 
 import { type Expr, type Fn, f32, f64, i32, i64, type Local } from '../wasm/index.ts';
 import {
-  DZ, exponent, F32, F64, isInside, isNaN, type Library, NX, nearestUnwatched, raise, significand, type Target, unpack,
+  DZ,
+  exponent,
+  F32,
+  F64,
+  isInside,
+  isNan,
+  type Library,
+  NX,
+  nearestUnwatched,
+  raise,
+  significand,
+  type Target,
+  unpack,
 } from './format.ts';
 
 function addMulF64(target: Target, library: Library): void {
@@ -25,9 +37,7 @@ function addMulF64(target: Target, library: Library): void {
       const eb = f.let(exponent(F64, b));
       f.if(i32.and(i32.ne(ea, 0), i32.ne(eb, 0)), () => {
         // 52 or 53: the product of significands has 105 or 106 bits.
-        const shift = f.let(
-          i64.extendU(i32.add(i32.sub(exponent(F64, s), i32.add(ea, eb)), F64.bias + F64.fraction)),
-        );
+        const shift = f.let(i64.extendU(i32.add(i32.sub(exponent(F64, s), i32.add(ea, eb)), F64.bias + F64.fraction)));
         const product = i64.mul(significand(a), significand(b));
         const difference = f.let(i64.sub(product, i64.shl(significand(s), shift)));
         f.if(i64.eqz(difference), () => f.return(s));
@@ -64,7 +74,7 @@ function addDivF64(target: Target, library: Library): void {
         f.return(f.call(library.f64Nudge!, s, rest, i32.const(0), rm));
       });
     });
-    f.if(isNaN(F64, quotient), () => f.return(f.call(library.f64Invalid!, a, b)));
+    f.if(isNan(F64, quotient), () => f.return(f.call(library.f64Invalid!, a, b)));
     // Zero and infinite operands have exact results; only a finite number divided by zero is remarkable.
     const special = (bits: Expr) => i64.geU(i64.sub(i64.shl(bits, 1), 1), (F64.infinity << 1n) - 1n);
     f.if(i32.or(special(a), special(b)), () => {
@@ -97,7 +107,7 @@ function addF32(target: Target, library: Library, name: string, divide: boolean)
       f.if(isInside(F32, s), () => f.return(s));
     });
     const result = f.let(f64[operation](f64.promote(x), f64.promote(y)));
-    f.if(isNaN(F64, result), () => f.return(f.call(library.f32Invalid!, a, b)));
+    f.if(isNan(F64, result), () => f.return(f.call(library.f32Invalid!, a, b)));
     if (divide) {
       const byZero = i32.eqz(i32.shl(b, 1));
       f.if(i32.and(byZero, i32.ne(exponent(F32, a), 0xff)), () => raise(target, f, DZ));

@@ -4,14 +4,14 @@
  */
 
 import { type Expr, i32 } from '../wasm/index.ts';
-import { F32, F64, type Format, isNaN, isSignaling, type Library, NV, raise, type Target } from './format.ts';
+import { F32, F64, type Format, isNan, isSignaling, type Library, NV, raise, type Target } from './format.ts';
 
 /** `Invalid(a, b)`: the result of an operation on a and b whose result is a NaN. */
 function addInvalid(target: Target, library: Library, format: Format): void {
   const { bits, float, word } = format;
   const name = `${format.name}Invalid`;
   library[name] = target.module.function(name, [bits, bits], [bits], (f, a, b) => {
-    const number = (v: Expr) => i32.eqz(isNaN(format, float.reinterpret(v)));
+    const number = (v: Expr) => i32.eqz(isNan(format, float.reinterpret(v)));
     const signaling = i32.or(isSignaling(format, a), isSignaling(format, b));
     f.if(i32.or(signaling, i32.and(number(a), number(b))), () => raise(target, f, NV));
     f.return(word.const(format.nan));
@@ -31,7 +31,7 @@ function addInvalidMulAdd(target: Target, library: Library, format: Format): voi
     const z = float.reinterpret(c);
     const signaling = i32.or(i32.or(isSignaling(format, a), isSignaling(format, b)), isSignaling(format, c));
     const factors = i32.and(float.eq(x, x), float.eq(y, y));
-    const product = isNaN(format, float.mul(x, y));
+    const product = isNan(format, float.mul(x, y));
     f.if(i32.or(signaling, i32.and(factors, i32.or(product, float.eq(z, z)))), () => raise(target, f, NV));
     f.return(word.const(format.nan));
   });

@@ -19,8 +19,18 @@ const available = (tool: string) => spawnSync(tool, ['--version']).status === 0;
 const missing = [COMPILER, QEMU].filter((tool) => !available(tool));
 
 const INSTRUCTIONS: Record<string, string> = {
-  Add: 'fadd', Sub: 'fsub', Mul: 'fmul', Div: 'fdiv', Sqrt: 'fsqrt', MulAdd: 'fmadd', Min: 'fmin', Max: 'fmax',
-  Eq: 'feq', Lt: 'flt', Le: 'fle', Classify: 'fclass',
+  Add: 'fadd',
+  Sub: 'fsub',
+  Mul: 'fmul',
+  Div: 'fdiv',
+  Sqrt: 'fsqrt',
+  MulAdd: 'fmadd',
+  Min: 'fmin',
+  Max: 'fmax',
+  Eq: 'feq',
+  Lt: 'flt',
+  Le: 'fle',
+  Classify: 'fclass',
 };
 const LETTERS: Record<string, string> = { F32: 's', F64: 'd', I32: 'w', U32: 'wu', I64: 'l', U64: 'lu' };
 

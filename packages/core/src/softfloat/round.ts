@@ -8,7 +8,18 @@
 
 import { f32, f64, i32, i64, select } from '../wasm/index.ts';
 import {
-  exponent, F32, F64, type Format, isInside, type Library, NX, OF, RMM, RNE, raise, type Target,
+  exponent,
+  F32,
+  F64,
+  type Format,
+  isInside,
+  type Library,
+  NX,
+  OF,
+  RMM,
+  RNE,
+  raise,
+  type Target,
 } from './format.ts';
 
 /**
@@ -59,9 +70,7 @@ function addRound(target: Target, library: Library, format: Format): void {
 
     // The hidden bit of a normal significand, or a carry out of it, adds 1 to the exponent below it. Exponents stay below
     // 4096, so the sum is a correct unsigned number even where it is far too large.
-    const result = f.let(
-      i64.add(i64.add(i64.shl(i64.extendU(i32.sub(e, 1)), fraction), kept()), carry()),
-    );
+    const result = f.let(i64.add(i64.add(i64.shl(i64.extendU(i32.sub(e, 1)), fraction), kept()), carry()));
     f.if(
       i64.geU(result, format.infinity),
       () => {
@@ -81,14 +90,19 @@ function addRound(target: Target, library: Library, format: Format): void {
  * exactly half-way to the next one. One step of magnitude is one step of the bit pattern.
  */
 function addNudge(target: Target, library: Library): void {
-  library.f64Nudge = target.module.function('f64Nudge', ['i64', 'i64', 'i32', 'i32'], ['i64'], (f, s, difference, tie, rm) => {
-    f.if(i32.eq(rm, RNE), () => f.return(s));
-    const away = i32.eq(i32.add(rm, i64.ltS(s, 0)), 3);
-    const nearest = f.let(i32.eq(rm, RMM));
-    f.if(select(nearest, tie, away), () => f.return(i64.add(s, i64.extendU(i64.gtS(difference, 0)))));
-    f.if(nearest, () => f.return(s));
-    f.return(i64.sub(s, i64.extendU(i64.ltS(difference, 0))));
-  });
+  library.f64Nudge = target.module.function(
+    'f64Nudge',
+    ['i64', 'i64', 'i32', 'i32'],
+    ['i64'],
+    (f, s, difference, tie, rm) => {
+      f.if(i32.eq(rm, RNE), () => f.return(s));
+      const away = i32.eq(i32.add(rm, i64.ltS(s, 0)), 3);
+      const nearest = f.let(i32.eq(rm, RMM));
+      f.if(select(nearest, tie, away), () => f.return(i64.add(s, i64.extendU(i64.gtS(difference, 0)))));
+      f.if(nearest, () => f.return(s));
+      f.return(i64.sub(s, i64.extendU(i64.ltS(difference, 0))));
+    },
+  );
 }
 
 /** `f32Narrow(x, rm)`: a number (not a NaN) given as f64 rounds to binary32. */

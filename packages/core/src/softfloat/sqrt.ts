@@ -9,14 +9,23 @@
 
 import { f32, f64, i32, i64 } from '../wasm/index.ts';
 import {
-  exponent, F64, isNaN, type Library, NX, nearestUnwatched, raise, significand, type Target, unpack,
+  exponent,
+  F64,
+  isNan,
+  type Library,
+  NX,
+  nearestUnwatched,
+  raise,
+  significand,
+  type Target,
+  unpack,
 } from './format.ts';
 
 function addF64(target: Target, library: Library): void {
   library.f64Sqrt = target.module.function('f64Sqrt', ['i64', 'i32'], ['i64'], (f, a, rm) => {
     const root = f.let(f64.sqrt(f64.reinterpret(a)));
     const s = f.let(i64.reinterpret(root));
-    f.if(isNaN(F64, root), () => f.return(f.call(library.f64Invalid!, a, a)));
+    f.if(isNan(F64, root), () => f.return(f.call(library.f64Invalid!, a, a)));
     // The roots of zeros and infinity are themselves, exactly.
     const special = i32.or(i64.eqz(i64.shl(a, 1)), i32.eq(exponent(F64, a), 0x7ff));
     f.if(i32.or(nearestUnwatched(target, rm), special), () => f.return(s));
@@ -34,7 +43,7 @@ function addF64(target: Target, library: Library): void {
 function addF32(target: Target, library: Library): void {
   library.f32Sqrt = target.module.function('f32Sqrt', ['i32', 'i32'], ['i32'], (f, a, rm) => {
     const root = f.let(f64.sqrt(f64.promote(f32.reinterpret(a))));
-    f.if(isNaN(F64, root), () => f.return(f.call(library.f32Invalid!, a, a)));
+    f.if(isNan(F64, root), () => f.return(f.call(library.f32Invalid!, a, a)));
     f.return(f.call(library.f32Narrow!, root, rm));
   });
 }
