@@ -61,7 +61,7 @@ void buf_add_string(struct buf *buf, const char *text, size_t count)
         const unsigned char *at = (const unsigned char *)text + i;
         size_t length = utf8_length(at, count - i);
         if (length == 0) {
-            buf_add_text(buf, "\\ufffd");
+            buf_add_text(buf, "\xef\xbf\xbd");
         } else if (*at == '"' || *at == '\\') {
             buf_add(buf, (char[]){ '\\', *at }, 2);
         } else if (*at < 0x20 || *at == 0x7f) {

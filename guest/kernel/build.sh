@@ -20,8 +20,13 @@ export LC_ALL=C TZ=UTC
 umask 022
 
 if [ ! -f "$work/linux/Makefile" ]; then
-    mkdir -p "$work/linux"
-    tar -C "$work/linux" --strip-components=1 -xf "$source"
+    rm -rf "$work/unpacked"
+    mkdir -p "$work/unpacked"
+    tar -C "$work/unpacked" --strip-components=1 -xf "$source"
+    for patch in "$here"/*.patch; do
+        patch -d "$work/unpacked" -p1 -s <"$patch"
+    done
+    mv "$work/unpacked" "$work/linux"
 fi
 cd "$work/linux"
 

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Build the initial root file system: root/build.sh WORK OUT
 #
-# Needs WORK/linux (unpacked by kernel/build.sh) for its gen_init_cpio, which writes an archive from a
-# list: devices and owners come out right without being root, and nothing depends on the order or
-# the dates of files on this machine. OUT receives initramfs.cpio.gz.
+# The archive is written by the kernel's own gen_init_cpio from a list: devices and owners come out
+# right without being root, and nothing depends on the order or the dates of files on this machine.
+# OUT receives initramfs.cpio.gz.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1" "$2"
@@ -23,10 +23,14 @@ busybox=$work/busybox/usr/bin/busybox
 
 musl_cc "$work/init" "$here/init.c"
 "$here/../agent/build.sh" "$work"
-gcc -O1 -o "$work/gen_init_cpio" "$work/linux/usr/gen_init_cpio.c"
+if [ ! -x "$work/gen_init_cpio" ]; then
+    tar -xJf /usr/src/linux-source-6.12.tar.xz -O linux-source-6.12/usr/gen_init_cpio.c >"$work/gen_init_cpio.c"
+    gcc -O1 -o "$work/gen_init_cpio" "$work/gen_init_cpio.c"
+fi
 
-# Where an applet belongs is in the program itself, as a list of zero-terminated names: `busybox
-# --list-full` would print it, but only on a RISC-V machine, so the list is kept beside this script.
+# `busybox --list-full` prints where each applet belongs, but only on a RISC-V machine, so the list is
+# kept beside this script, without what needs hardware that is not there. A link costs a few thousand
+# instructions at boot; `busybox NAME` runs the others too.
 {
     for dir in /bin /sbin /usr /usr/bin /usr/sbin /etc /dev /proc /sys /run /tmp /var /mnt; do
         echo "dir $dir 0755 0 0"

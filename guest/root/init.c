@@ -24,6 +24,7 @@
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -102,6 +103,26 @@ static const char *option(const char *name)
         found = value;
     }
     return found;
+}
+
+/*
+ * A kernel with its drivers in modules comes with a second archive, unpacked over ours: the files of
+ * the modules, and a list of them in the order in which they need each other.
+ */
+static void load_modules(void)
+{
+    FILE *list = fopen("/etc/modules.load", "re");
+    char path[256];
+    while (list && fgets(path, sizeof path, list)) {
+        path[strcspn(path, "\n")] = 0;
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST))
+            say("cannot load", path);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (list)
+        fclose(list);
 }
 
 /* A child with the signals and the session of an ordinary program. Returns 0 in the child. */
@@ -302,7 +323,10 @@ int main(void)
     reboot(RB_DISABLE_CAD);
 
     umask(022);
+    /* The kernel makes it for everybody to write in. */
+    chmod("/", 0755);
     mount_all();
+    load_modules();
     sethostname("braid", 5);
     loopback_up();
     clearenv();
