@@ -139,7 +139,6 @@ function aliasOf(row: Row, o: Operands, bits: number): Text | undefined {
     const wanted = Object.entries(when) as [keyof Operands, number][];
     if (wanted.every(([key, value]) => o[key] === value)) return { name: alias, syntax };
   }
-  if (row.name === 'braid.hint' && o.rs1 !== 0) return { name: row.name, syntax: 's,i' };
   if (row.name === 'fence' && ((bits >>> 20) & 0xff) === 0xff) return { name: 'fence', syntax: '' };
   const [stem, suffix] = row.name.split('.');
   if (FLOAT_ALIASES[stem!] && o.rs1 === o.rs2) return { name: `${FLOAT_ALIASES[stem!]}.${suffix}`, syntax: 'D,S' };
@@ -147,8 +146,6 @@ function aliasOf(row: Row, o: Operands, bits: number): Text | undefined {
 }
 
 function nameOf(row: Row, bits: number): string {
-  // The hint is an encoding of slti.
-  if (row.name === 'braid.hint') return 'slti';
   if (row.format !== 'A' && row.format !== 'AL') return row.name;
   return row.name + ['', '.rl', '.aq', '.aqrl'][(bits >>> 25) & 3];
 }

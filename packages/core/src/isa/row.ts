@@ -191,8 +191,7 @@ export type SystemOperation =
   | 'cbo.inval'
   | 'cbo.clean'
   | 'cbo.flush'
-  | 'cbo.zero'
-  | 'hint';
+  | 'cbo.zero';
 
 type Options = Partial<Pick<Row, 'pure' | 'hot'>>;
 

@@ -1,6 +1,6 @@
 /**
  * Everything that the hart's run-time library does: fences, environment calls, CSR access, privileged instructions,
- * cache block management, and Braid's hint.
+ * and cache block management.
  *
  * Sources: unprivileged specification, chapters "RV32I", "Zifencei", "Zicsr", "Zihintpause" and "CMO"; privileged
  * specification, chapters "Machine-Level ISA" and "Supervisor-Level ISA".
@@ -53,6 +53,4 @@ export const system: readonly Row[] = [
   cbo('Zicbom', 'cbo.clean', 1),
   cbo('Zicbom', 'cbo.flush', 2),
   cbo('Zicboz', 'cbo.zero', 4),
-  // `slti` with rd = x0, which the base set leaves to custom hints. With rs1 = x0 it does nothing either.
-  row('I', 'braid.hint', 'I', { opcode: 0x13, rd: 0, funct3: 2 }, 'hint'),
 ];

@@ -12,7 +12,7 @@
  * are thrown as `TypeError`; the module as a whole is validated by the host when it is compiled.
  */
 
-import { Bytes, Expr, VALTYPE, type ValType } from './expr.ts';
+import { Bytes, Expr, i32, VALTYPE, type ValType } from './expr.ts';
 
 /** A mutable wasm local: an expression that can be assigned. */
 export class Local extends Expr {
@@ -124,7 +124,7 @@ export class Fn {
     const wide = value.type === 'i64';
     const opcode = wide ? { 1: 0x3c, 2: 0x3d, 4: 0x3e, 8: 0x37 }[size] : { 1: 0x3a, 2: 0x3b, 4: 0x36, 8: 0 }[size];
     if (!opcode) throw new TypeError(`store of ${size} bytes from ${value.type}`);
-    this.writeStore(opcode, Math.log2(size), address, value, offset);
+    this.writeStore(opcode, 31 - Math.clz32(size), address, value, offset);
   }
 
   memoryFill(address: Expr, byte: Expr, length: Expr): void {
@@ -197,12 +197,32 @@ export class Fn {
     this.out.u32(this.depth - otherwise.depth);
   }
 
+  /**
+   * Runs `handler(index)`; with an index of `count` or more, `otherwise`. Handlers are written one behind another, each in
+   * a scope of its own, and end by leaving the switch.
+   */
+  switch(index: Expr, count: number, handler: (i: number) => void, otherwise: Body = () => {}): void {
+    this.block((done) => {
+      this.block((none) => {
+        const open = (labels: readonly Label[]): void => {
+          if (labels.length === count) return this.brTable([...labels].reverse(), none, index);
+          this.block((label) => open([...labels, label]));
+          // A branch to the innermost label, which is handler 0's, arrives behind the innermost block; and so outwards.
+          this.scope(() => handler(count - 1 - labels.length));
+          this.br(done);
+        };
+        open([]);
+      });
+      otherwise();
+    });
+  }
+
   /** Runs `body` while `condition`, tested before each turn. */
   while(condition: () => Expr, body: Body): void {
     this.block((done) => {
       this.loop((again) => {
         const c = condition();
-        this.brIf(done, new Expr('i32', (out) => (c.write(out), out.byte(0x45))));
+        this.brIf(done, i32.eqz(c));
         body();
         this.br(again);
       });

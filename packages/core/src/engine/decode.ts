@@ -1,0 +1,116 @@
+/** Fills slots from instruction bits: the only place that knows both the table and the slot layout. */
+
+import { decode as decodeRow, expand, operands, type Row } from '../isa/index.ts';
+import { CODE_PAGE, CODE_PAGES, FRAME_RECORD, PAGE, STRADDLES } from '../memory/layout.ts';
+import type { Pool } from '../memory/pool.ts';
+import { COLD, COLD_ILLEGAL, COLD_LONG, PSEUDO, SLOT } from './slot.ts';
+
+type HandlerOf = (row: Row, length: 2 | 4, local: boolean, rd: number) => number;
+
+export class SlotDecoder {
+  private readonly pool: Pool;
+  private readonly handlerOf: HandlerOf;
+
+  constructor(pool: Pool, handlerOf: HandlerOf) {
+    this.pool = pool;
+    this.handlerOf = handlerOf;
+  }
+
+  private put(slot: number, handler: number, a: number, b: number, c: number): void {
+    const { words } = this.pool;
+    words[slot >>> 2] = handler | (a << 16) | (b << 24);
+    words[(slot + SLOT.c) >>> 2] = c;
+  }
+
+  /**
+   * Writes one instruction's slot. `offset` is its place in its page, or -1 when it stands alone. Returns whether the
+   * instruction behind it is likely to follow.
+   */
+  private write(slot: number, bits: number, offset: number): boolean {
+    const length = (bits & 3) === 3 ? 4 : 2;
+    const word = length === 4 ? bits : expand(bits);
+    const row = word === 0 ? undefined : decodeRow(word);
+    if (!row) {
+      this.put(slot, COLD | (length === 4 ? COLD_LONG : 0) | COLD_ILLEGAL, 0, 0, 0);
+      return false;
+    }
+    const o = operands(row, word);
+    let a = o.rd * 8;
+    const b = o.rs1 * 8;
+    let c = o.imm;
+    let local = false;
+    let follows = true;
+    switch (row.format) {
+      case 'S':
+      case 'FS':
+        a = o.rs2 * 8;
+        break;
+      case 'B':
+      case 'J': {
+        if (row.format === 'B') a = o.rs2 * 8;
+        const target = offset + o.imm;
+        local = offset >= 0 && target >= 0 && target < PAGE;
+        if (local) c = o.imm * 4;
+        follows = row.format === 'B';
+        break;
+      }
+      case 'CSR':
+      case 'CSRI': {
+        const source = row.format === 'CSR' ? o.rs1 : o.imm;
+        c = o.csr | (source !== 0 ? 1 << 16 : 0) | (row.format === 'CSRI' ? o.imm << 24 : 0);
+        break;
+      }
+      case 'I':
+        follows = row.name !== 'jalr';
+        break;
+      case 'L':
+      case 'FL':
+      case 'SH':
+      case 'SHW':
+      case 'U':
+        break;
+      default:
+        c = (o.rs2 * 8) | ((o.rs3 * 8) << 8) | (o.rm << 16);
+        follows = row.format !== 'N';
+    }
+    this.put(slot, this.handlerOf(row, length, local, o.rd), a, b, c);
+    return follows;
+  }
+
+  /** Decodes at a slot and on to the end of its straight line. */
+  decode(slot: number): void {
+    const { pool } = this;
+    const page = slot - ((slot - CODE_PAGES) % CODE_PAGE.size);
+    const frame = pool.words[(page + CODE_PAGE.frame) >>> 2]!;
+    const code = (frame * PAGE) / 2;
+    pool.words[pool.recordWord(frame, FRAME_RECORD.writes)] = 0;
+    let half = (slot - page) / SLOT.size;
+    if (half === CODE_PAGE.slots) {
+      this.put(slot, PSEUDO.sentinel, 0, 0, 0);
+      return;
+    }
+    for (;;) {
+      const at = page + half * SLOT.size;
+      if (half >= CODE_PAGE.slots || pool.words[at >>> 2] !== 0) return;
+      const low = pool.halves[code + half]!;
+      if ((low & 3) === 3) {
+        if (half === CODE_PAGE.slots - 1) {
+          this.put(at, PSEUDO.straddle, 0, 0, 0);
+          return;
+        }
+        if (!this.write(at, low | (pool.halves[code + half + 1]! << 16), half * 2)) return;
+        half += 2;
+      } else {
+        if (!this.write(at, low, half * 2)) return;
+        half += 1;
+      }
+    }
+  }
+
+  /** Decodes an instruction of four bytes into a place of its own, with a sentinel where the next one would be. */
+  decodeAlone(bits: number, slot: number): void {
+    this.write(slot, bits, -1);
+    this.put(slot + STRADDLES.sentinel, PSEUDO.sentinel, 0, 0, 0);
+  }
+}
+

@@ -1,0 +1,234 @@
+/**
+ * A worker's engine: the generated code over a pool, and the way from it to the machine that runs.
+ *
+ * One machine at a time is attached; its harts take turns in the window. Everything in shadow tables and code pages is derived
+ * and may be dropped at any time by `dropCaches`.
+ */
+
+import {
+  OFFSET, type HartField, type ScratchField, STATE_BYTES,
+} from '../hart/state.ts';
+import { AREA, CSR_NUMBERS, DATA, ELEMENTS, MAX_HARTS, PAGE, WORKER_AREA, WORKER_AREA_SIZE } from '../memory/layout.ts';
+import { POOL_MEMORY, type Pool } from '../memory/pool.ts';
+import type { Ram, Tracer } from '../memory/ram.ts';
+import { SlotDecoder } from './decode.ts';
+import { generateInterpreter } from './interpreter.ts';
+
+/** What generated code needs of the machine that is attached. */
+export interface EngineHost {
+  readonly ram: Ram;
+  readonly harts: number;
+  /** True when `ecall` from S-mode is the monitor's. */
+  readonly monitorSbi: boolean;
+  /** Device registers at a guest-physical address; false for an access fault. The value travels in the window's mailbox. */
+  readDevice(address: number, size: number): boolean;
+  writeDevice(address: number, size: number): boolean;
+  protection(page: bigint, machine: boolean): number;
+  protectionRead(csr: number): void;
+  protectionWrite(csr: number): void;
+  monitorCall(): void;
+  timerChanged(): void;
+}
+
+/** Why a run came back before its budget was used up. */
+export interface RunResult {
+  /** Steps made. */
+  readonly steps: number;
+  /** EXIT value of `hart/state.ts`. */
+  readonly exit: number;
+}
+
+type Exports = {
+  run(budget: number): void;
+  selectSpace(): void;
+  flushAll(): void;
+  dropWriters(frame: number): void;
+  dropCode(frame: number): void;
+  traceStore(address: number, size: number, value: bigint): void;
+};
+
+const COUNTERS = [
+  'walks', 'fills', 'batchFills', 'switches', 'creations', 'drops', 'flushes', 'tracedWrites', 'misses',
+] as const satisfies readonly ScratchField[];
+export type EngineCounters = Readonly<Record<(typeof COUNTERS)[number], bigint>>;
+
+export class Engine implements Tracer {
+  readonly pool: Pool;
+  private readonly area: number;
+  private readonly view: DataView;
+  private readonly exports: Exports;
+  private host: EngineHost | undefined;
+
+  /** `worker`: which worker area of the pool is this engine's. Compiling takes some tens of milliseconds. */
+  constructor(pool: Pool, worker = 0) {
+    this.pool = pool;
+    this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
+    this.view = new DataView(pool.memory.buffer, this.area, PAGE);
+    const interpreter = generateInterpreter(worker, POOL_MEMORY);
+    pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
+    const decoder = new SlotDecoder(pool, interpreter.handlerOf);
+    const attached = () => this.host!;
+    const imports = {
+      memory: pool.memory,
+      readDevice: (low: number, high: number, size: number) =>
+        attached().readDevice((high >>> 0) * 2 ** 32 + (low >>> 0), size) ? 0 : 1,
+      writeDevice: (low: number, high: number, size: number) =>
+        attached().writeDevice((high >>> 0) * 2 ** 32 + (low >>> 0), size) ? 0 : 1,
+      prepareFrame: (page: number, write: number) => attached().ram.prepare(page, write !== 0),
+      codePage: (frame: number) => this.codePage(frame),
+      decode: (slot: number) => decoder.decode(slot >>> 0),
+      decodeAlone: (bits: number, slot: number) => decoder.decodeAlone(bits, slot >>> 0),
+      protection: (page: number, privilege: number) => attached().protection(BigInt(page >>> 0), privilege === 3),
+      protectionRead: (csr: number) => attached().protectionRead(csr),
+      protectionWrite: (csr: number) => attached().protectionWrite(csr),
+      monitorCall: () => attached().monitorCall(),
+      timerChanged: () => attached().timerChanged(),
+    };
+    const module = new WebAssembly.Module(interpreter.bytes);
+    this.exports = new WebAssembly.Instance(module, { host: imports }).exports as unknown as Exports;
+  }
+
+  /** Makes a machine the one that runs; what was derived for another is dropped. */
+  attach(host: EngineHost): void {
+    if (this.host === host) return;
+    this.host = host;
+    host.ram.tracer = this;
+    this.pool.words.fill(0, (this.area + AREA.dataRecords) >>> 2, (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2);
+    this.setScratch('map', BigInt(host.ram.directory));
+    this.setScratch('ramPages', BigInt(host.ram.pages));
+    this.setScratch('harts', BigInt(host.harts));
+    this.setScratch('monitorSbi', host.monitorSbi ? 1n : 0n);
+  }
+
+  private codePage(frame: number): number {
+    let page = this.pool.allocateCodePage(frame);
+    if (page === 0) {
+      // Full: everything decoded goes, and is decoded again when it runs.
+      this.exports.flushAll();
+      this.pool.dropCodePages();
+      page = this.pool.allocateCodePage(frame);
+    }
+    return page;
+  }
+
+  get(field: HartField | ScratchField): bigint {
+    return this.view.getBigUint64(OFFSET[field], true);
+  }
+
+  set(field: HartField | ScratchField, value: bigint): void {
+    this.view.setBigUint64(OFFSET[field], value, true);
+  }
+
+  private setScratch(field: ScratchField, value: bigint): void {
+    this.set(field, value);
+  }
+
+  getX(n: number): bigint {
+    return this.view.getBigUint64(8 * n, true);
+  }
+
+  setX(n: number, value: bigint): void {
+    if (n !== 0) this.view.setBigUint64(8 * n, value, true);
+  }
+
+  /** The mailbox of device accesses: low and high word. */
+  get mailbox(): readonly [number, number] {
+    const at = OFFSET.mailbox;
+    return [this.view.getUint32(at, true), this.view.getUint32(at + 4, true)];
+  }
+
+  setMailbox(low: number, high: number): void {
+    this.view.setUint32(OFFSET.mailbox, low, true);
+    this.view.setUint32(OFFSET.mailbox + 4, high, true);
+  }
+
+  /** Brings a hart's state into the window, and its tables into use. */
+  load(hart: number, state: Uint8Array): void {
+    this.pool.bytes.set(state, this.area);
+    this.set('hart', BigInt(hart));
+    this.exports.selectSpace();
+  }
+
+  store(state: Uint8Array): void {
+    state.set(this.pool.bytes.subarray(this.area, this.area + STATE_BYTES));
+  }
+
+  /** After a change of privilege, satp or mstatus from outside. */
+  selectSpace(): void {
+    this.exports.selectSpace();
+  }
+
+  /** Runs the hart in the window for at most `budget` steps (1 .. 2^30). */
+  run(budget: number): RunResult {
+    const { view } = this;
+    view.setUint32(OFFSET.exit, 0, true);
+    view.setBigUint64(OFFSET.heldBudget, 0n, true);
+    view.setUint32(OFFSET.budget, budget, true);
+    this.exports.run(budget);
+    const left = view.getUint32(OFFSET.budget, true) + view.getUint32(OFFSET.heldBudget, true);
+    view.setUint32(OFFSET.budget, 0, true);
+    return { steps: budget - left, exit: view.getUint32(OFFSET.exit, true) };
+  }
+
+  /** Steps not yet made of the running budget, from inside a callback of generated code. */
+  get left(): number {
+    return this.view.getUint32(OFFSET.budget, true) + this.view.getUint32(OFFSET.heldBudget, true);
+  }
+
+  /** Ends the run behind the current instruction. */
+  attention(): void {
+    const { view } = this;
+    const held = view.getUint32(OFFSET.heldBudget, true) + view.getUint32(OFFSET.budget, true);
+    view.setUint32(OFFSET.heldBudget, held, true);
+    view.setUint32(OFFSET.budget, 0, true);
+  }
+
+  trace(hostAddress: number, size: number): void {
+    // In pieces that are no aligned entry, because the value to come is not known here.
+    let at = hostAddress;
+    const end = hostAddress + size;
+    while (at < end) {
+      const piece = size === 8 ? 4 : end - at;
+      this.exports.traceStore(at, Math.min(piece, end - at), 0n);
+      at += piece;
+    }
+  }
+
+  replaced(): void {
+    this.exports.flushAll();
+  }
+
+  /** Drops every shadow table and every decoded instruction: nothing that a guest can see changes (I2). */
+  dropCaches(): void {
+    this.exports.flushAll();
+    this.pool.dropCodePages();
+    this.pool.bytes.fill(0, this.area + AREA.straddles, this.area + AREA.dataTables);
+  }
+
+  /** Makes the next store to every page come through the slow path. Part of taking a hash. */
+  dropWriteEntries(): void {
+    const { words } = this.pool;
+    const tables = (this.area + AREA.dataTables) >>> 2;
+    for (let element = 0; element < MAX_HARTS * ELEMENTS; element++) {
+      const record = (this.area + AREA.dataRecords + element * 16) >>> 2;
+      if (words[record + 2] === 0) continue;
+      const table = tables + (element * DATA.bytes) / 4;
+      for (let entry = 0; entry < DATA.entries; entry++) {
+        const tag = table + (entry * DATA.size + DATA.write) / 4;
+        words[tag] = entry === 0 ? 0x1000 : 0;
+        words[tag + 1] = 0;
+      }
+    }
+  }
+
+  get counters(): EngineCounters {
+    return Object.fromEntries(COUNTERS.map((name) => [name, this.get(name)])) as EngineCounters;
+  }
+
+  /** Bits of DISABLE in `hart/state.ts`; for benchmarks only. */
+  disable(techniques: number): void {
+    this.set('disabled', BigInt(techniques));
+    this.dropCaches();
+  }
+}
+

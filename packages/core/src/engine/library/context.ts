@@ -1,0 +1,121 @@
+/** What the functions of the hart's run-time library share: the module, the window, and each other. */
+
+import type { HartField, ScratchField } from '../../hart/state.ts';
+import { F, OFFSET, X } from '../../hart/state.ts';
+import { AREA, WORKER_AREA, WORKER_AREA_SIZE } from '../../memory/layout.ts';
+import { type Expr, type Fn, type FunctionRef, i32, i64, type Module } from '../../wasm/index.ts';
+
+type Field = HartField | ScratchField;
+
+/** The running hart's window, reached by constant addresses. */
+export class Window {
+  /** First byte of the worker's area. */
+  readonly area: number;
+  readonly base: number;
+
+  constructor(worker: number) {
+    this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
+    this.base = this.area + AREA.window;
+  }
+
+  get(field: Field): Expr {
+    return i64.load(i32.const(0), this.base + OFFSET[field]);
+  }
+
+  /** The low half, as i32. */
+  get32(field: Field): Expr {
+    return i32.load(i32.const(0), this.base + OFFSET[field]);
+  }
+
+  set(f: Fn, field: Field, value: Expr): void {
+    f.store(8, i32.const(0), value, this.base + OFFSET[field]);
+  }
+
+  set32(f: Fn, field: Field, value: Expr): void {
+    f.store(4, i32.const(0), value, this.base + OFFSET[field]);
+  }
+
+  /** Adds to a counter. */
+  count(f: Fn, field: Field, by: Expr = i64.const(1)): void {
+    this.set(f, field, i64.add(this.get(field), by));
+  }
+
+  /** Register by a number known when the code is generated. */
+  x(n: number): Expr {
+    return n === 0 ? i64.const(0) : i64.load(i32.const(0), this.base + X + 8 * n);
+  }
+
+  setX(f: Fn, n: number, value: Expr): void {
+    if (n !== 0) f.store(8, i32.const(0), value, this.base + X + 8 * n);
+  }
+
+  /** Register by 8 times its number, an i32. */
+  xAt(offset: Expr): Expr {
+    return i64.load(offset, this.base + X);
+  }
+
+  fAt(offset: Expr): Expr {
+    return i64.load(offset, this.base + F);
+  }
+}
+
+/** Functions that the host provides to generated code; all run rarely. */
+export interface Imports {
+  /** (address low, address high, size) -> 0, or 1 for an access fault; the value is in `mailbox`. */
+  readonly readDevice: FunctionRef;
+  readonly writeDevice: FunctionRef;
+  /** (guest page, write) -> host address of the page's frame; for a write one that nobody shares, marked dirty. */
+  readonly prepareFrame: FunctionRef;
+  /** (frame) -> its code page, made when there is none. */
+  readonly codePage: FunctionRef;
+  /** (slot address): fills the slot, and likely some behind it. */
+  readonly decode: FunctionRef;
+  /** (instruction, slot address): fills a slot that stands alone. */
+  readonly decodeAlone: FunctionRef;
+  /** (page number of the physical address, privilege) -> R 1 | W 2 | X 4 that physical memory protection allows. */
+  readonly protection: FunctionRef;
+  /** (csr): reads pmpcfg or pmpaddr into `mailbox`. */
+  readonly protectionRead: FunctionRef;
+  /** (csr): writes `mailbox` to pmpcfg or pmpaddr, as far as locks and granularity let it. */
+  readonly protectionWrite: FunctionRef;
+  /** (): the monitor's SBI serves the call in a0..a7. */
+  readonly monitorCall: FunctionRef;
+  /** (): the timer deadlines of this hart changed. */
+  readonly timerChanged: FunctionRef;
+}
+
+export interface Library {
+  readonly module: Module;
+  readonly w: Window;
+  readonly imports: Imports;
+}
+
+export function importHost(module: Module): Imports {
+  const fn = (name: string, params: number, results: number) =>
+    module.importFunction('host', name, Array(params).fill('i32'), Array(results).fill('i32'));
+  return {
+    readDevice: fn('readDevice', 3, 1),
+    writeDevice: fn('writeDevice', 3, 1),
+    prepareFrame: fn('prepareFrame', 2, 1),
+    codePage: fn('codePage', 1, 1),
+    decode: fn('decode', 1, 0),
+    decodeAlone: fn('decodeAlone', 2, 0),
+    protection: fn('protection', 2, 1),
+    protectionRead: fn('protectionRead', 1, 0),
+    protectionWrite: fn('protectionWrite', 1, 0),
+    monitorCall: fn('monitorCall', 0, 0),
+    timerChanged: fn('timerChanged', 0, 0),
+  };
+}
+
+/** `value & bit` as a condition. */
+export function has(value: Expr, bits: Expr | bigint | number): Expr {
+  return i64.ne(i64.and(value, bits), 0);
+}
+
+/** Leaves the run as soon as the current instruction is done; what is left of the budget is kept in `heldBudget`. */
+export function attention(lib: Library, f: Fn): void {
+  const { w } = lib;
+  w.set(f, 'heldBudget', i64.add(w.get('heldBudget'), i64.extendU(w.get32('budget'))));
+  w.set(f, 'budget', i64.const(0));
+}

@@ -1,0 +1,378 @@
+/**
+ * The address-space cache group: shadow tables, which table is in use, and what keeps them true.
+ *
+ * Every hart has ELEMENTS data tables and as many fetch tables. A data table is tagged by satp, effective privilege, SUM and
+ * MXR; a fetch table by satp and privilege. A change of any of these selects another table and discards nothing.
+ *
+ * A table holds only what the guest's page tables say at this moment: frames that were walked are marked IS_TABLE, no
+ * shadow entry makes such a frame writable, so every store to one comes through `traceStore`, which drops what the old
+ * entry had given. Therefore `sfence.vma` has nothing to do, and a table may be thrown away at any moment (I2).
+ */
+
+import { DISABLE, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
+import {
+  AREA, CODE_PAGE, DATA, ELEMENTS, FETCH, FRAME_RECORD, FRAME_RECORDS, HAS_CODE, IS_TABLE, MANY_ROOTS, MANY_WRITERS,
+  MAX_HARTS, WRITER_SLOTS,
+} from '../../memory/layout.ts';
+import { Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
+import { attention, has, type Library } from './context.ts';
+
+export interface ShadowFunctions {
+  /** Selects the tables for the hart's present state. */
+  readonly selectSpace: FunctionRef;
+  /** Forgets every table of every hart. */
+  readonly flushAll: FunctionRef;
+  /** (frame): no table makes the frame writable any more. */
+  readonly dropWriters: FunctionRef;
+  /** (host address, size, value): what was derived from the bytes is dropped, before they change. */
+  readonly traceStore: FunctionRef;
+  /** (frame, level): the frame is walked as a page table. */
+  readonly becomeTable: FunctionRef;
+  /** (frame): forgets the decoded instructions of a frame. */
+  readonly dropCode: FunctionRef;
+  /** (frame, table index): notes that an entry makes the frame writable. */
+  readonly noteWriter: FunctionRef;
+}
+
+/** Record of a frame. */
+export const recordOf = (frame: Expr): Expr => i32.add(i32.mul(frame, FRAME_RECORD.size), FRAME_RECORDS);
+
+const RECORD = { satp: 0, mode: 8, used: 12, size: 16 };
+const IN_USE = 0x100;
+const KINDS = {
+  data: { records: AREA.dataRecords, tables: AREA.dataTables, layout: DATA },
+  fetch: { records: AREA.fetchRecords, tables: AREA.fetchTables, layout: FETCH },
+} as const;
+
+/** How often a traced frame may be written, with nothing derived in between, until it is left alone. */
+const WRITES_UNTIL_UNTRACED = 48;
+
+export function addShadow(lib: Library): ShadowFunctions {
+  const { module, w } = lib;
+  const field32 = (record: Expr, offset: number) => i32.load(record, offset);
+
+  /** Empties a table: see `layout.ts` for why entry 0 is different. */
+  const clear = (kind: 'data' | 'fetch') =>
+    module.function(`clear_${kind}`, ['i32'], [], (f, table) => {
+      f.memoryFill(table, i32.const(0), i32.const(KINDS[kind].layout.bytes));
+      f.store(8, table, i64.const(0x1000), 0);
+      if (kind === 'data') f.store(8, table, i64.const(0x1000), DATA.write);
+    });
+  const clearTable = { data: clear('data'), fetch: clear('fetch') };
+
+  const recordBase = (kind: 'data' | 'fetch', index: Expr) =>
+    i32.add(i32.mul(index, RECORD.size), w.area + KINDS[kind].records);
+  const tableBase = (kind: 'data' | 'fetch', index: Expr) =>
+    i32.add(i32.mul(index, KINDS[kind].layout.bytes), w.area + KINDS[kind].tables);
+
+  /** (satp, mode) -> the table, found by its tag, made, or recycled from the least recently selected one. */
+  const find = (kind: 'data' | 'fetch') =>
+    module.function(`find_${kind}`, ['i64', 'i32'], ['i32'], (f, satp, mode) => {
+      const first = f.let(i32.mul(w.get32('hart'), ELEMENTS));
+      const i = f.local('i32');
+      const victim = f.let(first);
+      const oldest = f.let(i32.const(-1));
+      const record = f.local('i32');
+      w.count(f, 'useClock');
+      f.while(() => i32.ltU(i, ELEMENTS), () => {
+        f.set(record, recordBase(kind, i32.add(first, i)));
+        f.if(
+          i32.and(i32.eq(field32(record, RECORD.mode), mode), i64.eq(i64.load(record, RECORD.satp), satp)),
+          () => {
+            f.store(4, record, w.get32('useClock'), RECORD.used);
+            f.return(tableBase(kind, i32.add(first, i)));
+          },
+        );
+        const age = f.let(
+          select(i32.eqz(field32(record, RECORD.mode)), i32.const(0), field32(record, RECORD.used)),
+        );
+        f.if(i32.ltU(age, oldest), () => {
+          f.set(oldest, age);
+          f.set(victim, i32.add(first, i));
+        });
+        f.set(i, i32.add(i, 1));
+      });
+      w.count(f, 'creations');
+      f.set(record, recordBase(kind, victim));
+      f.store(8, record, satp, RECORD.satp);
+      f.store(4, record, mode, RECORD.mode);
+      f.store(4, record, w.get32('useClock'), RECORD.used);
+      f.do(clearTable[kind], tableBase(kind, victim));
+      f.return(tableBase(kind, victim));
+    });
+  const findTable = { data: find('data'), fetch: find('fetch') };
+
+  const selectSpace = module.function('selectSpace', [], [], (f) => {
+    w.count(f, 'switches');
+    const status = f.let(w.get('mstatus'));
+    const satp = f.let(w.get('satp'));
+    const own = f.let(w.get32('privilege'));
+    const effective = f.let(
+      select(has(status, MSTATUS.MPRV), i32.and(i32.wrap(i64.shrU(status, 11)), 3), own),
+    );
+    const spaceOf = (privilege: Expr) => select(i32.eq(privilege, PRIVILEGE.machine), i64.const(0), satp);
+    const flags = select(
+      i32.eq(effective, PRIVILEGE.supervisor),
+      i32.shl(i32.and(i32.wrap(i64.shrU(status, 18)), 3), 4),
+      i32.shl(i32.and(i32.wrap(i64.shrU(status, 18)), 2), 4),
+    );
+    f.if(has(w.get('disabled'), DISABLE.tags), () => {
+      // Benchmark: one table a hart, emptied at every switch, as a plain TLB would be.
+      for (const kind of ['data', 'fetch'] as const) {
+        const first = f.let(i32.mul(w.get32('hart'), ELEMENTS));
+        f.store(4, recordBase(kind, first), i32.const(IN_USE), RECORD.mode);
+        f.do(clearTable[kind], tableBase(kind, first));
+        w.set32(f, kind === 'data' ? 'dataTable' : 'fetchTable', tableBase(kind, first));
+      }
+      f.return();
+    });
+    const mode = (privilege: Expr) => i32.or(privilege, IN_USE);
+    w.set32(f, 'dataTable', f.call(findTable.data, spaceOf(effective), i32.or(mode(effective), flags)));
+    w.set32(f, 'fetchTable', f.call(findTable.fetch, spaceOf(own), mode(own)));
+  });
+
+  /** Runs `body` for every table in use of the machine's harts. */
+  const forTables = (f: Fn, kind: 'data' | 'fetch', body: (table: Local, record: Local) => void) => {
+    f.scope(() => {
+      const count = f.let(i32.mul(w.get32('harts'), ELEMENTS));
+      const i = f.let(i32.const(0));
+      const record = f.local('i32');
+      const table = f.local('i32');
+      f.while(() => i32.ltU(i, count), () => {
+        f.set(record, recordBase(kind, i));
+        f.if(field32(record, RECORD.mode), () => {
+          f.set(table, tableBase(kind, i));
+          body(table, record);
+        });
+        f.set(i, i32.add(i, 1));
+      });
+    });
+  };
+
+  /** Forgets a table; the ones in use stay selected, and empty. */
+  const forget = (f: Fn, kind: 'data' | 'fetch', table: Expr, record: Expr) => {
+    w.count(f, 'flushes');
+    const current = i32.eq(table, w.get32(kind === 'data' ? 'dataTable' : 'fetchTable'));
+    f.if(
+      current,
+      () => {
+        f.do(clearTable[kind], table);
+        if (kind === 'fetch') attention(lib, f);
+      },
+      () => f.store(4, record, i32.const(0), RECORD.mode),
+    );
+  };
+
+  const flushAll = module.function('flushAll', [], [], (f) => {
+    forTables(f, 'data', (table, record) => forget(f, 'data', table, record));
+    forTables(f, 'fetch', (table, record) => forget(f, 'fetch', table, record));
+  });
+
+  /** (root page): forgets the tables of one root, or all for MANY_ROOTS. */
+  const flushRoot = module.function('flushRoot', ['i32'], [], (f, root) => {
+    const concerned = (record: Expr) =>
+      i32.or(
+        i32.eq(root, MANY_ROOTS | 0),
+        i32.eq(i32.wrap(i64.and(i64.load(record, RECORD.satp), 0xfff_ffff_ffffn)), root),
+      );
+    for (const kind of ['data', 'fetch'] as const) {
+      forTables(f, kind, (table, record) => f.if(concerned(record), () => forget(f, kind, table, record)));
+    }
+  });
+
+  /** An empty tag for the entry at `index`. */
+  const emptyTag = (index: Expr) => select(i32.eqz(index), i64.const(0x1000), i64.const(0));
+
+  const dropWriterAt = (f: Fn, table: Expr, index: Local, frame: Expr) => {
+    const entry = f.let(i32.add(table, i32.shl(index, DATA.shift)));
+    const tag = f.let(i64.load(entry, DATA.write));
+    const points = i32.eq(i32.shrU(i32.add(i32.wrap(tag), i32.load(entry, DATA.addend)), 12), frame);
+    f.if(points, () => f.store(8, entry, emptyTag(index), DATA.write));
+  };
+
+  const dropWriters = module.function('dropWriters', ['i32'], [], (f, frame) => {
+    const record = f.let(recordOf(frame));
+    const index = f.local('i32');
+    f.if(
+      i32.eq(i32.load16U(record, FRAME_RECORD.writers + 2 * (WRITER_SLOTS - 1)), MANY_WRITERS),
+      () =>
+        forTables(f, 'data', (table) => {
+          f.set(index, i32.const(0));
+          f.while(() => i32.ltU(index, DATA.entries), () => {
+            f.scope(() => dropWriterAt(f, table, index, frame));
+            f.set(index, i32.add(index, 1));
+          });
+        }),
+      () => {
+        for (let slot = 0; slot < WRITER_SLOTS; slot++) {
+          f.set(index, i32.load16U(record, FRAME_RECORD.writers + 2 * slot));
+          f.if(index, () => {
+            f.set(index, i32.sub(index, 1));
+            forTables(f, 'data', (table) => f.scope(() => dropWriterAt(f, table, index, frame)));
+          });
+        }
+      },
+    );
+    f.store(8, record, i64.const(0), FRAME_RECORD.writers);
+  });
+
+  const noteWriter = module.function('noteWriter', ['i32', 'i32'], [], (f, frame, index) => {
+    const record = f.let(recordOf(frame));
+    const mark = i32.add(index, 1);
+    for (let slot = 0; slot < WRITER_SLOTS; slot++) {
+      const held = f.let(i32.load16U(record, FRAME_RECORD.writers + 2 * slot));
+      f.if(i32.eq(held, mark), () => f.return());
+      f.if(i32.eqz(held), () => {
+        f.store(2, record, mark, FRAME_RECORD.writers + 2 * slot);
+        f.return();
+      });
+    }
+    f.store(2, record, i32.const(MANY_WRITERS), FRAME_RECORD.writers + 2 * (WRITER_SLOTS - 1));
+  });
+
+  const LEVEL_BIT = 8;
+  const becomeTable = module.function('becomeTable', ['i32', 'i32'], [], (f, frame, level) => {
+    const record = f.let(recordOf(frame));
+    const flags = f.let(field32(record, FRAME_RECORD.flags));
+    const root = f.let(i32.wrap(i64.and(w.get('satp'), 0xfff_ffff_ffffn)));
+    f.store(4, record, i32.const(0), FRAME_RECORD.writes);
+    f.if(
+      i32.and(flags, IS_TABLE),
+      () => f.if(i32.ne(field32(record, FRAME_RECORD.root), root), () =>
+        f.store(4, record, i32.const(MANY_ROOTS | 0), FRAME_RECORD.root)),
+      () => {
+        f.if(i32.eqz(i32.wrap(i64.and(w.get('disabled'), DISABLE.trace))), () => f.do(dropWriters, frame));
+        f.store(4, record, root, FRAME_RECORD.root);
+      },
+    );
+    f.store(4, record, i32.or(flags, i32.or(IS_TABLE, i32.shl(i32.const(1), i32.add(level, LEVEL_BIT)))), FRAME_RECORD.flags);
+  });
+
+  /** (host address of a page-table entry): drops the entries that it gave. Only for a last-level entry. */
+  const dropLeaf = module.function('dropLeaf', ['i32'], [], (f, entryAddress) => {
+    const source = f.let(i32.shrU(entryAddress, 3));
+    const slot = f.let(i32.and(source, 511));
+    const index = f.local('i32');
+    const entry = f.local('i32');
+    w.count(f, 'drops');
+    forTables(f, 'data', (table) => {
+      for (const half of [0, 512]) {
+        f.set(index, i32.or(slot, half));
+        f.set(entry, i32.add(table, i32.shl(index, DATA.shift)));
+        f.if(i32.eq(i32.load(entry, DATA.source), source), () => {
+          f.store(8, entry, emptyTag(index), DATA.read);
+          f.store(8, entry, emptyTag(index), DATA.write);
+          f.store(4, entry, i32.const(0), DATA.source);
+        });
+      }
+    });
+    forTables(f, 'fetch', (table) => {
+      f.set(entry, i32.add(table, i32.shl(slot, FETCH.shift)));
+      f.if(i32.eq(i32.load(entry, FETCH.source), source), () => {
+        f.store(8, entry, emptyTag(slot), FETCH.tag);
+        f.store(4, entry, i32.const(0), FETCH.source);
+        attention(lib, f);
+      });
+    });
+  });
+
+  /** (host address, old entry, new entry) of a page-table entry that changes. */
+  const changeEntry = module.function('changeEntry', ['i32', 'i64', 'i64'], [], (f, address, old, next) => {
+    const V = 1n;
+    const RWX = 0xen;
+    const A = 1n << 6n;
+    f.if(i64.eqz(i64.and(old, V)), () => f.return());
+    const leaf = f.let(has(old, RWX));
+    // Bits whose gain makes nothing false that was derived: A, D, G, the software's, and rights of a leaf.
+    const gain = f.let(select(leaf, i64.const(0x3e0n | RWX), i64.const(0x3e0n & ~0xd0n)));
+    const lost = i64.or(
+      i64.and(i64.xor(old, next), i64.xor(gain, -1)),
+      i64.and(i64.and(old, i64.xor(next, -1)), gain),
+    );
+    f.if(i64.eqz(lost), () => f.return());
+    const record = f.let(recordOf(i32.shrU(address, 12)));
+    f.if(leaf, () => {
+      f.if(i64.eqz(i64.and(old, A)), () => f.return());
+      f.if(i32.eq(i32.shrU(field32(record, FRAME_RECORD.flags), LEVEL_BIT), 1), () => {
+        f.do(dropLeaf, address);
+        f.return();
+      });
+    });
+    f.do(flushRoot, select(leaf, i32.const(MANY_ROOTS | 0), field32(record, FRAME_RECORD.root)));
+  });
+
+  const dropCode = module.function('dropCode', ['i32'], [], (f, frame) => {
+    const record = f.let(recordOf(frame));
+    const page = f.let(field32(record, FRAME_RECORD.code));
+    const i = f.local('i32');
+    const entry = f.local('i32');
+    f.if(i32.eqz(page), () => f.return());
+    forTables(f, 'fetch', (table) => {
+      f.set(i, i32.const(0));
+      f.while(() => i32.ltU(i, FETCH.entries), () => {
+        f.set(entry, i32.add(table, i32.shl(i, FETCH.shift)));
+        f.if(i32.eq(i32.load(entry, FETCH.code), page), () => {
+          f.store(8, entry, emptyTag(i), FETCH.tag);
+          f.store(4, entry, i32.const(0), FETCH.code);
+        });
+        f.set(i, i32.add(i, 1));
+      });
+    });
+    f.memoryFill(page, i32.const(0), i32.const(CODE_PAGE.sentinel));
+    f.store(4, record, i32.add(field32(record, FRAME_RECORD.generation), 1), FRAME_RECORD.generation);
+    f.store(4, record, i32.and(field32(record, FRAME_RECORD.flags), ~HAS_CODE), FRAME_RECORD.flags);
+    attention(lib, f);
+  });
+
+  const traceStore = module.function('traceStore', ['i32', 'i32', 'i64'], [], (f, address, size, value) => {
+    const frame = f.let(i32.shrU(address, 12));
+    const record = f.let(recordOf(frame));
+    const flags = f.let(field32(record, FRAME_RECORD.flags));
+    w.count(f, 'tracedWrites');
+    const writes = f.let(i32.add(field32(record, FRAME_RECORD.writes), 1));
+    f.store(4, record, writes, FRAME_RECORD.writes);
+    f.if(i32.and(flags, HAS_CODE), () => {
+      f.if(
+        i32.geU(writes, WRITES_UNTIL_UNTRACED),
+        () => f.do(dropCode, frame),
+        () => {
+          // An instruction of four bytes that starts one halfword before the store is stale too.
+          const offset = i32.and(address, 4095);
+          const slot = f.let(i32.shrU(offset, 1));
+          const end = f.let(i32.shrU(i32.add(offset, i32.sub(size, 1)), 1));
+          f.if(slot, () => f.set(slot, i32.sub(slot, 1)));
+          const page = field32(record, FRAME_RECORD.code);
+          f.while(() => i32.leU(slot, end), () => {
+            f.store(8, i32.add(page, i32.shl(slot, 3)), i64.const(0));
+            f.set(slot, i32.add(slot, 1));
+          });
+        },
+      );
+    });
+    f.if(i32.and(flags, IS_TABLE), () => {
+      f.if(
+        i32.and(i32.eq(size, 8), i32.eqz(i32.and(address, 7))),
+        () => f.do(changeEntry, address, i64.load(address), value),
+        () => {
+          const entry = f.let(i32.and(address, -8));
+          const end = i32.add(address, size);
+          f.while(() => i32.ltU(entry, end), () => {
+            f.do(changeEntry, entry, i64.load(entry), i64.const(0));
+            f.set(entry, i32.add(entry, 8));
+          });
+        },
+      );
+      // Many stores and no walk: it is data now. What its other entries gave goes with it.
+      f.if(i32.geU(writes, WRITES_UNTIL_UNTRACED), () => {
+        f.do(flushRoot, field32(record, FRAME_RECORD.root));
+        f.store(4, record, i32.and(field32(record, FRAME_RECORD.flags), HAS_CODE), FRAME_RECORD.flags);
+      });
+    });
+  });
+
+  // The whole group's size is bounded by the worker's area.
+  if (MAX_HARTS * ELEMENTS * (DATA.bytes + FETCH.bytes) + AREA.dataTables > 0x80_0000) throw new RangeError('area');
+  return { selectSpace, flushAll, dropWriters, traceStore, becomeTable, dropCode, noteWriter };
+}
+
+export { DATA, FETCH };

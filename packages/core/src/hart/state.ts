@@ -1,0 +1,161 @@
+/**
+ * A hart's state as the engine sees it: the *window*, a record at a fixed place of the worker's area, so that generated code
+ * reaches every register by a constant address. The hart that runs is copied in and out at slice boundaries.
+ *
+ * ```text
+ * 0    x0..x31   32 x u64   (x0 is never written)
+ * 256  f0..f31   32 x u64   bit patterns, singles NaN-boxed
+ * 512  FIELDS    u64 each, in the order below: the hart's other state
+ * ...  SCRATCH   u64 each: the engine's own, not state
+ * ```
+ */
+
+export const X = 0;
+export const F = 256;
+
+/** Everything that belongs to the hart and is saved. CSRs hold their specified layout; the rest is explained. */
+export const FIELDS = [
+  'pc',
+  /** 0 U, 1 S, 3 M. */
+  'privilege',
+  'mstatus',
+  /** Pending bits except the external line of SEIP. */
+  'mip',
+  /** SEIP as the interrupt controller drives it: 0 or 1 << 9. */
+  'seipLine',
+  'mie',
+  'mideleg',
+  'medeleg',
+  'mtvec',
+  'mepc',
+  'mcause',
+  'mtval',
+  'mscratch',
+  'mcounteren',
+  'mcountinhibit',
+  'menvcfg',
+  'stvec',
+  'sepc',
+  'scause',
+  'stval',
+  'sscratch',
+  'scounteren',
+  'senvcfg',
+  'satp',
+  'stimecmp',
+  'fflags',
+  'frm',
+  /** Reserved physical address, 0 without a reservation. */
+  'reservation',
+  /** minstret = steps - traps + this, or the value itself while inhibited; mcycle = steps + that. */
+  'instretOffset',
+  'cycleOffset',
+  /** Steps of this hart at the end of its budget, and traps that it took. */
+  'stepsEnd',
+  'traps',
+  /** Waits for an interrupt. */
+  'waiting',
+  'pmpcfg0',
+  'pmpcfg2',
+  ...Array.from({ length: 16 }, (_, i) => `pmpaddr${i}` as const),
+] as const;
+
+export type HartField = (typeof FIELDS)[number];
+
+const SCRATCH = [
+  'hart',
+  'harts',
+  /** Guest time (ns) at which the budget ends: now = clockEnd - budget (- 1 inside an instruction). */
+  'clockEnd',
+  /** Steps left of the run, while code outside the main function may look. */
+  'budget',
+  /** What a request for attention took from the budget. */
+  'heldBudget',
+  /** 1 after an exception was delivered, until the main function has seen it. */
+  'trapped',
+  /** Why the run ended, when not by its budget: see EXIT. */
+  'exit',
+  'dataTable',
+  'fetchTable',
+  /** Directory of the machine's guest-physical map, and its RAM in pages. */
+  'map',
+  'ramPages',
+  /** Results of a translation. */
+  'source',
+  'span',
+  'granted',
+  /** Register access by a device: low and high half. */
+  'mailbox',
+  'useClock',
+  /** Exceptions that leave the machine's own harts: 1 when ecall from S-mode goes to the monitor. */
+  'monitorSbi',
+  'walks',
+  'fills',
+  'batchFills',
+  'switches',
+  'creations',
+  'drops',
+  'flushes',
+  'tracedWrites',
+  'misses',
+  /** Set bits turn a technique of the shadow tables off (benchmarks only). */
+  'disabled',
+] as const;
+export type ScratchField = (typeof SCRATCH)[number];
+
+/** Byte offset of each field in the window. */
+export const OFFSET: Readonly<Record<HartField | ScratchField, number>> = Object.fromEntries(
+  [...FIELDS, ...SCRATCH].map((name, i) => [name, 512 + 8 * i]),
+) as Record<HartField | ScratchField, number>;
+
+/** Bytes of the window that are hart state. */
+export const STATE_BYTES = 512 + 8 * FIELDS.length;
+export const WINDOW_BYTES = 512 + 8 * (FIELDS.length + SCRATCH.length);
+
+/** Values of `exit`. */
+export const EXIT = { none: 0, wait: 1, pause: 2 } as const;
+
+/** Values of `disabled`. */
+export const DISABLE = { tags: 1, trace: 2, batch: 4, lazy: 8, shootdown: 16 } as const;
+
+export const PRIVILEGE = { user: 0, supervisor: 1, machine: 3 } as const;
+
+export const CAUSE = {
+  fetchMisaligned: 0,
+  fetchAccess: 1,
+  illegal: 2,
+  breakpoint: 3,
+  loadMisaligned: 4,
+  loadAccess: 5,
+  storeMisaligned: 6,
+  storeAccess: 7,
+  ecallUser: 8,
+  ecallSupervisor: 9,
+  ecallMachine: 11,
+  fetchPage: 12,
+  loadPage: 13,
+  storePage: 15,
+} as const;
+
+export const MSTATUS = {
+  SIE: 1n << 1n,
+  MIE: 1n << 3n,
+  SPIE: 1n << 5n,
+  MPIE: 1n << 7n,
+  SPP: 1n << 8n,
+  MPP: 3n << 11n,
+  FS: 3n << 13n,
+  MPRV: 1n << 17n,
+  SUM: 1n << 18n,
+  MXR: 1n << 19n,
+  TVM: 1n << 20n,
+  TW: 1n << 21n,
+  TSR: 1n << 22n,
+  UXL: 2n << 32n,
+  SXL: 2n << 34n,
+  SD: 1n << 63n,
+} as const;
+
+export const IRQ = { SSI: 1n << 1n, MSI: 1n << 3n, STI: 1n << 5n, MTI: 1n << 7n, SEI: 1n << 9n, MEI: 1n << 11n } as const;
+
+export const MENVCFG = { FIOM: 1n, CBIE: 3n << 4n, CBCFE: 1n << 6n, CBZE: 1n << 7n, ADUE: 1n << 61n, STCE: 1n << 63n } as const;

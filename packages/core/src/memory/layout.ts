@@ -1,0 +1,108 @@
+/**
+ * The pool: one wasm memory of 4 GiB that every machine of a trust domain lives in. Addresses are byte offsets.
+ *
+ * ```text
+ * 0000_0000  pool header     64 KiB   never mapped to a guest: address 0 stands for "nothing"
+ * 0001_0000  CSR numbers      4 KiB   csr number -> row of the CSR table, a byte each
+ * 0010_0000  worker areas    16 x 8 MiB   hart window, shadow tables
+ * 0810_0000  frame records    32 MiB   one of 32 bytes for each 4 KiB of the pool
+ * 0a10_0000  code pages       96 MiB   decoded instructions, one block for each frame that holds code
+ * 1010_0000  frames           to the end, 4 KiB each
+ * ```
+ *
+ * Nothing costs host memory until it is touched.
+ */
+
+export const PAGE = 4096;
+export const POOL_PAGES = 65536;
+
+export const CSR_NUMBERS = 0x0001_0000;
+
+export const WORKER_AREA = 0x0010_0000;
+export const WORKER_AREA_SIZE = 0x0080_0000;
+export const MAX_WORKERS = 16;
+
+export const FRAME_RECORDS = 0x0810_0000;
+/**
+ * ```text
+ * 0  references  u32   maps and others that hold the frame; 0 = free
+ * 4  flags       u32   HAS_CODE, IS_TABLE
+ * 8  code        u32   its code page (engine), or 0; the next free frame while free
+ * 12 generation  u32   bumped whenever what was derived from the content is dropped
+ * 16 writers     4xu16 shadow slots (index + 1) through which the frame may be writable; the last MANY = anywhere
+ * 24 root        u32   while IS_TABLE: page number of the only root it was walked from, or MANY_ROOTS
+ * 28 writes      u32   traced writes since something was last derived
+ * ```
+ */
+export const FRAME_RECORD = {
+  size: 32,
+  references: 0,
+  flags: 4,
+  code: 8,
+  generation: 12,
+  writers: 16,
+  root: 24,
+  writes: 28,
+} as const;
+export const HAS_CODE = 1;
+export const IS_TABLE = 2;
+export const MANY_ROOTS = 0xffff_ffff;
+export const WRITER_SLOTS = 4;
+export const MANY_WRITERS = 0xffff;
+
+export const CODE_PAGES = 0x0a10_0000;
+export const CODE_PAGES_END = 0x1010_0000;
+/**
+ * A code page: 2048 slots of 8 bytes (one a halfword), a sentinel slot behind them, then the frame's number (u32).
+ * Blocks are spread by a cache line more than their size, so that equal offsets do not share cache sets.
+ */
+export const CODE_PAGE = { slots: 2048, sentinel: 2048 * 8, frame: 2049 * 8, size: 2048 * 8 + 192 } as const;
+
+export const FIRST_FRAME = 0x1010_0000 / PAGE;
+export const FRAMES_END = 0x1_0000_0000 / PAGE;
+
+/** Guest RAM begins here (QEMU `virt`). */
+export const RAM_BASE = 0x8000_0000;
+
+/**
+ * A guest-physical map: a directory (one frame) of leaves (one frame each, 4 MiB of guest RAM), all entries u32.
+ * A leaf entry: frame number in bits 0..19, 0 when absent; bit 31 = written since the last hash.
+ */
+export const LEAF_PAGES = 1024;
+export const ENTRY_FRAME = 0x000f_ffff;
+export const ENTRY_DIRTY = 0x8000_0000;
+/** Absent, and its content has to be fetched from the machine's page source. */
+export const ENTRY_REMOTE = 0x4000_0000;
+
+/**
+ * Shadow tables. Data: 1024 entries of 32 bytes. Fetch: 512 entries of 16 bytes. Direct-mapped by virtual page number; an
+ * empty entry holds the tag of a page that maps to another place, so that no comparison can succeed.
+ *
+ * ```text
+ * data   0 read tag u64 | 8 write tag u64 | 16 addend i32 (host address - low half of va) | 20 source u32 | 24 page u32
+ * fetch  0 tag u64      | 8 code page u32 | 12 source u32
+ * ```
+ * `source` is the physical address of the leaf PTE / 8, or 0 without translation; `page` is the guest page number.
+ */
+export const DATA = { entries: 1024, size: 32, shift: 5, bytes: 32768, read: 0, write: 8, addend: 16, source: 20, page: 24 } as const;
+export const FETCH = { entries: 512, size: 16, shift: 4, bytes: 8192, tag: 0, code: 8, source: 12 } as const;
+
+/** Elements of the address-space cache group: how many a hart has of each kind. */
+export const ELEMENTS = 16;
+export const MAX_HARTS = 8;
+/** Offsets in a worker area. */
+export const AREA = {
+  window: 0,
+  /** Element records: [kind][hart][element], 16 bytes: satp u64, mode u32 (0 = unused), last use u32. */
+  dataRecords: 0x2000,
+  fetchRecords: 0x2000 + MAX_HARTS * ELEMENTS * 16,
+  straddles: 0x4000,
+  dataTables: 0x1_0000,
+  fetchTables: 0x1_0000 + MAX_HARTS * ELEMENTS * DATA.bytes,
+} as const;
+
+/**
+ * Decoded instructions that lie across two pages, direct-mapped by their bits: a slot, a sentinel 16 bytes behind it (where
+ * the next instruction would be), and the bits.
+ */
+export const STRADDLES = { entries: 256, size: 32, sentinel: 16, bits: 24 } as const;
