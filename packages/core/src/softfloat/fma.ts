@@ -3,7 +3,13 @@
  *
  * binary32: the product of two is a double, exactly; the rest is `f32Sum`.
  *
- * binary64: both addends are unsigned 128-bit integers in two halves, the larger exponent's unshifted, the other one shifted
+ * binary64, in the middle of the range: the product is s1 + e1 and the sum of s1 and c is s2 + e2, all doubles, exactly. Left is
+ * s2 + (e1 + e2). Where e1 + e2 is not a double it is rounded to odd. That only happens if e2 is not 0, so that s1 and c have
+ * not cancelled (a difference of numbers within a factor of 2 is exact) and |s2| is at least |s1| / 2; then |e1 + e2| is at
+ * most 1.5 units in the last place of s2, and its own last bit some 50 places lower: no rounding, and no question about
+ * a tie, can go wrong.
+ *
+ * binary64, in general: both addends are unsigned 128-bit integers in two halves, the larger exponent's unshifted, the other one shifted
  * right with a sticky last bit. Their leading bits are at 126 or below, so a sum fits:
  *
  * ```text
@@ -17,11 +23,64 @@
  * `f64MulAdd` also serves what the quick paths of addition and multiplication leave over.
  */
 
-import { f32, f64, i32, i64, type Local, select } from '../wasm/index.ts';
-import { exponent, F64, isNan, type Library, type Target, unpack, zeroSum } from './format.ts';
+import { type Expr, type Fn, f32, f64, i32, i64, type Local, select } from '../wasm/index.ts';
+import { returnSum, sumError, towards, ZERO } from './addsub.ts';
+import {
+  exponent,
+  F64,
+  isNan,
+  type Library,
+  nearestUnwatched,
+  power,
+  significand,
+  type Target,
+  unpack,
+  zeroSum,
+} from './format.ts';
+
+/** Returns the result if the operands are harmless: no special ones, no overflow, and e1 not below the least subnormal. */
+function quick(target: Target, library: Library, f: Fn, [a, b, c, rm]: [Local, Local, Local, Local]): void {
+  const z = f64.reinterpret(c);
+  const product = f.let(f64.mul(f64.reinterpret(a), f64.reinterpret(b)));
+  const p = f.let(i64.reinterpret(product));
+  const ea = f.let(exponent(F64, a));
+  const eb = f.let(exponent(F64, b));
+  const normal = i32.and(i32.ne(ea, 0), i32.ne(eb, 0));
+  const middle = i32.ltU(i32.sub(exponent(F64, p), 128), 1900 - 128);
+  f.if(i32.and(i32.and(normal, middle), f64.lt(f64.abs(z), power(F64, 1022))), () => {
+    const e1 = productError(f, a, b, p, i32.add(ea, eb));
+    const sum = f.let(f64.add(product, z));
+    const e2 = sumError(f, product, z, sum);
+    const rest = f.let(f64.add(e1, e2));
+    const lost = sumError(f, e1, e2, rest);
+    f.if(f64.ne(lost, ZERO), () => {
+      const bits = f.let(i64.reinterpret(rest));
+      f.if(i64.eqz(i64.and(bits, 1)), () => f.set(rest, f64.reinterpret(towards(bits, lost))));
+    });
+    const result = f.let(f64.add(sum, rest));
+    const s = f.let(i64.reinterpret(result));
+    f.if(f64.eq(result, ZERO), () => f.return(zeroSum(F64, p, c, rm)));
+    f.if(nearestUnwatched(target, rm), () => f.return(s));
+    // |sum| is at least |rest|, so that three operations give the error.
+    returnSum(target, library, f, result, s, f.let(f64.sub(rest, f64.sub(result, sum))), rm);
+  });
+}
+
+/** The error a * b - p of a rounded product, where ea + eb is `exponents`. The integer it comes from: see muldiv.ts. */
+function productError(f: Fn, a: Expr, b: Expr, p: Expr, exponents: Expr): Local {
+  const unit = F64.bias + F64.fraction;
+  const sum = f.let(exponents);
+  const shift = i64.extendU(i32.add(i32.sub(exponent(F64, p), sum), unit));
+  const difference = i64.sub(i64.mul(significand(a), significand(b)), i64.shl(significand(p), shift));
+  const scale = i64.shl(i64.extendU(i32.sub(sum, 2 * unit - F64.bias)), F64.fraction);
+  const signed = i64.or(scale, i64.and(p, F64.sign));
+  return f.let(f64.mul(f64.convertI64S(difference), f64.reinterpret(signed)));
+}
 
 function addF64(target: Target, library: Library): void {
   library.f64MulAdd = target.module.function('f64MulAdd', ['i64', 'i64', 'i64', 'i32'], ['i64'], (f, a, b, c, rm) => {
+    quick(target, library, f, [a, b, c, rm]);
+
     const top = 0x7ff;
     const isTop = (v: Local) => i32.eq(exponent(F64, v), top);
     f.if(i32.or(i32.or(isTop(a), isTop(b)), isTop(c)), () => {
