@@ -7,7 +7,8 @@
  * that is impossible they compute with integers.
  *
  * Speed: a call costs little more than the machine's operation while NX has accrued and the mode is to nearest even, and some
- * nanoseconds otherwise. `f64MulAdd`, subnormal and overflowing results go through integers (tens of nanoseconds).
+ * nanoseconds otherwise. Operands and results at the edges of the range of binary64, and binary32 in directed modes, go
+ * through integers, which takes about ten.
  *
  * | functions                                                  | parameters  | result               |
  * | ---------------------------------------------------------- | ----------- | -------------------- |

@@ -148,6 +148,21 @@ const directed: [what: string, name: string, args: bigint[], value: bigint, flag
     bits(F64, -(2 ** -104)),
     0,
   ],
+  // The product is half a step less 2^-157, which the sum of the two errors cannot hold: rounding it to nearest makes a tie.
+  [
+    'below a tie, by less than a double can tell',
+    'f64MulAdd',
+    [bits(F64, 2 ** -53 * (1 + 2 ** -52)), bits(F64, 1 - 2 ** -52), bits(F64, 1 + 2 ** -52), BigInt(RNE)],
+    bits(F64, 1 + 2 ** -52),
+    NX,
+  ],
+  [
+    'the same for ties away, from the other side',
+    'f64MulAdd',
+    [bits(F64, -(2 ** -53) * (1 + 2 ** -52)), bits(F64, 1 - 2 ** -52), bits(F64, -1 - 2 ** -51), BigInt(RMM)],
+    bits(F64, -1 - 2 ** -51),
+    NX,
+  ],
   [
     'a double would round this twice',
     'f32MulAdd',
