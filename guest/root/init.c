@@ -248,14 +248,15 @@ static int disk_has_agent(void)
 }
 
 /* Returns only if the disk cannot be booted; nothing is lost then. */
-static void boot_disk(const char *device)
+static void boot_disk(const char *device, char **arguments)
 {
     static const char *const inits[] = { "/sbin/init", "/etc/init", "/bin/init", "/bin/sh" };
     static const char *const kept[] = { "/dev", "/proc", "/sys", "/run" };
     static char path[512], name[512], type_list[512];
-    unsigned long flags = option("rw") ? 0 : MS_RDONLY;
 
+    /* Every answer of option() takes the place of the one before. */
     snprintf(name, sizeof name, "%s", device);
+    unsigned long flags = option("rw") ? 0 : MS_RDONLY;
     const char *types = option("rootfstype");
     if (types)
         types = strcpy(type_list, types);
@@ -301,19 +302,22 @@ static void boot_disk(const char *device)
     delete_tree(old_root, status.st_dev);
 
     if (agent_program >= 0 && !disk_has_agent() && fork_clean() == 0) {
-        char *arguments[] = { "braid-agent", NULL };
-        fexecve(agent_program, arguments, environ);
+        char *alone[] = { "braid-agent", NULL };
+        fexecve(agent_program, alone, environ);
         _exit(127);
     }
     sigprocmask(SIG_UNBLOCK, &handled, NULL);
-    execl(found, found, NULL);
+    /* The kernel hands over the words of the command line that it does not know, such as "single". */
+    arguments[0] = (char *)found;
+    execv(found, arguments);
     say("cannot execute", found);
     execl("/bin/sh", "sh", NULL);
     shut_down(RB_POWER_OFF);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
+    (void)count;
     sigemptyset(&handled);
     sigaddset(&handled, SIGCHLD);
     sigaddset(&handled, SIGTERM);
@@ -337,7 +341,7 @@ int main(void)
 
     const char *root = option("root");
     if (root && !strncmp(root, "/dev/", 5) && strcmp(root, "/dev/ram0"))
-        boot_disk(root);
+        boot_disk(root, arguments);
 
     pid_t agent_pid = start_agent();
     pid_t shell_pid = start_shell();
