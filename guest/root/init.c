@@ -224,11 +224,12 @@ static void delete_tree(int folder, dev_t device)
 
 static int mount_root(const char *device, const char *types, unsigned long flags)
 {
-    char list[512];
+    /* The usual one first: the kernel complains about each of the others. */
+    char list[512] = "ext4\n";
     if (types)
         snprintf(list, sizeof list, "%s", types);
     else
-        read_file("/proc/filesystems", list, sizeof list);
+        read_file("/proc/filesystems", list + 5, sizeof list - 5);
     /* Lines are "nodev\tTYPE" or "\tTYPE"; rootfstype= is TYPE,TYPE. */
     for (char *rest = list, *type; (type = strsep(&rest, "\n,"));) {
         if (!strncmp(type, "nodev", 5))
