@@ -8,7 +8,7 @@
 import {
   OFFSET, type HartField, type ScratchField, STATE_BYTES,
 } from '../hart/state.ts';
-import { AREA, CSR_NUMBERS, DATA, ELEMENTS, MAX_HARTS, PAGE, WORKER_AREA, WORKER_AREA_SIZE } from '../memory/layout.ts';
+import { AREA, CSR_NUMBERS, DATA, ELEMENTS, FRAME_RECORD, MAX_HARTS, PAGE, WATCHED, WORKER_AREA, WORKER_AREA_SIZE } from '../memory/layout.ts';
 import { POOL_MEMORY, type Pool } from '../memory/pool.ts';
 import type { Ram, Tracer } from '../memory/ram.ts';
 import { SlotDecoder } from './decode.ts';
@@ -28,6 +28,8 @@ export interface EngineHost {
   protectionWrite(csr: number): void;
   monitorCall(): void;
   timerChanged(): void;
+  /** Something was stored to a frame that `watch` named. */
+  watched(): void;
 }
 
 /** Why a run came back before its budget was used up. */
@@ -83,6 +85,7 @@ export class Engine implements Tracer {
       protectionWrite: (csr: number) => attached().protectionWrite(csr),
       monitorCall: () => attached().monitorCall(),
       timerChanged: () => attached().timerChanged(),
+      watched: () => attached().watched(),
     };
     const module = new WebAssembly.Module(interpreter.bytes);
     this.exports = new WebAssembly.Instance(module, { host: imports }).exports as unknown as Exports;
@@ -98,6 +101,18 @@ export class Engine implements Tracer {
     this.setScratch('ramPages', BigInt(host.ram.pages));
     this.setScratch('harts', BigInt(host.harts));
     this.setScratch('monitorSbi', host.monitorSbi ? 1n : 0n);
+  }
+
+  /** Ends the attachment of a machine that is going away. */
+  detach(host: EngineHost): void {
+    if (this.host !== host) return;
+    this.dropCaches();
+    this.host = undefined;
+  }
+
+  /** Forgets every shadow table, because rights changed that they hold. */
+  dropShadows(): void {
+    this.exports.flushAll();
   }
 
   private codePage(frame: number): number {
@@ -181,6 +196,13 @@ export class Engine implements Tracer {
     const held = view.getUint32(OFFSET.heldBudget, true) + view.getUint32(OFFSET.budget, true);
     view.setUint32(OFFSET.heldBudget, held, true);
     view.setUint32(OFFSET.budget, 0, true);
+  }
+
+  /** Has `EngineHost.watched` called after every store of a hart to the frame at a host address. */
+  watch(hostAddress: number): void {
+    const frame = Math.floor(hostAddress / PAGE);
+    this.exports.dropWriters(frame);
+    this.pool.words[this.pool.recordWord(frame, FRAME_RECORD.flags)]! |= WATCHED;
   }
 
   trace(hostAddress: number, size: number): void {

@@ -67,6 +67,8 @@ const SCRATCH = [
   'harts',
   /** Guest time (ns) at which the budget ends: now = clockEnd - budget (- 1 inside an instruction). */
   'clockEnd',
+  /** What the guest has set mtime off by, in ticks. */
+  'timeOffset',
   /** Steps left of the run, while code outside the main function may look. */
   'budget',
   /** What a request for attention took from the budget. */

@@ -58,3 +58,31 @@ export type Stop =
   /** The host's data is late; run again when the promise has settled. */
   | { readonly reason: 'stalled'; readonly until: Promise<void> }
   | { readonly reason: 'exit'; readonly exit: Exit };
+
+/** Options of a machine, or calls on it, that cannot work. */
+export class MachineError extends Error {
+  readonly code = 'ERR_BRAID_MACHINE';
+  constructor(message: string) {
+    super(message);
+    this.name = 'MachineError';
+  }
+}
+
+export const MIN_MEMORY = 32 * 2 ** 20;
+export const MAX_MEMORY = 3 * 2 ** 30;
+export const MAX_HARTS = 8;
+
+/** Throws `MachineError` for a configuration that no machine has. */
+export function checkOptions(options: Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'seed'>): void {
+  const { memory, harts, slice, seed } = options;
+  if (!Number.isInteger(memory) || memory % 4096 !== 0 || memory < MIN_MEMORY || memory > MAX_MEMORY) {
+    throw new MachineError(`memory of ${memory} bytes: give a multiple of 4 KiB from 32 MiB to 3 GiB`);
+  }
+  if (!Number.isInteger(harts) || harts < 1 || harts > MAX_HARTS) {
+    throw new MachineError(`${harts} harts: give 1 to ${MAX_HARTS}`);
+  }
+  if (slice !== undefined && (!Number.isInteger(slice) || slice < 1 || slice > 2 ** 30)) {
+    throw new MachineError(`a slice of ${slice} steps: give 1 to 2^30`);
+  }
+  if (seed < 0n || seed >= 1n << 64n) throw new MachineError('a seed has 64 bits');
+}

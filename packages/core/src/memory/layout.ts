@@ -26,7 +26,7 @@ export const FRAME_RECORDS = 0x0810_0000;
 /**
  * ```text
  * 0  references  u32   maps and others that hold the frame; 0 = free
- * 4  flags       u32   HAS_CODE, IS_TABLE
+ * 4  flags       u32   HAS_CODE, IS_TABLE, WATCHED, from bit 8 on the levels at which it was walked
  * 8  code        u32   its code page (engine), or 0; the next free frame while free
  * 12 generation  u32   bumped whenever what was derived from the content is dropped
  * 16 writers     4xu16 shadow slots (index + 1) through which the frame may be writable; the last MANY = anywhere
@@ -46,6 +46,9 @@ export const FRAME_RECORD = {
 } as const;
 export const HAS_CODE = 1;
 export const IS_TABLE = 2;
+/** The host wants to know of stores. */
+export const WATCHED = 4;
+export const LEVEL_SHIFT = 8;
 export const MANY_ROOTS = 0xffff_ffff;
 export const WRITER_SLOTS = 4;
 export const MANY_WRITERS = 0xffff;

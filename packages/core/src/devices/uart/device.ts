@@ -171,6 +171,18 @@ export class Uart implements Device<UartState> {
     return accepted + rest;
   }
 
+  /** Takes what has been typed away from the receiver: for a firmware console, which reads the same line. */
+  take(max: number): Uint8Array {
+    const bytes = new Uint8Array(max);
+    let length = 0;
+    while (length < max && this.#received.length > 0) {
+      bytes[length++] = this.#received.shift() as number;
+      this.#refill();
+    }
+    this.#updateInterrupt();
+    return bytes.slice(0, length);
+  }
+
   /** Hands the pending output over, if there is any. */
   flushOutput(): void {
     if (this.#pendingLength === 0) return;

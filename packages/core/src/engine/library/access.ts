@@ -7,7 +7,7 @@
 
 import { CAUSE, DISABLE, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
 import {
-  AREA, CODE_PAGE, DATA, ENTRY_DIRTY, ENTRY_FRAME, FETCH, FRAME_RECORD, HAS_CODE, IS_TABLE, RAM_BASE, STRADDLES,
+  AREA, CODE_PAGE, DATA, ENTRY_DIRTY, ENTRY_FRAME, FETCH, FRAME_RECORD, HAS_CODE, IS_TABLE, RAM_BASE, STRADDLES, WATCHED,
 } from '../../memory/layout.ts';
 import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { SLOT } from '../slot.ts';
@@ -222,7 +222,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   const untraced = (f: Fn, frame: Expr) => {
     const flags = f.let(i32.load(recordOf(frame), FRAME_RECORD.flags));
     const tracing = i32.wrap(i64.and(w.get('disabled'), DISABLE.trace));
-    return i32.or(i32.eqz(i32.and(flags, HAS_CODE | IS_TABLE)), i32.and(tracing, i32.eqz(i32.and(flags, HAS_CODE))));
+    return i32.or(
+      i32.eqz(i32.and(flags, HAS_CODE | IS_TABLE | WATCHED)),
+      i32.and(tracing, i32.eqz(i32.and(flags, HAS_CODE | WATCHED))),
+    );
   };
 
   /** (virtual page address, host frame address, guest page, read, write): makes or extends a data entry. */
@@ -350,9 +353,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   };
 
   const storeTraced = module.function('storeTraced', ['i32', 'i32', 'i64'], [], (f, host, size, value) => {
-    f.if(i32.and(i32.load(recordOf(i32.shrU(host, 12)), FRAME_RECORD.flags), HAS_CODE | IS_TABLE), () =>
-      f.do(shadow.traceStore, host, size, value));
+    const flags = f.let(i32.load(recordOf(i32.shrU(host, 12)), FRAME_RECORD.flags));
+    f.if(i32.and(flags, HAS_CODE | IS_TABLE), () => f.do(shadow.traceStore, host, size, value));
     storeRam(f, host, size, value);
+    f.if(i32.and(flags, WATCHED), () => f.do(imports.watched));
   });
 
   /** Bytes of an access that lie in its first page, when it reaches into a second one; else `size`. */

@@ -82,6 +82,8 @@ export interface Imports {
   readonly monitorCall: FunctionRef;
   /** (): the timer deadlines of this hart changed. */
   readonly timerChanged: FunctionRef;
+  /** (): something was stored to a watched frame. */
+  readonly watched: FunctionRef;
 }
 
 export interface Library {
@@ -105,6 +107,7 @@ export function importHost(module: Module): Imports {
     protectionWrite: fn('protectionWrite', 1, 0),
     monitorCall: fn('monitorCall', 0, 0),
     timerChanged: fn('timerChanged', 0, 0),
+    watched: fn('watched', 0, 0),
   };
 }
 

@@ -11,8 +11,8 @@
 
 import { DISABLE, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
 import {
-  AREA, CODE_PAGE, DATA, ELEMENTS, FETCH, FRAME_RECORD, FRAME_RECORDS, HAS_CODE, IS_TABLE, MANY_ROOTS, MANY_WRITERS,
-  MAX_HARTS, WRITER_SLOTS,
+  AREA, CODE_PAGE, DATA, ELEMENTS, FETCH, FRAME_RECORD, FRAME_RECORDS, HAS_CODE, IS_TABLE, LEVEL_SHIFT, MANY_ROOTS, MANY_WRITERS,
+  MAX_HARTS, WATCHED, WRITER_SLOTS,
 } from '../../memory/layout.ts';
 import { Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { attention, has, type Library } from './context.ts';
@@ -230,7 +230,6 @@ export function addShadow(lib: Library): ShadowFunctions {
     f.store(2, record, i32.const(MANY_WRITERS), FRAME_RECORD.writers + 2 * (WRITER_SLOTS - 1));
   });
 
-  const LEVEL_BIT = 8;
   const becomeTable = module.function('becomeTable', ['i32', 'i32'], [], (f, frame, level) => {
     const record = f.let(recordOf(frame));
     const flags = f.let(field32(record, FRAME_RECORD.flags));
@@ -245,7 +244,7 @@ export function addShadow(lib: Library): ShadowFunctions {
         f.store(4, record, root, FRAME_RECORD.root);
       },
     );
-    f.store(4, record, i32.or(flags, i32.or(IS_TABLE, i32.shl(i32.const(1), i32.add(level, LEVEL_BIT)))), FRAME_RECORD.flags);
+    f.store(4, record, i32.or(flags, i32.or(IS_TABLE, i32.shl(i32.const(1), i32.add(level, LEVEL_SHIFT)))), FRAME_RECORD.flags);
   });
 
   /** (host address of a page-table entry): drops the entries that it gave. Only for a last-level entry. */
@@ -293,7 +292,7 @@ export function addShadow(lib: Library): ShadowFunctions {
     const record = f.let(recordOf(i32.shrU(address, 12)));
     f.if(leaf, () => {
       f.if(i64.eqz(i64.and(old, A)), () => f.return());
-      f.if(i32.eq(i32.shrU(field32(record, FRAME_RECORD.flags), LEVEL_BIT), 1), () => {
+      f.if(i32.eq(i32.shrU(field32(record, FRAME_RECORD.flags), LEVEL_SHIFT), 1), () => {
         f.do(dropLeaf, address);
         f.return();
       });
@@ -365,7 +364,7 @@ export function addShadow(lib: Library): ShadowFunctions {
       // Many stores and no walk: it is data now. What its other entries gave goes with it.
       f.if(i32.geU(writes, WRITES_UNTIL_UNTRACED), () => {
         f.do(flushRoot, field32(record, FRAME_RECORD.root));
-        f.store(4, record, i32.and(field32(record, FRAME_RECORD.flags), HAS_CODE), FRAME_RECORD.flags);
+        f.store(4, record, i32.and(field32(record, FRAME_RECORD.flags), HAS_CODE | WATCHED), FRAME_RECORD.flags);
       });
     });
   });

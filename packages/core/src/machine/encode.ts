@@ -1,0 +1,156 @@
+/**
+ * Plain data as bytes, one way only: records with their keys sorted, so that equal states are equal bytes.
+ *
+ * ```text
+ * value = tag u8, then
+ *   0 undefined | 1 false | 2 true | 3 number f64 | 4 bigint u64 | 5 string: length u32, UTF-8 | 6 bytes: length u32, bytes
+ *   7 array: count u32, values | 8 record: count u32, (key as a string without its tag, value)... | 9 words: count u32, u32...
+ *   10 bigint i64 (a negative one)
+ * ```
+ * Little-endian. `decodeState` takes bytes from outside: it is bounded and throws `StateError`.
+ */
+
+import { StateError } from '../devices/device.ts';
+
+const MAX_DEPTH = 32;
+
+export type Plain =
+  | undefined | boolean | number | bigint | string | Uint8Array | Uint32Array | readonly Plain[] | { readonly [key: string]: Plain };
+
+export function encodeState(value: unknown): Uint8Array {
+  let bytes = new Uint8Array(1024);
+  let view = new DataView(bytes.buffer);
+  let length = 0;
+  const room = (n: number): number => {
+    if (length + n > bytes.length) {
+      const bigger = new Uint8Array(Math.max(bytes.length * 2, length + n));
+      bigger.set(bytes.subarray(0, length));
+      bytes = bigger;
+      view = new DataView(bytes.buffer);
+    }
+    const at = length;
+    length += n;
+    return at;
+  };
+  const u8 = (n: number) => view.setUint8(room(1), n);
+  const u32 = (n: number) => view.setUint32(room(4), n, true);
+  const raw = (data: Uint8Array) => bytes.set(data, room(data.length));
+  const string = (text: string) => {
+    const data = new TextEncoder().encode(text);
+    u32(data.length);
+    raw(data);
+  };
+  const put = (item: unknown): void => {
+    if (item === undefined) u8(0);
+    else if (item === false) u8(1);
+    else if (item === true) u8(2);
+    else if (typeof item === 'number') {
+      u8(3);
+      view.setFloat64(room(8), item, true);
+    } else if (typeof item === 'bigint') {
+      u8(item < 0n ? 10 : 4);
+      view.setBigUint64(room(8), BigInt.asUintN(64, item), true);
+    } else if (typeof item === 'string') {
+      u8(5);
+      string(item);
+    } else if (item instanceof Uint8Array) {
+      u8(6);
+      u32(item.length);
+      raw(item);
+    } else if (item instanceof Uint32Array) {
+      u8(9);
+      u32(item.length);
+      for (const word of item) u32(word);
+    } else if (Array.isArray(item)) {
+      u8(7);
+      u32(item.length);
+      item.forEach(put);
+    } else if (typeof item === 'object' && item !== null) {
+      const entries = Object.entries(item).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+      u8(8);
+      u32(entries.length);
+      for (const [key, field] of entries) {
+        string(key);
+        put(field);
+      }
+    } else throw new TypeError(`not plain data: ${typeof item}`);
+  };
+  put(value);
+  return bytes.slice(0, length);
+}
+
+/** The value that `encodeState` made the bytes from. Throws `StateError` for anything else. */
+export function decodeState(bytes: Uint8Array): Plain {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = 0;
+  const fail = (why: string): never => {
+    throw new StateError(`byte ${at}`, why);
+  };
+  const take = (n: number): number => {
+    if (n > bytes.length - at) fail('the record is cut off');
+    const from = at;
+    at += n;
+    return from;
+  };
+  const u32 = () => view.getUint32(take(4), true);
+  const string = () => {
+    const size = u32();
+    const from = take(size);
+    try {
+      return new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(from, from + size));
+    } catch {
+      return fail('a string is not UTF-8');
+    }
+  };
+  const get = (depth: number): Plain => {
+    if (depth > MAX_DEPTH) fail('records are nested too deep');
+    const tag = view.getUint8(take(1));
+    switch (tag) {
+      case 0:
+        return undefined;
+      case 1:
+        return false;
+      case 2:
+        return true;
+      case 3:
+        return view.getFloat64(take(8), true);
+      case 4:
+        return view.getBigUint64(take(8), true);
+      case 5:
+        return string();
+      case 6: {
+        const size = u32();
+        const from = take(size);
+        return bytes.slice(from, from + size);
+      }
+      case 7: {
+        const items: Plain[] = [];
+        for (let left = u32(); left > 0; left--) items.push(get(depth + 1));
+        return items;
+      }
+      case 8: {
+        const record: Record<string, Plain> = Object.create(null);
+        let previous = '';
+        for (let left = u32(); left > 0; left--) {
+          const key = string();
+          if (key <= previous && previous !== '') fail('keys of a record are not in order');
+          previous = key;
+          record[key] = get(depth + 1);
+        }
+        return record;
+      }
+      case 9: {
+        const count = u32();
+        const from = take(count * 4);
+        return Uint32Array.from({ length: count }, (_, i) => view.getUint32(from + 4 * i, true));
+      }
+      case 10:
+        return view.getBigInt64(take(8), true);
+      default:
+        return fail(`unknown tag ${tag}`);
+    }
+  };
+  const value = get(0);
+  if (at !== bytes.length) fail('there is more than one value');
+  return value;
+}

@@ -1,0 +1,529 @@
+/**
+ * A machine: harts, RAM and devices under a schedule and a clock. Synchronous and deterministic; whoever runs it brings what
+ * comes from outside as input events and takes what goes out from `outputs`.
+ *
+ * How a run goes: `run` makes slices in the schedule's order. At each boundary inputs enter (and are logged); then the hart runs
+ * in the engine until its slice, a deadline of a device or timer, or the caller's limit ends. A limit, like any other stop,
+ * changes nothing that the guest can see.
+ */
+
+import { AgentClient } from '../agent/client.ts';
+import { type BootSymbols, planBoot } from '../boot/layout.ts';
+import { AGENT } from '../devices/virtio-console/device.ts';
+import type { Engine, EngineHost } from '../engine/engine.ts';
+import { Sbi, type SbiHost } from '../firmware/sbi.ts';
+import { pageRights, type ProtectionRegisters, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
+import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
+import { walk } from '../hart/walk.ts';
+import { RAM_BASE } from '../memory/layout.ts';
+import { type PageSource, Ram } from '../memory/ram.ts';
+import { EventLog, type InputEvent, type LogReader, type Position } from '../timeline/log.ts';
+import { Clock } from './clock.ts';
+import { Harts } from './harts.ts';
+import { serveHtif } from './htif.ts';
+import { checkOptions, type Exit, type MachineOptions, type Stop } from './options.ts';
+import { Platform } from './platform.ts';
+import { DEFAULT_SLICE, Schedule } from './schedule.ts';
+
+/** Where a machine's output goes. Called while it runs; the arrays are the receiver's to keep. */
+export interface Outputs {
+  /** The serial port, and the firmware's console. */
+  console?(bytes: Uint8Array): void;
+  /** The virtio console's port 0. */
+  terminal?(bytes: Uint8Array): void;
+}
+
+/** How a machine comes to its first state. */
+export type Start =
+  | { readonly kind: 'boot' }
+  /** `restore` will bring the state; RAM pages may come from a source. */
+  | { readonly kind: 'restore'; readonly monitorSbi: boolean; readonly symbols: BootSymbols; readonly source?: PageSource };
+
+const MAX_BUDGET = 2 ** 30;
+
+export class Machine implements EngineHost {
+  readonly options: MachineOptions;
+  readonly engine: Engine;
+  readonly ram: Ram;
+  readonly hartSet: Harts;
+  readonly schedule: Schedule;
+  readonly clock = new Clock();
+  readonly platform: Platform;
+  readonly sbi: Sbi;
+  readonly symbols: BootSymbols;
+  readonly monitorSbi: boolean;
+  /** Everything that came from outside since the machine was made. */
+  readonly log = new EventLog();
+  /** The host's end of the guest agent. Its requests enter as logged events at slice boundaries. */
+  readonly agent: AgentClient;
+  /** Idle gaps are jumped over. Changed by an event. */
+  skipIdle = false;
+  /** In the order of the harts: out of the schedule until somebody starts them. */
+  readonly stopped: boolean[];
+  exit: Exit | undefined;
+
+  private readonly outputs: Outputs;
+  private readonly inputs: InputEvent[] = [];
+  private readonly fromAgent: Uint8Array[] = [];
+  private agentOpen = false;
+  private replay: LogReader | undefined;
+  private wanted = false;
+  private late: Promise<void> | undefined;
+  /** Budget of the run under way: what the clock does not know yet. */
+  private budget = 0;
+
+  /** Throws `MachineError` and `BootError`, and `PoolFullError` when the pool has no room. */
+  constructor(engine: Engine, options: MachineOptions, outputs: Outputs = {}, start: Start = { kind: 'boot' }) {
+    checkOptions(options);
+    this.engine = engine;
+    this.options = options;
+    this.outputs = outputs;
+    const plan = start.kind === 'boot' ? planBoot(options) : undefined;
+    this.ram = new Ram(engine.pool, options.memory, start.kind === 'restore' ? start.source : undefined);
+    this.hartSet = new Harts(engine, options.harts);
+    this.schedule = new Schedule(options.harts, options.slice ?? DEFAULT_SLICE);
+    this.stopped = new Array(options.harts).fill(false);
+    this.monitorSbi = start.kind === 'restore' ? start.monitorSbi : plan!.start.mode === 'S';
+    this.symbols = start.kind === 'restore' ? start.symbols : plan!.symbols;
+    this.platform = new Platform(options, {
+      memory: this.ram,
+      now: () => this.now,
+      ticks: () => this.clock.ticksAt(this.now),
+      setTime: (ticks) => this.setTime(ticks),
+      setPending: (hart, bits, level) => this.hartSet.setPending(hart, bits, level),
+      setSupervisorExternal: (hart, level) => this.hartSet.setSupervisorExternal(hart, level),
+      finish: (exit) => this.finish(exit),
+      console: (bytes) => this.outputs.console?.(bytes),
+      port: (port, bytes) => (port === AGENT ? this.fromAgent.push(bytes) : this.outputs.terminal?.(bytes)),
+      portOpened: () => {},
+    });
+    this.sbi = new Sbi(this.sbiHost());
+    this.agent = new AgentClient({ send: (bytes) => this.sendToPort(AGENT, bytes), now: () => this.now });
+    if (plan) {
+      for (const { address, data } of plan.writes) this.ram.write(address, data);
+      for (let hart = 0; hart < options.harts; hart++) {
+        const record = this.hartSet.record(hart);
+        if (plan.start.mode === 'S') record.enterSupervisor();
+        record.set('pc', plan.start.pc);
+        record.setX(10, BigInt(hart));
+        record.setX(11, plan.start.a1);
+        record.setX(12, plan.start.a2);
+        this.stopped[hart] = plan.start.harts === 'first' && hart > 0;
+      }
+    }
+  }
+
+  get harts(): number {
+    return this.options.harts;
+  }
+
+  /** Between steps; during a step, where the step began. */
+  get position(): Position {
+    return this.schedule.position;
+  }
+
+  /** Guest time in ns since power-on. */
+  get now(): bigint {
+    if (this.budget === 0) return this.clock.now;
+    return this.clock.now + BigInt(this.budget - this.engine.left - 1);
+  }
+
+  /** Steps that a hart has made. */
+  steps(hart: number): bigint {
+    return this.hartSet.get(hart, 'stepsEnd');
+  }
+
+  get totalSteps(): bigint {
+    let sum = 0n;
+    for (let hart = 0; hart < this.harts; hart++) sum += this.steps(hart);
+    return sum;
+  }
+
+  /** Instructions retired by a hart: its steps but the traps. */
+  instructions(hart: number): bigint {
+    return this.steps(hart) - this.hartSet.get(hart, 'traps');
+  }
+
+  /** Queues an event; it enters at the next slice boundary, or as far as there is room at the following ones. */
+  input(event: InputEvent): void {
+    this.inputs.push(event);
+  }
+
+  /** Bytes of queued input that have not entered. */
+  get backlog(): number {
+    return this.inputs.reduce((sum, event) => sum + ('bytes' in event ? event.bytes.length : 0), 0);
+  }
+
+  /** Makes `run` come back at the next slice boundary. May be called from an output. */
+  interrupt(): void {
+    this.wanted = true;
+  }
+
+  /** Takes inputs from a log instead of from outside. */
+  follow(reader: LogReader): void {
+    this.replay = reader;
+  }
+
+  /** Runs for at most `steps` steps. Comes back earlier as `Stop` says. */
+  run(steps = Number.MAX_SAFE_INTEGER): Stop {
+    this.engine.attach(this);
+    let left = steps;
+    for (;;) {
+      if (this.exit) return { reason: 'exit', exit: this.exit };
+      if (this.schedule.atBoundary) {
+        if (this.wanted) {
+          this.wanted = false;
+          return { reason: 'attention' };
+        }
+        const stop = this.beginSlice();
+        if (stop) return stop;
+      }
+      if (left === 0) return { reason: 'steps' };
+      this.late = this.platform.advance(this.clock.now);
+      if (this.late) return { reason: 'stalled', until: this.late };
+      left -= this.runHart(left);
+    }
+  }
+
+  /** Runs the hart whose turn it is, up to the next thing that anybody has to look at. */
+  private runHart(limit: number): number {
+    const { engine, hartSet, schedule, clock } = this;
+    const hart = schedule.hart;
+    hartSet.load(hart);
+    hartSet.updateTimer(hart, clock.ticksAt(clock.now));
+    this.budget = Math.min(limit, schedule.left, this.untilDeadline(hart), MAX_BUDGET);
+    const before = engine.get('stepsEnd');
+    engine.set('clockEnd', clock.now + BigInt(this.budget));
+    engine.set('timeOffset', clock.tickOffset);
+    engine.set('stepsEnd', before + BigInt(this.budget));
+    const { steps, exit } = engine.run(this.budget);
+    this.budget = 0;
+    engine.set('stepsEnd', before + BigInt(steps));
+    clock.now += BigInt(steps);
+    schedule.step += steps;
+    this.platform.uart.flushOutput();
+    const over = schedule.left <= 0 || exit !== EXIT.none || this.stopped[hart];
+    if (over) this.endSlice();
+    return steps;
+  }
+
+  private endSlice(): void {
+    this.hartSet.set(this.schedule.hart, 'reservation', 0n);
+    this.schedule.endSlice();
+  }
+
+  /** Steps until a device or the hart's own timer is due; at least 1. */
+  private untilDeadline(hart: number): number {
+    const { clock } = this;
+    let next = this.platform.deadline();
+    const own = this.timerDeadline(hart);
+    if (own !== undefined && own > clock.now && (next === undefined || own < next)) next = own;
+    if (next === undefined) return MAX_BUDGET;
+    const steps = next - clock.now;
+    return steps < 1n ? 1 : steps > BigInt(MAX_BUDGET) ? MAX_BUDGET : Number(steps);
+  }
+
+  private timerDeadline(hart: number): bigint | undefined {
+    const compare = this.hartSet.supervisorCompare(hart);
+    return compare === undefined ? undefined : this.clock.deadline(compare, this.clock.now);
+  }
+
+  /** At a boundary: lets inputs in and finds the next hart that can run. A stop when there is none. */
+  private beginSlice(): Stop | undefined {
+    const { schedule, hartSet, clock } = this;
+    for (;;) {
+      this.takeInputs();
+      const hart = schedule.hart;
+      if (this.runnable(hart)) {
+        if (hartSet.get(hart, 'waiting') !== 0n) {
+          hartSet.set(hart, 'waiting', 0n);
+          this.sbi.resume(hart);
+        }
+        return undefined;
+      }
+      let others = false;
+      for (let other = 0; other < this.harts && !others; other++) others = this.runnable(other);
+      if (others) {
+        this.endSlice();
+        continue;
+      }
+      this.late = this.platform.advance(clock.now);
+      if (this.late) return { reason: 'stalled', until: this.late };
+      if (this.exit) return { reason: 'exit', exit: this.exit };
+      for (let other = 0; other < this.harts && !others; other++) others = this.runnable(other);
+      if (others) continue;
+      const own = this.idleDeadline();
+      const client = this.replay ? undefined : this.agent.deadline();
+      if (this.skipIdle && client !== undefined && (own === undefined || client < own)) {
+        // The client is outside the machine: its waking up is an event.
+        this.admit({ kind: 'time', advance: client > clock.now ? client - clock.now : 1n });
+      } else if (this.skipIdle && own !== undefined) {
+        clock.now = own;
+      } else {
+        return { reason: 'idle', until: own ?? client };
+      }
+    }
+  }
+
+  private runnable(hart: number): boolean {
+    if (this.stopped[hart]) return false;
+    this.hartSet.updateTimer(hart, this.clock.ticksAt(this.clock.now));
+    return this.hartSet.get(hart, 'waiting') === 0n || this.hartSet.pending(hart);
+  }
+
+  /** When something inside the machine ends an idle gap by itself: later than now. */
+  private idleDeadline(): bigint | undefined {
+    let next = this.platform.deadline();
+    for (let hart = 0; hart < this.harts; hart++) {
+      if (this.stopped[hart]) continue;
+      const own = this.timerDeadline(hart);
+      // A timer that has come and is not enabled wakes nobody.
+      if (own !== undefined && own > this.clock.now && (next === undefined || own < next)) next = own;
+    }
+    return next;
+  }
+
+  private takeInputs(): void {
+    const { schedule } = this;
+    if (this.replay) {
+      for (let event = this.replay.take(schedule.position); event; event = this.replay.take(schedule.position)) {
+        this.apply(event);
+      }
+      this.fromAgent.length = 0;
+      return;
+    }
+    for (let i = 0; i < this.inputs.length; ) {
+      const rest = this.admit(this.inputs[i]!);
+      if (rest) this.inputs[i++] = rest;
+      else this.inputs.splice(i, 1);
+    }
+    const open = this.platform.console.guestOpen(AGENT);
+    if (open !== this.agentOpen) {
+      this.agentOpen = open;
+      if (open) this.admit({ kind: 'port-open', port: AGENT, open: true });
+      this.agent.connected(open);
+    }
+    for (let bytes = this.fromAgent.shift(); bytes; bytes = this.fromAgent.shift()) this.agent.receive(bytes);
+    const due = this.agent.deadline();
+    if (due !== undefined && due <= this.clock.now) this.agent.advance(this.clock.now);
+    this.agent.pump();
+  }
+
+  /** Applies an event and logs what of it was taken; returns what was not. */
+  private admit(event: InputEvent): InputEvent | undefined {
+    const { position } = this;
+    const taken = this.apply(event);
+    if (!('bytes' in event) || event.kind === 'frame' || taken === event.bytes.length) {
+      this.log.append(position, event);
+      return undefined;
+    }
+    if (taken > 0) this.log.append(position, { ...event, bytes: event.bytes.slice(0, taken) });
+    return { ...event, bytes: event.bytes.subarray(taken) };
+  }
+
+  /** Changes the machine; for bytes, how many were taken. */
+  private apply(event: InputEvent): number {
+    const { uart, console, net } = this.platform;
+    switch (event.kind) {
+      case 'console':
+        return uart.receive(event.bytes);
+      case 'port':
+        return console.send(event.port, event.bytes);
+      case 'port-open':
+        console.setOpen(event.port, event.open);
+        return 0;
+      case 'resize':
+        console.resize(event.columns, event.rows);
+        return 0;
+      case 'time':
+        this.clock.now += event.advance;
+        return 0;
+      case 'skip-idle':
+        this.skipIdle = event.on;
+        return 0;
+      case 'frame':
+        net.receive(event.bytes);
+        return 0;
+      case 'link':
+        net.setLink(event.up);
+        return 0;
+    }
+  }
+
+  /** For the agent's client, which runs at boundaries. */
+  private sendToPort(port: number, bytes: Uint8Array): number {
+    const taken = this.platform.console.send(port, bytes);
+    if (taken > 0) this.log.append(this.position, { kind: 'port', port, bytes: bytes.slice(0, taken) });
+    return taken;
+  }
+
+  private finish(exit: Exit): void {
+    this.exit ??= exit;
+    this.engine.attention();
+  }
+
+  private setTime(ticks: bigint): void {
+    const { clock } = this;
+    clock.tickOffset = BigInt.asUintN(64, clock.tickOffset + ticks - clock.ticksAt(this.now));
+    this.engine.set('timeOffset', clock.tickOffset);
+    this.engine.attention();
+  }
+
+  // EngineHost: what generated code asks for.
+
+  readDevice(address: number, size: number): boolean {
+    const value = this.platform.bus.read(address, size);
+    if (!value) return false;
+    this.engine.setMailbox(value[0], value[1]);
+    this.deadlinesChanged();
+    return true;
+  }
+
+  writeDevice(address: number, size: number): boolean {
+    const [low, high] = this.engine.mailbox;
+    const done = this.platform.bus.write(address, size, low, high);
+    this.deadlinesChanged();
+    return done;
+  }
+
+  /** A device may now be due before the budget ends: the run comes back for a new one. */
+  private deadlinesChanged(): void {
+    const next = this.platform.deadline();
+    if (next !== undefined && next < this.clock.now + BigInt(this.budget)) this.engine.attention();
+  }
+
+  timerChanged(): void {
+    const { hart } = this.schedule;
+    // The instruction is still under way; the timer is compared with the time at which it began.
+    this.hartSet.updateTimer(hart, this.clock.ticksAt(this.now));
+    this.engine.attention();
+  }
+
+  watched(): void {
+    const { tohost, fromhost } = this.symbols;
+    serveHtif({
+      tohost: tohost!,
+      fromhost,
+      read: (address, into) => this.ram.read(address, into),
+      write: (address, bytes) => this.ram.write(address, bytes),
+      exit: (code) => this.finish({ kind: 'tohost', code }),
+      console: (bytes) => this.outputs.console?.(bytes),
+    });
+  }
+
+  private protectionRegisters(): ProtectionRegisters {
+    const { engine } = this;
+    const config = new Uint8Array(16);
+    const view = new DataView(config.buffer);
+    view.setBigUint64(0, engine.get('pmpcfg0'), true);
+    view.setBigUint64(8, engine.get('pmpcfg2'), true);
+    const address = BigUint64Array.from({ length: 16 }, (_, i) => engine.get(`pmpaddr${i}` as HartField));
+    return { config, address };
+  }
+
+  protection(page: bigint, machine: boolean): number {
+    return pageRights(this.protectionRegisters(), page, machine);
+  }
+
+  protectionRead(csr: number): void {
+    const registers = this.protectionRegisters();
+    const { engine } = this;
+    engine.set(
+      'mailbox',
+      csr >= 0x3b0 ? readAddress(registers, csr - 0x3b0) : engine.get(csr === 0x3a0 ? 'pmpcfg0' : 'pmpcfg2'),
+    );
+  }
+
+  protectionWrite(csr: number): void {
+    const { engine } = this;
+    const registers = this.protectionRegisters();
+    const value = engine.get('mailbox');
+    if (csr >= 0x3b0) writeAddress(registers, csr - 0x3b0, value);
+    else writeConfig(registers, (csr - 0x3a0) * 4, value);
+    const view = new DataView(registers.config.buffer);
+    engine.set('pmpcfg0', view.getBigUint64(0, true));
+    engine.set('pmpcfg2', view.getBigUint64(8, true));
+    registers.address.forEach((address, i) => engine.set(`pmpaddr${i}` as HartField, address));
+    engine.dropShadows();
+  }
+
+  monitorCall(): void {
+    this.sbi.call(this.schedule.hart);
+  }
+
+  private sbiHost(): SbiHost {
+    const { hartSet } = this;
+    return {
+      harts: this.harts,
+      memory: this.ram,
+      getRegister: (hart, n) => hartSet.getX(hart, n),
+      setRegister: (hart, n, value) => hartSet.setX(hart, n, value),
+      setSoftwareInterrupt: (hart) => hartSet.setPending(hart, 2n, true),
+      clearSoftwareInterrupt: (hart) => {
+        const was = (hartSet.get(hart, 'mip') & 2n) !== 0n;
+        hartSet.setPending(hart, 2n, false);
+        return was;
+      },
+      setTimer: (hart, ticks) => {
+        hartSet.set(hart, 'stimecmp', ticks);
+        this.timerChanged();
+      },
+      // Nothing stale is kept: traced page tables and code pages drop what was derived when they are written.
+      flushAddressSpace: () => {},
+      flushInstructions: () => {},
+      startHart: (hart, pc, opaque) => this.startHart(hart, pc, opaque),
+      stopHart: (hart) => {
+        this.stopped[hart] = true;
+        this.engine.attention();
+      },
+      suspendHart: (hart) => {
+        hartSet.set(hart, 'waiting', 1n);
+        this.engine.set('exit', BigInt(EXIT.wait));
+        this.engine.attention();
+      },
+      finish: (exit) => this.finish(exit),
+      consoleWrite: (bytes) => this.outputs.console?.(bytes),
+      consoleRead: (max) => this.platform.uart.take(max),
+      loadVirtual: (hart, address) => {
+        const word = (physical: bigint) => this.readWord(physical);
+        const physical = walk({ get: (field) => hartSet.get(hart, field), word }, address);
+        return physical === undefined ? undefined : word(physical);
+      },
+    };
+  }
+
+  private readWord(physical: bigint): bigint | undefined {
+    const bytes = new Uint8Array(8);
+    if (physical >= 1n << 52n || !this.ram.read(Number(physical), bytes)) return undefined;
+    return new DataView(bytes.buffer).getBigUint64(0, true);
+  }
+
+  private startHart(hart: number, pc: bigint, opaque: bigint): void {
+    const { hartSet } = this;
+    const loaded = hartSet.current === hart;
+    const record = hartSet.record(hart);
+    record.set('pc', pc);
+    record.set('privilege', BigInt(PRIVILEGE.supervisor));
+    record.set('satp', 0n);
+    record.set('mstatus', record.get('mstatus') & ~MSTATUS.SIE);
+    record.set('waiting', 0n);
+    record.setX(10, BigInt(hart));
+    record.setX(11, opaque);
+    this.stopped[hart] = false;
+    if (loaded) hartSet.load(hart);
+  }
+
+  /** Has stores to `tohost` noticed, in a program that has it. Called once RAM is filled. */
+  watchHostInterface(): void {
+    const { tohost } = this.symbols;
+    if (tohost === undefined) return;
+    this.engine.attach(this);
+    this.engine.watch(this.ram.prepare(Math.floor((tohost - RAM_BASE) / 4096), true));
+  }
+
+  /** Gives the machine's frames back to the pool. It cannot be used afterwards. */
+  free(): void {
+    this.engine.detach(this);
+    this.ram.free();
+  }
+}

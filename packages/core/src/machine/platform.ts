@@ -1,0 +1,141 @@
+/** The devices of a machine, wired as QEMU's `virt` machine wires them. */
+
+import { PLATFORM } from '../boot/device-tree.ts';
+import { Clint } from '../devices/clint/device.ts';
+import type { Device, DeviceContext, DmaMemory } from '../devices/device.ts';
+import { Finisher } from '../devices/finisher/device.ts';
+import { Plic } from '../devices/plic/device.ts';
+import { Rtc } from '../devices/rtc/device.ts';
+import { Uart } from '../devices/uart/device.ts';
+import { EmptySlot } from '../devices/virtio/empty.ts';
+import { VirtioBlock } from '../devices/virtio-block/device.ts';
+import { VirtioConsole } from '../devices/virtio-console/device.ts';
+import { VirtioEntropy } from '../devices/virtio-entropy/device.ts';
+import { noneBackend } from '../devices/virtio-net/backend.ts';
+import { VirtioNet } from '../devices/virtio-net/device.ts';
+import { Bus, type Window } from './bus.ts';
+import { type Exit, MachineError, type MachineOptions } from './options.ts';
+
+/** What the devices reach of their machine. */
+export interface PlatformHost {
+  readonly memory: DmaMemory;
+  now(): bigint;
+  ticks(): bigint;
+  setTime(ticks: bigint): void;
+  /** Sets or clears bits of a hart's mip. */
+  setPending(hart: number, bits: bigint, level: boolean): void;
+  /** The supervisor external line, which is not a bit that software owns. */
+  setSupervisorExternal(hart: number, level: boolean): void;
+  finish(exit: Exit): void;
+  console(bytes: Uint8Array): void;
+  port(port: number, bytes: Uint8Array): void;
+  portOpened(port: number, open: boolean): void;
+}
+
+const MSIP = 1n << 3n;
+const MTIP = 1n << 7n;
+const MEIP = 1n << 11n;
+const DISK_SLOTS = PLATFORM.virtio.slots - 3;
+const DEFAULT_MAC = '52:54:00:12:34:56';
+
+export class Platform {
+  readonly uart: Uart;
+  readonly plic: Plic;
+  readonly clint: Clint;
+  readonly rtc: Rtc;
+  readonly finisher: Finisher;
+  readonly console: VirtioConsole;
+  readonly entropy: VirtioEntropy;
+  readonly net: VirtioNet;
+  readonly disks: readonly VirtioBlock[];
+  readonly bus: Bus;
+  /** By name, in a fixed order: for saving, hashing and deadlines. */
+  readonly devices: ReadonlyMap<string, Device>;
+
+  constructor(options: MachineOptions, host: PlatformHost) {
+    const disks = options.disks ?? [];
+    if (disks.length > DISK_SLOTS) {
+      throw new MachineError(`${disks.length} disks: there is room for ${DISK_SLOTS}`);
+    }
+    this.plic = new Plic({
+      harts: options.harts,
+      setExternal: (hart, mode, level) =>
+        mode === 'M' ? host.setPending(hart, MEIP, level) : host.setSupervisorExternal(hart, level),
+    });
+    this.clint = new Clint({
+      harts: options.harts,
+      now: () => host.now(),
+      ticks: () => host.ticks(),
+      setTime: (ticks) => host.setTime(ticks),
+      setSoftware: (hart, level) => host.setPending(hart, MSIP, level),
+      setTimer: (hart, level) => host.setPending(hart, MTIP, level),
+    });
+    const context = (irq: number): DeviceContext => ({
+      memory: host.memory,
+      now: () => host.now(),
+      interrupt: (level) => this.plic.setLevel(irq, level),
+    });
+    this.uart = new Uart(context(PLATFORM.uart.irq), (bytes) => host.console(bytes));
+    this.rtc = new Rtc(context(PLATFORM.rtc.irq), options.epoch ?? 0n);
+    this.finisher = new Finisher((finish) => host.finish(finish));
+    const { base, stride, size, irq, slots } = PLATFORM.virtio;
+    const slot = (n: number) => context(irq + n);
+    // Linux names disks in the order of their slots.
+    this.disks = disks.map((disk, n) => {
+      const serial = disk.serial === undefined ? {} : { serial: disk.serial };
+      return new VirtioBlock(slot(n), disk.backend, serial);
+    });
+    const rest = DISK_SLOTS;
+    this.console = new VirtioConsole(slot(rest), {
+      output: (port, bytes) => host.port(port, bytes),
+      opened: (port, open) => host.portOpened(port, open),
+    });
+    this.entropy = new VirtioEntropy(slot(rest + 1), options.seed);
+    this.net = new VirtioNet(slot(rest + 2), options.net?.backend ?? noneBackend, {
+      mac: options.net?.mac ?? DEFAULT_MAC,
+      link: options.net !== undefined,
+    });
+    const inSlots: Device[] = [...this.disks];
+    while (inSlots.length < rest) inSlots.push(new EmptySlot());
+    inSlots.push(this.console, this.entropy, this.net);
+    const windows: Window[] = inSlots.slice(0, slots).map((device, n) => ({ base: base + n * stride, size, device }));
+    const named: [string, { base: number; size: number }, Device][] = [
+      ['finisher', PLATFORM.test, this.finisher],
+      ['rtc', PLATFORM.rtc, this.rtc],
+      ['clint', PLATFORM.clint, this.clint],
+      ['plic', PLATFORM.plic, this.plic],
+      ['uart', PLATFORM.uart, this.uart],
+    ];
+    for (const [, at, device] of named) windows.push({ base: at.base, size: at.size, device });
+    this.bus = new Bus(windows);
+    this.devices = new Map<string, Device>([
+      ...named.map(([name, , device]) => [name, device] as const),
+      ['console', this.console],
+      ['entropy', this.entropy],
+      ['net', this.net],
+      ...this.disks.map((disk, n) => [`disk${n}`, disk] as const),
+    ]);
+  }
+
+  /** Guest time of the next thing that a device does by itself. */
+  deadline(): bigint | undefined {
+    let next: bigint | undefined;
+    for (const device of this.devices.values()) {
+      const due = device.deadline();
+      if (due !== undefined && (next === undefined || due < next)) next = due;
+    }
+    return next;
+  }
+
+  /** Does what is due. A promise: the host's data for a device is late. */
+  advance(now: bigint): Promise<void> | undefined {
+    for (const device of this.devices.values()) {
+      const due = device.deadline();
+      if (due !== undefined && due <= now) {
+        const late = device.advance(now);
+        if (late) return late;
+      }
+    }
+    return undefined;
+  }
+}
