@@ -32,9 +32,27 @@ export function encodeState(value: unknown): Uint8Array {
     length += n;
     return at;
   };
-  const u8 = (n: number) => view.setUint8(room(1), n);
-  const u32 = (n: number) => view.setUint32(room(4), n, true);
-  const raw = (data: Uint8Array) => bytes.set(data, room(data.length));
+  // Room is made first: it may replace `bytes` and `view`.
+  const u8 = (n: number) => {
+    const at = room(1);
+    view.setUint8(at, n);
+  };
+  const u32 = (n: number) => {
+    const at = room(4);
+    view.setUint32(at, n, true);
+  };
+  const u64 = (n: bigint) => {
+    const at = room(8);
+    view.setBigUint64(at, BigInt.asUintN(64, n), true);
+  };
+  const f64 = (n: number) => {
+    const at = room(8);
+    view.setFloat64(at, n, true);
+  };
+  const raw = (data: Uint8Array) => {
+    const at = room(data.length);
+    bytes.set(data, at);
+  };
   const string = (text: string) => {
     const data = new TextEncoder().encode(text);
     u32(data.length);
@@ -46,10 +64,10 @@ export function encodeState(value: unknown): Uint8Array {
     else if (item === true) u8(2);
     else if (typeof item === 'number') {
       u8(3);
-      view.setFloat64(room(8), item, true);
+      f64(item);
     } else if (typeof item === 'bigint') {
       u8(item < 0n ? 10 : 4);
-      view.setBigUint64(room(8), BigInt.asUintN(64, item), true);
+      u64(item);
     } else if (typeof item === 'string') {
       u8(5);
       string(item);

@@ -15,6 +15,7 @@ import { noneBackend } from '../devices/virtio-net/backend.ts';
 import { VirtioNet } from '../devices/virtio-net/device.ts';
 import { Bus, type Window } from './bus.ts';
 import { type Exit, MachineError, type MachineOptions } from './options.ts';
+import { WrittenBackend } from './written.ts';
 
 /** What the devices reach of their machine. */
 export interface PlatformHost {
@@ -48,6 +49,7 @@ export class Platform {
   readonly entropy: VirtioEntropy;
   readonly net: VirtioNet;
   readonly disks: readonly VirtioBlock[];
+  readonly backends: readonly WrittenBackend[];
   readonly bus: Bus;
   /** By name, in a fixed order: for saving, hashing and deadlines. */
   readonly devices: ReadonlyMap<string, Device>;
@@ -81,9 +83,10 @@ export class Platform {
     const { base, stride, size, irq, slots } = PLATFORM.virtio;
     const slot = (n: number) => context(irq + n);
     // Linux names disks in the order of their slots.
+    this.backends = disks.map((disk) => new WrittenBackend(disk.backend));
     this.disks = disks.map((disk, n) => {
       const serial = disk.serial === undefined ? {} : { serial: disk.serial };
-      return new VirtioBlock(slot(n), disk.backend, serial);
+      return new VirtioBlock(slot(n), this.backends[n]!, serial);
     });
     const rest = DISK_SLOTS;
     this.console = new VirtioConsole(slot(rest), {
@@ -93,8 +96,8 @@ export class Platform {
     this.entropy = new VirtioEntropy(slot(rest + 1), options.seed);
     this.net = new VirtioNet(slot(rest + 2), options.net?.backend ?? noneBackend, {
       mac: options.net?.mac ?? DEFAULT_MAC,
-      link: options.net !== undefined,
     });
+    if (!options.net) this.net.setLink(false);
     const inSlots: Device[] = [...this.disks];
     while (inSlots.length < rest) inSlots.push(new EmptySlot());
     inSlots.push(this.console, this.entropy, this.net);
