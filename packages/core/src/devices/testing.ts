@@ -68,6 +68,9 @@ export function write32(device: Device, offset: number, value: number): void {
 export function same(a: unknown, b: unknown): boolean {
   if (typeof a !== 'object' || a === null || typeof b !== 'object' || b === null) return Object.is(a, b);
   if (Object.getPrototypeOf(a) !== Object.getPrototypeOf(b)) return false;
+  if (a instanceof Uint8Array && b instanceof Uint8Array) {
+    return a.length === b.length && a.every((byte, index) => byte === b[index]);
+  }
   const before = new Map(Object.entries(a));
   const after = Object.entries(b);
   return (
