@@ -199,6 +199,7 @@ class SlotSemantics implements Semantics {
         place.settle();
         if (signed && size < 8) f.set(value, EXTENDS[size as 1 | 2 | 4](value));
       },
+      'likely',
     );
     return value;
   }
@@ -215,6 +216,7 @@ class SlotSemantics implements Semantics {
         f.do(parts.access.storeSlow, va, i32.const(size), value);
         place.settle();
       },
+      'likely',
     );
   }
 
@@ -388,16 +390,24 @@ export function generateInterpreter(worker: number, memory: { min: number; max: 
   module.export('traceStore', shadow.traceStore);
 
   const coldIndex = new Map([...coldRows, ...floatRows].map((row, i) => [row, COLD_ILLEGAL + 1 + i]));
+  const handlerOf = (row: Row, length: 2 | 4, local: boolean, rd: number): number => {
+    if (vanishes(row, rd)) return length === 2 ? PSEUDO.nop2 : PSEUDO.nop4;
+    if (isHot(row) && (rd !== 0 || row.format !== 'L')) {
+      return hotIndex.get(variantKey({ row, length, local, discard: hasLink(row) && rd === 0 }))!;
+    }
+    return COLD | (length === 4 ? COLD_LONG : 0) | coldIndex.get(row)!;
+  };
+  /** Handlers of each row, by length, `local`, and whether rd is x0. */
+  const handlers = new Map(
+    rows.map((row) => [
+      row,
+      Uint16Array.from({ length: 8 }, (_, i) => handlerOf(row, i & 4 ? 4 : 2, (i & 2) !== 0 && hasLocalForm(row), i & 1)),
+    ]),
+  );
   return {
     bytes: module.encode(),
     csrNumbers: csrs.numbers,
-    handlerOf(row, length, local, rd) {
-      if (vanishes(row, rd)) return length === 2 ? PSEUDO.nop2 : PSEUDO.nop4;
-      if (isHot(row) && (rd !== 0 || !row.format.match(/^[L]$/))) {
-        return hotIndex.get(variantKey({ row, length, local, discard: hasLink(row) && rd === 0 }))!;
-      }
-      return COLD | (length === 4 ? COLD_LONG : 0) | coldIndex.get(row)!;
-    },
+    handlerOf: (row, length, local, rd) => handlers.get(row)![(length & 4) | (local ? 2 : 0) | (rd === 0 ? 0 : 1)]!,
   };
 }
 
@@ -481,16 +491,22 @@ function addRun(
             f.if(i32.eqz(code), () => f.br(outer));
             f.set(budget, i32.add(budget, 1));
           },
+          'likely',
         );
         f.set(ip, i32.add(code, i32.shl(i32.and(i32.wrap(target), 0xffe), 2)));
         f.set(pcBase, i64.sub(target, i64.extendU(i32.shrU(ip, 2))));
 
         f.loop((next) => {
           const advance = (length: number) => f.set(ip, i32.add(ip, length * 4));
-          f.if(i32.eqz(budget), () => {
-            w.set(f, 'pc', pc());
-            finish();
-          });
+          f.if(
+            i32.eqz(budget),
+            () => {
+              w.set(f, 'pc', pc());
+              finish();
+            },
+            undefined,
+            'unlikely',
+          );
           f.set(budget, i32.sub(budget, 1));
           const uncount = () => f.set(budget, i32.add(budget, 1));
           f.set(handler, i32.load16U(ip));

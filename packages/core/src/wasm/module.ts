@@ -32,7 +32,7 @@ export class FunctionRef {
   readonly index: number;
   readonly params: readonly ValType[];
   readonly results: readonly ValType[];
-  body: Bytes | undefined;
+  body: ReturnType<Fn['encode']> | undefined;
   constructor(name: string, index: number, params: readonly ValType[], results: readonly ValType[]) {
     this.name = name;
     this.index = index;
@@ -48,6 +48,9 @@ export interface Label {
 
 type Body = () => void;
 
+/** What an engine should expect of a condition: the unlikely arm is moved out of the way. */
+export type Hint = 'likely' | 'unlikely';
+
 /** The body of one function, written statement by statement. */
 export class Fn {
   readonly out = new Bytes();
@@ -56,6 +59,8 @@ export class Fn {
   private readonly free: Record<ValType, Local[]> = { i32: [], i64: [], f32: [], f64: [] };
   private readonly scopes: Local[][] = [];
   private depth = 0;
+  /** Offsets of hinted instructions in `out`, and the hint: 1 likely, 0 unlikely. */
+  private readonly hints: [number, 0 | 1][] = [];
 
   constructor(paramCount: number) {
     this.paramCount = paramCount;
@@ -158,7 +163,11 @@ export class Fn {
     this.structure(0x03, body);
   }
 
-  if(condition: Expr, yes: Body, no?: Body): void {
+  private hint(hint: Hint | undefined): void {
+    if (hint) this.hints.push([this.out.length, hint === 'likely' ? 1 : 0]);
+  }
+
+  if(condition: Expr, yes: Body, no?: Body, hint?: Hint): void {
     if (condition.type !== 'i32') throw new TypeError(`if of ${condition.type}`);
     if (condition.constant !== undefined) {
       // The dead arm is not written; the live one stands alone, as labels count enclosing structures only.
@@ -167,6 +176,7 @@ export class Fn {
       return;
     }
     condition.write(this.out);
+    this.hint(hint);
     this.out.bytes([0x04, 0x40]);
     this.depth++;
     yes();
@@ -260,8 +270,8 @@ export class Fn {
     return new Expr(target.results[0]!, (out) => this.writeCall(out, target, args));
   }
 
-  /** The function's code entry: locals, body, end. */
-  encode(): Bytes {
+  /** The function's code entry (locals, body, end), and where its hints are from the entry's start. */
+  encode(): { code: Bytes; hints: [number, 0 | 1][] } {
     const entry = new Bytes();
     const runs: [number, ValType][] = [];
     for (const type of this.localTypes) {
@@ -274,9 +284,10 @@ export class Fn {
       entry.u32(count);
       entry.byte(VALTYPE[type]);
     }
+    const bodyAt = entry.length;
     entry.bytes(this.out.view());
     entry.byte(0x0b);
-    return entry;
+    return { code: entry, hints: this.hints.map(([at, hint]) => [bodyAt + at, hint]) };
   }
 }
 
@@ -391,17 +402,38 @@ export class Module {
         return bytes;
       }),
     );
+    this.writeHints(out);
     section(
       10,
       this.functions.map((ref) => {
         if (!ref.body) throw new TypeError(`${ref.name} is declared and never defined`);
         const bytes = new Bytes();
-        bytes.sized(ref.body);
+        bytes.sized(ref.body.code);
         return bytes;
       }),
     );
     this.writeNames(out);
     return out.view().slice();
+  }
+
+  /** The branch hints (proposal "branch hinting"): before the code, function by function. */
+  private writeHints(out: Bytes): void {
+    const hinted = this.functions.filter((ref) => ref.body!.hints.length > 0);
+    if (hinted.length === 0) return;
+    const body = new Bytes();
+    body.name('metadata.code.branch_hint');
+    body.u32(hinted.length);
+    for (const ref of hinted) {
+      body.u32(ref.index);
+      body.u32(ref.body!.hints.length);
+      for (const [at, hint] of ref.body!.hints) {
+        body.u32(at);
+        body.u32(1);
+        body.byte(hint);
+      }
+    }
+    out.byte(0);
+    out.sized(body);
   }
 
   /** The name section, so that profilers and traps show function names. */
