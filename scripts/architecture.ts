@@ -21,16 +21,19 @@ interface Folder {
 
 /** The direction of imports in the core, lowest first. A folder may always import from itself. */
 export const FOLDERS: Record<string, Folder> = {
+  state: { imports: [] }, //                                   plain records: as bytes, and checked
   wasm: { imports: [] }, //                                    writes WebAssembly; knows no RISC-V
   softfloat: { imports: ['wasm'] }, //                         IEEE 754 arithmetic, written in wasm
   isa: { imports: ['wasm', 'softfloat'] }, //                  one table: encoding, printer, semantics
   memory: { imports: ['wasm'] }, //                            frames, guest-physical maps, traced writes
-  hart: { imports: ['wasm', 'memory', 'isa'] }, //             registers, CSRs, traps, translation of addresses
+  hart: { imports: ['state', 'wasm', 'memory', 'isa'] }, //    registers, CSRs, traps, translation of addresses
   engine: { imports: ['wasm', 'softfloat', 'isa', 'hart', 'memory'] }, // interpreter and translator, from isa
-  devices: { imports: [], types: ['memory', 'machine'] }, //   see memory and the bus as interfaces only
+  devices: { imports: ['state'], types: ['memory', 'machine'] }, // see memory and the bus as interfaces only
   boot: { imports: ['memory'], types: ['machine'] }, //        loaders of ELF files and kernels, device tree
-  firmware: { imports: ['hart', 'memory'], types: ['machine'] }, // SBI
-  machine: { imports: ['wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware'] },
+  firmware: { imports: ['state', 'hart', 'memory'], types: ['devices', 'machine'] }, // SBI
+  machine: {
+    imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
+  },
   timeline: { imports: ['machine'] }, //                       events, record, replay
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };

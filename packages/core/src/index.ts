@@ -4,17 +4,23 @@ export { AgentClient, type ExecHandle, type ExecHandlers, type ExecRequest } fro
 export { AgentError } from './agent/errors.ts';
 export { escapeGuestText } from './agent/escape.ts';
 export { BootError } from './boot/errors.ts';
-export { StateError } from './devices/device.ts';
 export { type BlockBackend, MemoryBackend } from './devices/virtio-block/backend.ts';
 export type { NetBackend } from './devices/virtio-net/backend.ts';
 export { Engine, type EngineCounters } from './engine/engine.ts';
 export { disassemble } from './isa/print.ts';
-export { decodeState, encodeState } from './machine/encode.ts';
 export { stateHash, visibleState } from './machine/hash.ts';
 export { Machine, type Outputs } from './machine/machine.ts';
 export {
-  type Boot, checkOptions, type DiskOptions, type Exit, MachineError, type MachineOptions, type Stop,
+  type Boot,
+  checkOptions,
+  type DiskOptions,
+  type Exit,
+  MachineError,
+  type MachineOptions,
+  type Stop,
 } from './machine/options.ts';
 export { type Attachments, type MachineState, restoreMachine, saveMachine } from './machine/save.ts';
 export { Pool, PoolFullError } from './memory/pool.ts';
-export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './timeline/log.ts';
+export { decodeState, encodeState } from './state/encode.ts';
+export { StateError } from './state/errors.ts';
+export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './machine/log.ts';

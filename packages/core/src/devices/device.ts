@@ -47,12 +47,3 @@ export interface Device<State = unknown> {
   /** Takes a record that `save` made; throws `StateError` for one that it cannot have made. */
   restore(state: unknown): void;
 }
-
-/** A saved record that no machine of this version can have saved. */
-export class StateError extends Error {
-  readonly code = 'ERR_BRAID_STATE';
-  constructor(where: string, why: string) {
-    super(`${where}: ${why}`);
-    this.name = 'StateError';
-  }
-}

@@ -1,6 +1,7 @@
 /** What tests of devices stand on: guest memory in an array, a clock that tests move, an interrupt line that they look at. */
 
-import { type Device, type DeviceContext, type DmaMemory, StateError } from './device.ts';
+import { StateError } from '../state/errors.ts';
+import type { Device, DeviceContext, DmaMemory } from './device.ts';
 
 /** Guest memory at `base`, with a count of accesses that tried to leave it. */
 export class TestMemory implements DmaMemory {

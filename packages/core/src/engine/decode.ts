@@ -113,4 +113,3 @@ export class SlotDecoder {
     this.put(slot + STRADDLES.sentinel, PSEUDO.sentinel, 0, 0, 0);
   }
 }
-

@@ -5,10 +5,19 @@
  * and may be dropped at any time by `dropCaches`.
  */
 
+import { type HartField, OFFSET, type ScratchField, STATE_BYTES } from '../hart/state.ts';
 import {
-  OFFSET, type HartField, type ScratchField, STATE_BYTES,
-} from '../hart/state.ts';
-import { AREA, CSR_NUMBERS, DATA, ELEMENTS, FRAME_RECORD, MAX_HARTS, PAGE, WATCHED, WORKER_AREA, WORKER_AREA_SIZE } from '../memory/layout.ts';
+  AREA,
+  CSR_NUMBERS,
+  DATA,
+  ELEMENTS,
+  FRAME_RECORD,
+  MAX_HARTS,
+  PAGE,
+  WATCHED,
+  WORKER_AREA,
+  WORKER_AREA_SIZE,
+} from '../memory/layout.ts';
 import { POOL_MEMORY, type Pool } from '../memory/pool.ts';
 import type { Ram, Tracer } from '../memory/ram.ts';
 import { SlotDecoder } from './decode.ts';
@@ -50,7 +59,16 @@ type Exports = {
 };
 
 const COUNTERS = [
-  'walks', 'fills', 'batchFills', 'switches', 'creations', 'drops', 'flushes', 'tracedWrites', 'misses',
+  'walks',
+  'fills',
+  'batchFills',
+  'switches',
+  'hits',
+  'creations',
+  'drops',
+  'flushes',
+  'tracedWrites',
+  'misses',
 ] as const satisfies readonly ScratchField[];
 export type EngineCounters = Readonly<Record<(typeof COUNTERS)[number], bigint>>;
 
@@ -96,7 +114,11 @@ export class Engine implements Tracer {
     if (this.host === host) return;
     this.host = host;
     host.ram.tracer = this;
-    this.pool.words.fill(0, (this.area + AREA.dataRecords) >>> 2, (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2);
+    this.pool.words.fill(
+      0,
+      (this.area + AREA.dataRecords) >>> 2,
+      (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2,
+    );
     this.setScratch('map', BigInt(host.ram.directory));
     this.setScratch('ramPages', BigInt(host.ram.pages));
     this.setScratch('harts', BigInt(host.harts));
@@ -247,10 +269,14 @@ export class Engine implements Tracer {
     return Object.fromEntries(COUNTERS.map((name) => [name, this.get(name)])) as EngineCounters;
   }
 
+  /** False while a technique is turned off: then a machine may differ from what it would be, and is for benchmarks only. */
+  get exact(): boolean {
+    return this.get('disabled') === 0n;
+  }
+
   /** Bits of DISABLE in `hart/state.ts`; for benchmarks only. */
   disable(techniques: number): void {
     this.set('disabled', BigInt(techniques));
     this.dropCaches();
   }
 }
-

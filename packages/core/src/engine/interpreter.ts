@@ -356,7 +356,10 @@ function hotVariants(): Variant[] {
   return variants;
 }
 
-export function generateInterpreter(worker: number, memory: { min: number; max: number; shared: boolean }): Interpreter {
+export function generateInterpreter(
+  worker: number,
+  memory: { min: number; max: number; shared: boolean },
+): Interpreter {
   const module = new Module();
   module.importMemory('host', 'memory', memory);
   const imports = importHost(module);
@@ -366,7 +369,7 @@ export function generateInterpreter(worker: number, memory: { min: number; max: 
   const traps = addTraps(lib, shadow.selectSpace);
   const access = addAccess(lib, shadow, traps.trap);
   const csrs = addCsrs(lib, shadow.selectSpace);
-  const system = addSystem(lib, traps, access, csrs);
+  const system = addSystem(lib, traps, access, csrs, shadow);
   const soft = addSoftfloat(module, {
     raise: (f, flags) => raiseFlags(lib, f, flags),
     flags: () => w.get32('fflags'),
@@ -401,7 +404,9 @@ export function generateInterpreter(worker: number, memory: { min: number; max: 
   const handlers = new Map(
     rows.map((row) => [
       row,
-      Uint16Array.from({ length: 8 }, (_, i) => handlerOf(row, i & 4 ? 4 : 2, (i & 2) !== 0 && hasLocalForm(row), i & 1)),
+      Uint16Array.from({ length: 8 }, (_, i) =>
+        handlerOf(row, i & 4 ? 4 : 2, (i & 2) !== 0 && hasLocalForm(row), i & 1),
+      ),
     ]),
   );
   return {

@@ -15,7 +15,7 @@
  * Handler 0 means that the halfword has not been decoded.
  */
 
-import { i32, i64, type Expr } from '../wasm/index.ts';
+import { type Expr, i32, i64 } from '../wasm/index.ts';
 
 export const SLOT = { size: 8, handler: 0, a: 2, b: 3, c: 4 } as const;
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { StateError } from '../devices/device.ts';
+import { StateError } from '../state/errors.ts';
 import { Sbi, type SbiHost } from './sbi.ts';
 
 const RAM = 0x8000_0000;

@@ -9,9 +9,10 @@
  * to at most all harts, console transfers are cut to a few KiB.
  */
 
-import { Fields } from '../devices/check.ts';
-import { type DmaMemory, StateError } from '../devices/device.ts';
+import type { DmaMemory } from '../devices/device.ts';
 import type { Exit } from '../machine/options.ts';
+import { Fields } from '../state/check.ts';
+import { StateError } from '../state/errors.ts';
 
 /** What a remote fence covers; no range is the whole address space, no ASID all of them. */
 export interface FenceScope {

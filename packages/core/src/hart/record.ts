@@ -1,7 +1,7 @@
 /** A hart's state outside the window: the same bytes, with accessors, and as a plain record (I5). */
 
-import { Fields, u64Item } from '../devices/check.ts';
-import { StateError } from '../devices/device.ts';
+import { Fields, u64Item } from '../state/check.ts';
+import { StateError } from '../state/errors.ts';
 import { F, FIELDS, type HartField, MENVCFG, MSTATUS, OFFSET, PRIVILEGE, STATE_BYTES, X } from './state.ts';
 
 export class HartRecord {
@@ -75,8 +75,19 @@ export function saveHart(record: HartRecord): HartState {
 }
 
 const WRITABLE_STATUS =
-  MSTATUS.SIE | MSTATUS.MIE | MSTATUS.SPIE | MSTATUS.MPIE | MSTATUS.SPP | MSTATUS.MPP | MSTATUS.FS | MSTATUS.MPRV |
-  MSTATUS.SUM | MSTATUS.MXR | MSTATUS.TVM | MSTATUS.TW | MSTATUS.TSR;
+  MSTATUS.SIE |
+  MSTATUS.MIE |
+  MSTATUS.SPIE |
+  MSTATUS.MPIE |
+  MSTATUS.SPP |
+  MSTATUS.MPP |
+  MSTATUS.FS |
+  MSTATUS.MPRV |
+  MSTATUS.SUM |
+  MSTATUS.MXR |
+  MSTATUS.TVM |
+  MSTATUS.TW |
+  MSTATUS.TSR;
 
 /** What a field of a record may hold: bits, or a list of values. Fields that are left out may hold anything. */
 const LEGAL: Partial<Record<HartField, bigint | ((value: bigint) => boolean)>> = {
@@ -105,8 +116,8 @@ const LEGAL: Partial<Record<HartField, bigint | ((value: bigint) => boolean)>> =
 export function restoreHart(state: unknown, where: string, into: HartRecord): void {
   const record = new Fields(state, where);
   record.version(1);
-  record.list('x', 32, 32, u64Item).forEach((value, n) => into.setX(n, value));
-  record.list('f', 32, 32, u64Item).forEach((value, n) => into.setF(n, value));
+  for (const [n, value] of record.list('x', 32, 32, u64Item).entries()) into.setX(n, value);
+  for (const [n, value] of record.list('f', 32, 32, u64Item).entries()) into.setF(n, value);
   const fields = new Fields(record.record('fields'), `${where}.fields`);
   for (const name of FIELDS) {
     const value = fields.u64(name);

@@ -96,6 +96,7 @@ const SCRATCH = [
   'batchFills',
   'switches',
   'creations',
+  'hits',
   'drops',
   'flushes',
   'tracedWrites',
@@ -117,7 +118,16 @@ export const WINDOW_BYTES = 512 + 8 * (FIELDS.length + SCRATCH.length);
 /** Values of `exit`. */
 export const EXIT = { none: 0, wait: 1, pause: 2 } as const;
 
-/** Values of `disabled`. */
+/**
+ * Bits of `disabled`: what is done instead. With any of them a machine is for benchmarks only: it refuses to be hashed, saved or
+ * recorded, because with `trace` stale entries live until the guest fences.
+ *
+ * tags        one table a hart, emptied at every change of address space
+ * trace       page tables are not traced; `sfence.vma` empties every table
+ * batch       a miss fills one entry
+ * lazy        a read never enters a page for writing, even when it is dirty
+ * shootdown   a changed entry empties every table of every hart
+ */
 export const DISABLE = { tags: 1, trace: 2, batch: 4, lazy: 8, shootdown: 16 } as const;
 
 export const PRIVILEGE = { user: 0, supervisor: 1, machine: 3 } as const;
@@ -158,6 +168,20 @@ export const MSTATUS = {
   SD: 1n << 63n,
 } as const;
 
-export const IRQ = { SSI: 1n << 1n, MSI: 1n << 3n, STI: 1n << 5n, MTI: 1n << 7n, SEI: 1n << 9n, MEI: 1n << 11n } as const;
+export const IRQ = {
+  SSI: 1n << 1n,
+  MSI: 1n << 3n,
+  STI: 1n << 5n,
+  MTI: 1n << 7n,
+  SEI: 1n << 9n,
+  MEI: 1n << 11n,
+} as const;
 
-export const MENVCFG = { FIOM: 1n, CBIE: 3n << 4n, CBCFE: 1n << 6n, CBZE: 1n << 7n, ADUE: 1n << 61n, STCE: 1n << 63n } as const;
+export const MENVCFG = {
+  FIOM: 1n,
+  CBIE: 3n << 4n,
+  CBCFE: 1n << 6n,
+  CBZE: 1n << 7n,
+  ADUE: 1n << 61n,
+  STCE: 1n << 63n,
+} as const;

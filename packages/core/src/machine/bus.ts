@@ -43,7 +43,7 @@ export class Bus {
       window.device.write(offset, 4, low);
       window.device.write(offset + 4, 4, high);
     } else {
-      window.device.write(offset, size as AccessSize, size === 4 ? low : low & (2 ** (8 * size) - 1));
+      window.device.write(offset, size as AccessSize, size === 4 ? low : low & ((1 << (8 * size)) - 1));
     }
     return true;
   }

@@ -10,9 +10,9 @@
 import { saveHart } from '../hart/record.ts';
 import { FrameHash, HASH_VERSION } from '../memory/hash.ts';
 import { ENTRY_DIRTY, ENTRY_FRAME, ENTRY_REMOTE, LEAF_PAGES } from '../memory/layout.ts';
-import { encodeState } from './encode.ts';
+import { encodeState } from '../state/encode.ts';
 import type { Machine } from './machine.ts';
-import { MachineError } from './options.ts';
+import { MachineError, requireExact } from './options.ts';
 import { WrittenBackend } from './written.ts';
 
 const HASH_BYTES = 16;
@@ -33,6 +33,7 @@ const known = new WeakMap<Machine, Known>();
 
 /** 32 hexadecimal digits. Throws `MachineError` when a disk's content cannot be read at once. */
 export function stateHash(machine: Machine): string {
+  requireExact(machine.engine);
   let memory = known.get(machine);
   if (!memory) {
     memory = new Known(machine);
@@ -116,7 +117,7 @@ function diskDigest(machine: Machine, index: number, memory: Known): Uint8Array 
 
 function concat(parts: readonly Uint8Array[]): Uint8Array {
   const all = new Uint8Array(parts.length * HASH_BYTES);
-  parts.forEach((part, i) => all.set(part, i * HASH_BYTES));
+  for (const [i, part] of parts.entries()) all.set(part, i * HASH_BYTES);
   return all;
 }
 

@@ -12,12 +12,12 @@ import { type BootSymbols, planBoot } from '../boot/layout.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
 import type { Engine, EngineHost } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
-import { pageRights, type ProtectionRegisters, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
+import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
 import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
 import { walk } from '../hart/walk.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { type PageSource, Ram } from '../memory/ram.ts';
-import { EventLog, type InputEvent, type LogReader, type Position } from '../timeline/log.ts';
+import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
 import { serveHtif } from './htif.ts';
@@ -37,7 +37,12 @@ export interface Outputs {
 export type Start =
   | { readonly kind: 'boot' }
   /** `restore` will bring the state; RAM pages may come from a source. */
-  | { readonly kind: 'restore'; readonly monitorSbi: boolean; readonly symbols: BootSymbols; readonly source?: PageSource };
+  | {
+      readonly kind: 'restore';
+      readonly monitorSbi: boolean;
+      readonly symbols: BootSymbols;
+      readonly source?: PageSource;
+    };
 
 const MAX_BUDGET = 2 ** 30;
 
@@ -443,7 +448,7 @@ export class Machine implements EngineHost {
     const view = new DataView(registers.config.buffer);
     engine.set('pmpcfg0', view.getBigUint64(0, true));
     engine.set('pmpcfg2', view.getBigUint64(8, true));
-    registers.address.forEach((address, i) => engine.set(`pmpaddr${i}` as HartField, address));
+    for (const [i, address] of registers.address.entries()) engine.set(`pmpaddr${i}` as HartField, address);
     engine.dropShadows();
   }
 

@@ -86,3 +86,9 @@ export function checkOptions(options: Pick<MachineOptions, 'memory' | 'harts' | 
   }
   if (seed < 0n || seed >= 1n << 64n) throw new MachineError('a seed has 64 bits');
 }
+
+/** Throws `MachineError` where a state is asked for that benchmarks' switches may have falsified. */
+export function requireExact(engine: { readonly exact: boolean }): void {
+  if (!engine.exact)
+    throw new MachineError('techniques of the shadow tables are turned off: such a machine has no state to keep');
+}

@@ -5,13 +5,13 @@
  * again. Cost: a copy of every page that is not zero.
  */
 
-import { Fields, flagItem } from '../devices/check.ts';
-import { StateError } from '../devices/device.ts';
 import type { Engine } from '../engine/engine.ts';
 import { type HartState, restoreHart, saveHart } from '../hart/record.ts';
 import { ENTRY_FRAME, ENTRY_REMOTE, PAGE, RAM_BASE } from '../memory/layout.ts';
+import { Fields, flagItem } from '../state/check.ts';
+import { StateError } from '../state/errors.ts';
 import { Machine, type Outputs } from './machine.ts';
-import { checkOptions, type Exit, type MachineOptions } from './options.ts';
+import { checkOptions, type Exit, type MachineOptions, requireExact } from './options.ts';
 import type { ScheduleState } from './schedule.ts';
 
 /** Pages of RAM that are not zero, in pieces of at most 16 MiB. */
@@ -48,6 +48,7 @@ export interface MachineState {
 const PIECE_PAGES = 4096;
 
 export function saveMachine(machine: Machine): MachineState {
+  requireExact(machine.engine);
   const { options, schedule, clock, hartSet, symbols } = machine;
   return {
     version: 1,
@@ -113,7 +114,12 @@ function isZero(words: Uint32Array, from: number): boolean {
 export type Attachments = Pick<MachineOptions, 'disks' | 'net' | 'epoch'>;
 
 /** Makes a machine from a record, which may come from anywhere. Throws `StateError`, and frees what it had taken. */
-export function restoreMachine(engine: Engine, state: unknown, attachments: Attachments = {}, outputs: Outputs = {}): Machine {
+export function restoreMachine(
+  engine: Engine,
+  state: unknown,
+  attachments: Attachments = {},
+  outputs: Outputs = {},
+): Machine {
   const record = new Fields(state, 'machine');
   record.version(1);
   const configuration = new Fields(record.record('configuration'), 'machine.configuration');
@@ -152,7 +158,8 @@ export function restoreMachine(engine: Engine, state: unknown, attachments: Atta
 }
 
 function restoreSymbols(value: unknown, memory: number): Machine['symbols'] {
-  if (typeof value !== 'object' || value === null) throw new StateError('machine.configuration.symbols', 'is no record');
+  if (typeof value !== 'object' || value === null)
+    throw new StateError('machine.configuration.symbols', 'is no record');
   const fields = new Fields(value, 'machine.configuration.symbols');
   const end = RAM_BASE + memory - 8;
   const address = (name: string) => (name in value ? fields.integer(name, RAM_BASE, end) : undefined);
@@ -193,10 +200,15 @@ function fillMachine(machine: Machine, record: Fields): void {
   devices.end();
   machine.sbi.restore(record.record('firmware'));
   // Last: devices drive their interrupt lines while they are restored, and these are part of the harts' records.
-  record.list('harts', options.harts, options.harts, (item) => item).forEach((state, hart) => {
-    restoreHart(state, `machine.harts[${hart}]`, hartSet.record(hart));
-  });
-  restoreRam(machine, record.list('ram', 0, 1 << 16, (item) => item));
+  record
+    .list('harts', options.harts, options.harts, (item) => item)
+    .forEach((state, hart) => {
+      restoreHart(state, `machine.harts[${hart}]`, hartSet.record(hart));
+    });
+  restoreRam(
+    machine,
+    record.list('ram', 0, 1 << 16, (item) => item),
+  );
   record.end();
   machine.watchHostInterface();
 }

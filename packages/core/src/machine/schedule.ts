@@ -6,7 +6,7 @@
  * no steps. At a boundary (`step` = 0) external events enter and reservations break.
  */
 
-import type { Position } from '../timeline/log.ts';
+import type { Position } from './log.ts';
 
 export const DEFAULT_SLICE = 200_000;
 

@@ -29,19 +29,33 @@ function generate(): Uint8Array<ArrayBuffer> {
     const any = f.let(i64.const(0));
     const words = lanes.map(() => f.local('i64'));
     const end = f.let(i32.add(address, length));
-    f.while(() => i32.ne(address, end), () => {
-      words.forEach((word, i) => f.set(word, i64.load(address, 8 * i)));
-      f.set(any, i64.or(any, i64.or(i64.or(words[0]!, words[1]!), i64.or(words[2]!, words[3]!))));
-      lanes.forEach((lane, i) => f.set(lane, i64.mul(i64.rotl(i64.add(lane, i64.mul(words[i]!, ODD[1])), 31), ODD[0])));
-      f.set(address, i32.add(address, 32));
-    });
+    f.while(
+      () => i32.ne(address, end),
+      () => {
+        for (const [i, word] of words.entries()) f.set(word, i64.load(address, 8 * i));
+        f.set(any, i64.or(any, i64.or(i64.or(words[0]!, words[1]!), i64.or(words[2]!, words[3]!))));
+        for (const [i, lane] of lanes.entries()) {
+          f.set(lane, i64.mul(i64.rotl(i64.add(lane, i64.mul(words[i]!, ODD[1])), 31), ODD[0]));
+        }
+        f.set(address, i32.add(address, 32));
+      },
+    );
     f.store(8, out, i64.const(0));
     f.store(8, out, i64.const(0), 8);
     f.if(i64.ne(any, 0), () => {
       const [a, b, c, d] = lanes as [typeof any, typeof any, typeof any, typeof any];
       const mixed = lanes.map((lane) => f.let(f.call(avalanche, lane)));
-      f.store(8, out, f.call(avalanche, i64.add(i64.add(a, i64.rotl(b, 7)), i64.add(i64.rotl(c, 12), i64.rotl(d, 18)))));
-      f.store(8, out, i64.xor(i64.add(mixed[0]!, i64.rotl(mixed[1]!, 17)), i64.add(i64.rotl(mixed[2]!, 31), i64.rotl(mixed[3]!, 47))), 8);
+      f.store(
+        8,
+        out,
+        f.call(avalanche, i64.add(i64.add(a, i64.rotl(b, 7)), i64.add(i64.rotl(c, 12), i64.rotl(d, 18)))),
+      );
+      f.store(
+        8,
+        out,
+        i64.xor(i64.add(mixed[0]!, i64.rotl(mixed[1]!, 17)), i64.add(i64.rotl(mixed[2]!, 31), i64.rotl(mixed[3]!, 47))),
+        8,
+      );
     });
   });
   module.export('hash', hash);

@@ -87,7 +87,17 @@ export const ENTRY_REMOTE = 0x4000_0000;
  * ```
  * `source` is the physical address of the leaf PTE / 8, or 0 without translation; `page` is the guest page number.
  */
-export const DATA = { entries: 1024, size: 32, shift: 5, bytes: 32768, read: 0, write: 8, addend: 16, source: 20, page: 24 } as const;
+export const DATA = {
+  entries: 1024,
+  size: 32,
+  shift: 5,
+  bytes: 32768,
+  read: 0,
+  write: 8,
+  addend: 16,
+  source: 20,
+  page: 24,
+} as const;
 export const FETCH = { entries: 512, size: 16, shift: 4, bytes: 8192, tag: 0, code: 8, source: 12 } as const;
 
 /** Elements of the address-space cache group: how many a hart has of each kind. */

@@ -6,7 +6,15 @@
  */
 
 import {
-  ENTRY_DIRTY, ENTRY_FRAME, ENTRY_REMOTE, FRAME_RECORD, HAS_CODE, IS_TABLE, LEAF_PAGES, PAGE, RAM_BASE,
+  ENTRY_DIRTY,
+  ENTRY_FRAME,
+  ENTRY_REMOTE,
+  FRAME_RECORD,
+  HAS_CODE,
+  IS_TABLE,
+  LEAF_PAGES,
+  PAGE,
+  RAM_BASE,
 } from './layout.ts';
 import type { Pool } from './pool.ts';
 
@@ -110,7 +118,11 @@ export class Ram {
   }
 
   /** Calls `visit(page, offset, length, done)` for the parts of a range, page by page. */
-  private forParts(address: number, length: number, visit: (page: number, offset: number, length: number, done: number) => void) {
+  private forParts(
+    address: number,
+    length: number,
+    visit: (page: number, offset: number, length: number, done: number) => void,
+  ) {
     let done = 0;
     while (done < length) {
       const at = address - RAM_BASE + done;

@@ -68,8 +68,7 @@ export class Fn {
 
   /** A new local, zero at function entry; inside `scope` it is reused after the scope, with whatever value it had. */
   local(type: ValType): Local {
-    const local =
-      this.free[type].pop() ?? new Local(type, this.paramCount + this.localTypes.push(type) - 1);
+    const local = this.free[type].pop() ?? new Local(type, this.paramCount + this.localTypes.push(type) - 1);
     this.scopes.at(-1)?.push(local);
     return local;
   }

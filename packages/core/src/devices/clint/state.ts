@@ -1,6 +1,6 @@
 /** What the local interruptor remembers. The time itself is the machine's clock, not state of this device. */
 
-import { Fields, flagItem, u64Item } from '../check.ts';
+import { Fields, flagItem, u64Item } from '../../state/check.ts';
 
 export interface ClintState {
   readonly version: 1;

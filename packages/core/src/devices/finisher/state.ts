@@ -1,6 +1,6 @@
 /** The finisher remembers nothing; its record says only which form it has. */
 
-import { Fields } from '../check.ts';
+import { Fields } from '../../state/check.ts';
 
 export interface FinisherState {
   readonly version: 1;

@@ -1,7 +1,7 @@
 /** What the interrupt controller remembers: bitmaps are arrays of 32-bit words, source 0 does not exist. */
 
-import { Fields, integerItem } from '../check.ts';
-import { StateError } from '../device.ts';
+import { Fields, integerItem } from '../../state/check.ts';
+import { StateError } from '../../state/errors.ts';
 
 /** Sources 1 to 95; source 0 means "none". */
 export const SOURCES = 96;

@@ -1,6 +1,6 @@
 /** What the clock remembers. */
 
-import { Fields } from '../check.ts';
+import { Fields } from '../../state/check.ts';
 
 export interface RtcState {
   readonly version: 1;

@@ -1,7 +1,7 @@
 /** What a serial port remembers. Bytes that it has sent are gone: they are the host's, not state. */
 
-import { Fields } from '../check.ts';
-import { StateError } from '../device.ts';
+import { Fields } from '../../state/check.ts';
+import { StateError } from '../../state/errors.ts';
 
 /** Bytes of the receiver FIFO when it is enabled; without it the receiver holds one byte. */
 export const FIFO_SIZE = 16;

@@ -12,7 +12,8 @@
  * to SIZE_MAX and SEG_MAX never makes one.
  */
 
-import { type DeviceContext, StateError } from '../device.ts';
+import { StateError } from '../../state/errors.ts';
+import type { DeviceContext } from '../device.ts';
 import { VirtioDevice } from '../virtio/device.ts';
 import { type Chain, DriverError, gather, lengthOf, scatter, slice } from '../virtio/queue.ts';
 import type { BlockBackend } from './backend.ts';

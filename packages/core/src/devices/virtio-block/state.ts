@@ -1,7 +1,7 @@
 /** What a virtual disk remembers besides its content: the transport and the requests under way. */
 
-import { Fields } from '../check.ts';
-import { StateError } from '../device.ts';
+import { Fields } from '../../state/check.ts';
+import { StateError } from '../../state/errors.ts';
 import type { Segment } from '../virtio/queue.ts';
 import type { TransportState } from '../virtio/state.ts';
 

@@ -1,7 +1,7 @@
 /** What the console device remembers: its ports, and control messages that wait for buffers of the driver. */
 
-import { Fields } from '../check.ts';
-import { StateError } from '../device.ts';
+import { Fields } from '../../state/check.ts';
+import { StateError } from '../../state/errors.ts';
 import type { TransportState } from '../virtio/state.ts';
 
 /** Port 0 is a console, port 1 the guest agent's. */

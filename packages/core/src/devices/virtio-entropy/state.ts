@@ -1,7 +1,7 @@
 /** What the source of entropy remembers: where in which stream it is. */
 
+import { Fields } from '../../state/check.ts';
 import { KEY_SIZE } from '../chacha20.ts';
-import { Fields } from '../check.ts';
 import type { TransportState } from '../virtio/state.ts';
 
 export interface VirtioEntropyState {

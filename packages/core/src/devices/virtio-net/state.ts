@@ -1,6 +1,6 @@
 /** What the network card remembers: the transport, the state of its link, and frames that wait for buffers. */
 
-import { bytesItem, Fields } from '../check.ts';
+import { bytesItem, Fields } from '../../state/check.ts';
 import type { TransportState } from '../virtio/state.ts';
 
 /** An Ethernet frame without check sequence, without and with a VLAN tag. */

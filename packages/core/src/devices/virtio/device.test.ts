@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { StateError } from '../device.ts';
+import type { StateError } from '../../state/errors.ts';
 import { assertStrict, read32, TestContext, TestDriver, TestMemory, transplant, write32 } from '../testing.ts';
 import { VirtioDevice } from './device.ts';
 import { type Chain, gather, lengthOf, scatter, slice } from './queue.ts';

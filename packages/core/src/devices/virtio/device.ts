@@ -9,8 +9,8 @@
  * to operate"), and this one does, in the same formats; small systems never look at the upper half of the feature bits.
  */
 
+import { StateError } from '../../state/errors.ts';
 import type { AccessSize, Device, DeviceContext } from '../device.ts';
-import { StateError } from '../device.ts';
 import { type Chain, DriverError, initialQueue, Virtqueue } from './queue.ts';
 import {
   ACKNOWLEDGE,

@@ -1,7 +1,7 @@
 /** What the transport of every virtio device remembers: registers and queues. It is a field of each such device's record. */
 
-import { Fields } from '../check.ts';
-import { StateError } from '../device.ts';
+import { Fields } from '../../state/check.ts';
+import { StateError } from '../../state/errors.ts';
 
 /** Bits of the status register (OASIS virtio 1.2, section 2.1). */
 export const ACKNOWLEDGE = 1;

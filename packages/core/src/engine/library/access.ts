@@ -7,7 +7,18 @@
 
 import { CAUSE, DISABLE, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
 import {
-  AREA, CODE_PAGE, DATA, ENTRY_DIRTY, ENTRY_FRAME, FETCH, FRAME_RECORD, HAS_CODE, IS_TABLE, RAM_BASE, STRADDLES, WATCHED,
+  AREA,
+  CODE_PAGE,
+  DATA,
+  ENTRY_DIRTY,
+  ENTRY_FRAME,
+  FETCH,
+  FRAME_RECORD,
+  HAS_CODE,
+  IS_TABLE,
+  RAM_BASE,
+  STRADDLES,
+  WATCHED,
 } from '../../memory/layout.ts';
 import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { SLOT } from '../slot.ts';
@@ -102,12 +113,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   /** (physical address, privilege, right) -> whether physical memory protection allows it. */
   const permitted = module.function('permitted', ['i64', 'i32', 'i32'], ['i32'], (f, physical, privilege, right) => {
     f.if(allowed(physical, privilege, 0).trivial, () => f.return(i32.const(1)));
-    f.return(
-      i32.ne(
-        i32.and(f.call(imports.protection, i32.wrap(i64.shrU(physical, 12)), privilege), right),
-        0,
-      ),
-    );
+    f.return(i32.ne(i32.and(f.call(imports.protection, i32.wrap(i64.shrU(physical, 12)), privilege), right), 0));
   });
 
   const effectivePrivilege = (access: Expr) =>
@@ -154,7 +160,8 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.set(page, f.call(pageOf, entryPhysical));
       f.if(i32.eq(page, -1), () => refuse(accessFault));
       f.if(i32.eqz(f.call(permitted, entryPhysical, i32.const(PRIVILEGE.supervisor), i32.const(1))), () =>
-        refuse(accessFault));
+        refuse(accessFault),
+      );
       f.set(host, i32.add(f.call(frameAddress, page, i32.const(0)), i32.and(i32.wrap(entryPhysical), 4095)));
       f.set(pte, i64.load(host));
       // Reserved bits (Svnapot and Svpbmt are not implemented), and write without read.
@@ -188,10 +195,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       () => f.if(i64.eqz(i64.and(pte, PTE.U)), () => refuse(pageFault)),
       () =>
         f.if(
-          i32.and(
-            has(pte, PTE.U),
-            i32.or(i32.eq(access, ACCESS.fetch), i64.eqz(i64.and(status, MSTATUS.SUM))),
-          ),
+          i32.and(has(pte, PTE.U), i32.or(i32.eq(access, ACCESS.fetch), i64.eqz(i64.and(status, MSTATUS.SUM)))),
           () => refuse(pageFault),
         ),
     );
@@ -202,12 +206,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       // Svade behaviour unless Svadu is switched on; then the entry itself is written, with S-mode's rights.
       f.if(i64.eqz(i64.and(w.get('menvcfg'), MENVCFG.ADUE)), () => refuse(pageFault));
       f.if(i32.eqz(f.call(permitted, entryPhysical, i32.const(PRIVILEGE.supervisor), i32.const(2))), () =>
-        refuse(accessFault));
+        refuse(accessFault),
+      );
       f.set(pte, i64.or(pte, wanted));
       f.set(host, i32.add(f.call(frameAddress, page, i32.const(1)), i32.and(host, 4095)));
       f.do(shadow.becomeTable, i32.shrU(host, 12), level);
       f.if(i32.and(i32.load(recordOf(i32.shrU(host, 12)), FRAME_RECORD.flags), HAS_CODE), () =>
-        f.do(shadow.traceStore, host, i32.const(8), pte));
+        f.do(shadow.traceStore, host, i32.const(8), pte),
+      );
       f.store(8, host, pte);
     });
     const physical = f.let(i64.or(physicalBase, i64.and(va, i64.sub(span, 1))));
@@ -227,6 +233,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       i32.and(tracing, i32.eqz(i32.and(flags, HAS_CODE | WATCHED))),
     );
   };
+
+  /** (virtual address) -> the data entry that it maps to. */
+  const entryAt = module.function('entryAt', ['i64'], ['i32'], (f, va) => {
+    const index = i32.and(i32.wrap(i64.shrU(va, 12)), DATA.entries - 1);
+    f.return(i32.add(w.get32('dataTable'), i32.shl(index, DATA.shift)));
+  });
+  const emptyTag = (va: Expr) =>
+    select(i64.eqz(i64.and(va, (DATA.entries - 1) << 12)), i64.const(0x1000), i64.const(0));
 
   /** (virtual page address, host frame address, guest page, read, write): makes or extends a data entry. */
   const fill = module.function('fill', ['i64', 'i32', 'i32', 'i32', 'i32'], [], (f, va, host, page, read, write) => {
@@ -252,43 +266,55 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   });
 
   /**
-   * (page of va): after a miss in a page whose last-level table is at hand, enters neighbours whose accessed bit is already set
-   * and whose frames are present, for reading only.
+   * (page of va, privilege): after a miss, enters neighbours for reading: those of the same line of page-table entries whose
+   * accessed bit is already set and that grant the same rights, or those inside the same superpage; present frames only.
    */
   const fillNeighbours = module.function('fillNeighbours', ['i64', 'i32'], [], (f, va, privilege) => {
     const source = f.let(w.get32('source'));
     const granted = f.let(w.get('granted'));
-    const group = f.let(i32.and(source, -BATCH));
+    const small = f.let(i64.eq(w.get('span'), 4096));
+    const own = f.let(i32.and(i32.wrap(i64.shrU(va, 12)), BATCH - 1));
     const i = f.let(i32.const(0));
-    const other = f.local('i64');
+    const distance = f.local('i32');
     const pte = f.local('i64');
     const page = f.local('i32');
-    const entry = f.local('i32');
-    // Same rights as the entry that missed, whatever else differs; protection is checked only in its trivial form.
-    const RIGHTS = 0x1fn | PTE.A;
+    const ownPage = f.let(i32.load(f.call(entryAt, va), DATA.page));
+    // Protection is checked only in its trivial form.
+    const RIGHTS = 0x1fn | PTE.A | 0xffc0_0000_0000_0000n;
     f.if(i32.eqz(allowed(va, privilege, 1).trivial), () => f.return());
-    f.while(() => i32.ltU(i, BATCH), () => {
-      f.block((skip) => {
-        f.set(entry, i32.add(group, i));
-        f.brIf(skip, i32.eq(entry, source));
-        f.set(pte, i64.load(i32.shl(entry, 3)));
-        f.brIf(skip, i64.ne(i64.and(i64.xor(pte, granted), RIGHTS | 0xffc0_0000_0000_0000n), 0));
-        f.set(other, i64.add(va, i64.shl(i64.extendS(i32.sub(entry, source)), 12)));
-        f.set(page, f.call(pageOf, i64.shl(i64.and(i64.shrU(pte, 10), 0xfff_ffff_ffffn), 12)));
-        f.brIf(skip, i32.eq(page, -1));
-        const leaf = f.let(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_FRAME));
-        f.brIf(skip, i32.eqz(leaf));
-        const index = i32.and(i32.wrap(i64.shrU(other, 12)), DATA.entries - 1);
-        const slot = f.let(i32.add(w.get32('dataTable'), i32.shl(index, DATA.shift)));
-        // Only into an empty place: a neighbour never drives out an entry that is in use.
-        f.brIf(skip, i64.ne(i64.load(slot, DATA.read), select(i32.eqz(index), i64.const(0x1000), i64.const(0))));
-        f.brIf(skip, i32.load(slot, DATA.source));
-        w.set(f, 'source', i64.extendU(entry));
-        f.do(fill, other, i32.shl(leaf, 12), page, i32.const(1), i32.const(0));
-        w.count(f, 'batchFills');
-      });
-      f.set(i, i32.add(i, 1));
-    });
+    f.while(
+      () => i32.ltU(i, BATCH),
+      () => {
+        f.block((skip) => {
+          f.set(distance, i32.sub(i, own));
+          f.brIf(skip, i32.eqz(distance));
+          const other = f.let(i64.add(va, i64.shl(i64.extendS(distance), 12)));
+          const slot = f.let(f.call(entryAt, other));
+          // Only into an empty place: a neighbour never drives out an entry that is in use.
+          f.brIf(skip, i64.ne(i64.load(slot, DATA.read), emptyTag(other)));
+          f.brIf(skip, i32.load(slot, DATA.source));
+          f.if(
+            small,
+            () => {
+              f.set(pte, i64.load(i32.shl(i32.add(source, distance), 3)));
+              f.brIf(skip, i64.ne(i64.and(i64.xor(pte, granted), RIGHTS), 0));
+              f.set(page, f.call(pageOf, i64.shl(i64.and(i64.shrU(pte, 10), 0xfff_ffff_ffffn), 12)));
+              f.brIf(skip, i32.eq(page, -1));
+              w.set(f, 'source', i64.extendU(i32.add(source, distance)));
+            },
+            () => {
+              f.set(page, i32.add(ownPage, distance));
+              f.brIf(skip, i32.geU(page, w.get32('ramPages')));
+            },
+          );
+          const leaf = f.let(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_FRAME));
+          f.brIf(skip, i32.eqz(leaf));
+          f.do(fill, other, i32.shl(leaf, 12), page, i32.const(1), i32.const(0));
+          w.count(f, 'batchFills');
+        });
+        f.set(i, i32.add(i, 1));
+      },
+    );
   });
 
   /**
@@ -317,7 +343,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
             i64.eq(i64.and(granted, PTE.W | PTE.D), PTE.W | PTE.D),
             i32.ne(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_DIRTY | 0), 0),
           ),
-          allowed(physical, w.get32('privilege'), 2).trivial,
+          i32.and(
+            allowed(physical, w.get32('privilege'), 2).trivial,
+            i64.eqz(i64.and(w.get('disabled'), DISABLE.lazy)),
+          ),
         ),
       ),
     );
@@ -329,10 +358,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     );
     f.do(fill, pageVa, frame, page, mayRead, mayWrite);
     f.if(
-      i32.and(
-        i32.and(i32.eqz(store), i64.eq(w.get('span'), 4096)),
-        i32.and(w.get32('source'), i32.eqz(i32.wrap(i64.and(w.get('disabled'), DISABLE.batch)))) ,
-      ),
+      i32.and(i32.eqz(store), i32.and(w.get32('source'), i32.eqz(i32.wrap(i64.and(w.get('disabled'), DISABLE.batch))))),
       () => f.do(fillNeighbours, pageVa, effectivePrivilege(access)),
     );
     f.return(i32.add(frame, i32.and(i32.wrap(va), 4095)));
@@ -347,9 +373,21 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   });
 
   const storeRam = (f: Fn, host: Expr, size: Local, value: Local) => {
-    f.if(i32.eq(size, 8), () => f.store(8, host, value), () =>
-      f.if(i32.eq(size, 4), () => f.store(4, host, value), () =>
-        f.if(i32.eq(size, 2), () => f.store(2, host, value), () => f.store(1, host, value))));
+    f.if(
+      i32.eq(size, 8),
+      () => f.store(8, host, value),
+      () =>
+        f.if(
+          i32.eq(size, 4),
+          () => f.store(4, host, value),
+          () =>
+            f.if(
+              i32.eq(size, 2),
+              () => f.store(2, host, value),
+              () => f.store(1, host, value),
+            ),
+        ),
+    );
   };
 
   const storeTraced = module.function('storeTraced', ['i32', 'i32', 'i64'], [], (f, host, size, value) => {
@@ -392,11 +430,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     const value = f.local('i64');
     const i = f.let(size);
     f.set(value, i64.const(0));
-    f.while(() => i32.ne(i, 0), () => {
-      f.set(i, i32.sub(i, 1));
-      const address = select(i32.ltU(i, first), i32.add(host, i), i32.add(second, i32.sub(i, first)));
-      f.set(value, i64.or(i64.shl(value, 8), i64.load8U(address)));
-    });
+    f.while(
+      () => i32.ne(i, 0),
+      () => {
+        f.set(i, i32.sub(i, 1));
+        const address = select(i32.ltU(i, first), i32.add(host, i), i32.add(second, i32.sub(i, first)));
+        f.set(value, i64.or(i64.shl(value, 8), i64.load8U(address)));
+      },
+    );
     f.return(value);
   });
 
@@ -428,11 +469,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.return();
     });
     const i = f.let(i32.const(0));
-    f.while(() => i32.ltU(i, size), () => {
-      const address = select(i32.ltU(i, first), i32.add(host, i), i32.add(second, i32.sub(i, first)));
-      f.do(storeTraced, address, i32.const(1), i64.shrU(value, i64.extendU(i32.shl(i, 3))));
-      f.set(i, i32.add(i, 1));
-    });
+    f.while(
+      () => i32.ltU(i, size),
+      () => {
+        const address = select(i32.ltU(i, first), i32.add(host, i), i32.add(second, i32.sub(i, first)));
+        f.do(storeTraced, address, i32.const(1), i64.shrU(value, i64.extendU(i32.shl(i, 3))));
+        f.set(i, i32.add(i, 1));
+      },
+    );
   });
 
   const atomicAddress = module.function('atomicAddress', ['i64', 'i32', 'i32'], ['i32'], (f, va, size, access) => {

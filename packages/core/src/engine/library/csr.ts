@@ -23,8 +23,18 @@ interface CsrRow {
 
 const SUPERVISOR_INTERRUPTS = IRQ.SSI | IRQ.STI | IRQ.SEI;
 const MSTATUS_WRITABLE =
-  MSTATUS.SIE | MSTATUS.MIE | MSTATUS.SPIE | MSTATUS.MPIE | MSTATUS.SPP | MSTATUS.FS | MSTATUS.MPRV | MSTATUS.SUM |
-  MSTATUS.MXR | MSTATUS.TVM | MSTATUS.TW | MSTATUS.TSR;
+  MSTATUS.SIE |
+  MSTATUS.MIE |
+  MSTATUS.SPIE |
+  MSTATUS.MPIE |
+  MSTATUS.SPP |
+  MSTATUS.FS |
+  MSTATUS.MPRV |
+  MSTATUS.SUM |
+  MSTATUS.MXR |
+  MSTATUS.TVM |
+  MSTATUS.TW |
+  MSTATUS.TSR;
 const SSTATUS = MSTATUS.SIE | MSTATUS.SPIE | MSTATUS.SPP | MSTATUS.FS | MSTATUS.SUM | MSTATUS.MXR;
 const MEDELEG = 0xb3ffn;
 const ENVCFG = MENVCFG.FIOM | MENVCFG.CBIE | MENVCFG.CBCFE | MENVCFG.CBZE;
@@ -88,11 +98,7 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
   const writeEnvironment = (field: 'menvcfg' | 'senvcfg', mask: bigint) => (f: Fn, value: Expr) => {
     const reserved = i64.eq(i64.and(value, MENVCFG.CBIE), 2n << 4n);
     const kept = select(reserved, i64.const(mask & ~MENVCFG.CBIE), i64.const(mask));
-    w.set(
-      f,
-      field,
-      i64.or(i64.and(value, kept), i64.and(w.get(field), i64.and(i64.xor(kept, -1), mask))),
-    );
+    w.set(f, field, i64.or(i64.and(value, kept), i64.and(w.get(field), i64.and(i64.xor(kept, -1), mask))));
   };
 
   const protection = (name: string, number: number): CsrRow => ({
@@ -144,12 +150,15 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
     { name: 'cycle', number: 0xc00, allowed: counterAllowed(0), read: () => readCounter(counters.cycle) },
     { name: 'time', number: 0xc01, allowed: counterAllowed(1), read: ticks },
     { name: 'instret', number: 0xc02, allowed: counterAllowed(2), read: () => readCounter(counters.instret) },
-    ...Array.from({ length: 29 }, (_, i): CsrRow => ({
-      name: `hpmcounter${i + 3}`,
-      number: 0xc03 + i,
-      allowed: counterAllowed(i + 3),
-      read: () => i64.const(0),
-    })),
+    ...Array.from(
+      { length: 29 },
+      (_, i): CsrRow => ({
+        name: `hpmcounter${i + 3}`,
+        number: 0xc03 + i,
+        allowed: counterAllowed(i + 3),
+        read: () => i64.const(0),
+      }),
+    ),
     {
       name: 'sstatus',
       number: 0x100,
@@ -205,10 +214,7 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
       name: 'satp',
       number: 0x180,
       allowed: () =>
-        i32.or(
-          i32.eq(w.get32('privilege'), PRIVILEGE.machine),
-          i64.eqz(i64.and(w.get('mstatus'), MSTATUS.TVM)),
-        ),
+        i32.or(i32.eq(w.get32('privilege'), PRIVILEGE.machine), i64.eqz(i64.and(w.get('mstatus'), MSTATUS.TVM))),
       read: () => w.get('satp'),
       write: (f, value) => {
         const mode = f.let(i64.shrU(value, 60));
@@ -263,10 +269,8 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
           const was = inhibited(counter.bit);
           const will = has(next, 1 << counter.bit);
           const passed = i64.add(counter.running(), 1);
-          f.if(i32.and(will, i32.eqz(was)), () =>
-            w.set(f, counter.offset, i64.add(w.get(counter.offset), passed)));
-          f.if(i32.and(was, i32.eqz(will)), () =>
-            w.set(f, counter.offset, i64.sub(w.get(counter.offset), passed)));
+          f.if(i32.and(will, i32.eqz(was)), () => w.set(f, counter.offset, i64.add(w.get(counter.offset), passed)));
+          f.if(i32.and(was, i32.eqz(will)), () => w.set(f, counter.offset, i64.sub(w.get(counter.offset), passed)));
         }
         w.set(f, 'mcountinhibit', next);
       },

@@ -11,10 +11,23 @@
 
 import { DISABLE, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
 import {
-  AREA, CODE_PAGE, DATA, ELEMENTS, FETCH, FRAME_RECORD, FRAME_RECORDS, HAS_CODE, IS_TABLE, LEVEL_SHIFT, MANY_ROOTS, MANY_WRITERS,
-  MAX_HARTS, WATCHED, WRITER_SLOTS,
+  AREA,
+  CODE_PAGE,
+  DATA,
+  ELEMENTS,
+  FETCH,
+  FRAME_RECORD,
+  FRAME_RECORDS,
+  HAS_CODE,
+  IS_TABLE,
+  LEVEL_SHIFT,
+  MANY_ROOTS,
+  MANY_WRITERS,
+  MAX_HARTS,
+  WATCHED,
+  WRITER_SLOTS,
 } from '../../memory/layout.ts';
-import { Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
+import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { attention, has, type Library } from './context.ts';
 
 export interface ShadowFunctions {
@@ -74,24 +87,23 @@ export function addShadow(lib: Library): ShadowFunctions {
       const oldest = f.let(i32.const(-1));
       const record = f.local('i32');
       w.count(f, 'useClock');
-      f.while(() => i32.ltU(i, ELEMENTS), () => {
-        f.set(record, recordBase(kind, i32.add(first, i)));
-        f.if(
-          i32.and(i32.eq(field32(record, RECORD.mode), mode), i64.eq(i64.load(record, RECORD.satp), satp)),
-          () => {
+      f.while(
+        () => i32.ltU(i, ELEMENTS),
+        () => {
+          f.set(record, recordBase(kind, i32.add(first, i)));
+          f.if(i32.and(i32.eq(field32(record, RECORD.mode), mode), i64.eq(i64.load(record, RECORD.satp), satp)), () => {
             f.store(4, record, w.get32('useClock'), RECORD.used);
+            w.count(f, 'hits');
             f.return(tableBase(kind, i32.add(first, i)));
-          },
-        );
-        const age = f.let(
-          select(i32.eqz(field32(record, RECORD.mode)), i32.const(0), field32(record, RECORD.used)),
-        );
-        f.if(i32.ltU(age, oldest), () => {
-          f.set(oldest, age);
-          f.set(victim, i32.add(first, i));
-        });
-        f.set(i, i32.add(i, 1));
-      });
+          });
+          const age = f.let(select(i32.eqz(field32(record, RECORD.mode)), i32.const(0), field32(record, RECORD.used)));
+          f.if(i32.ltU(age, oldest), () => {
+            f.set(oldest, age);
+            f.set(victim, i32.add(first, i));
+          });
+          f.set(i, i32.add(i, 1));
+        },
+      );
       w.count(f, 'creations');
       f.set(record, recordBase(kind, victim));
       f.store(8, record, satp, RECORD.satp);
@@ -107,9 +119,7 @@ export function addShadow(lib: Library): ShadowFunctions {
     const status = f.let(w.get('mstatus'));
     const satp = f.let(w.get('satp'));
     const own = f.let(w.get32('privilege'));
-    const effective = f.let(
-      select(has(status, MSTATUS.MPRV), i32.and(i32.wrap(i64.shrU(status, 11)), 3), own),
-    );
+    const effective = f.let(select(has(status, MSTATUS.MPRV), i32.and(i32.wrap(i64.shrU(status, 11)), 3), own));
     const spaceOf = (privilege: Expr) => select(i32.eq(privilege, PRIVILEGE.machine), i64.const(0), satp);
     const flags = select(
       i32.eq(effective, PRIVILEGE.supervisor),
@@ -138,14 +148,17 @@ export function addShadow(lib: Library): ShadowFunctions {
       const i = f.let(i32.const(0));
       const record = f.local('i32');
       const table = f.local('i32');
-      f.while(() => i32.ltU(i, count), () => {
-        f.set(record, recordBase(kind, i));
-        f.if(field32(record, RECORD.mode), () => {
-          f.set(table, tableBase(kind, i));
-          body(table, record);
-        });
-        f.set(i, i32.add(i, 1));
-      });
+      f.while(
+        () => i32.ltU(i, count),
+        () => {
+          f.set(record, recordBase(kind, i));
+          f.if(field32(record, RECORD.mode), () => {
+            f.set(table, tableBase(kind, i));
+            body(table, record);
+          });
+          f.set(i, i32.add(i, 1));
+        },
+      );
     });
   };
 
@@ -198,10 +211,13 @@ export function addShadow(lib: Library): ShadowFunctions {
       () =>
         forTables(f, 'data', (table) => {
           f.set(index, i32.const(0));
-          f.while(() => i32.ltU(index, DATA.entries), () => {
-            f.scope(() => dropWriterAt(f, table, index, frame));
-            f.set(index, i32.add(index, 1));
-          });
+          f.while(
+            () => i32.ltU(index, DATA.entries),
+            () => {
+              f.scope(() => dropWriterAt(f, table, index, frame));
+              f.set(index, i32.add(index, 1));
+            },
+          );
         }),
       () => {
         for (let slot = 0; slot < WRITER_SLOTS; slot++) {
@@ -237,14 +253,21 @@ export function addShadow(lib: Library): ShadowFunctions {
     f.store(4, record, i32.const(0), FRAME_RECORD.writes);
     f.if(
       i32.and(flags, IS_TABLE),
-      () => f.if(i32.ne(field32(record, FRAME_RECORD.root), root), () =>
-        f.store(4, record, i32.const(MANY_ROOTS | 0), FRAME_RECORD.root)),
+      () =>
+        f.if(i32.ne(field32(record, FRAME_RECORD.root), root), () =>
+          f.store(4, record, i32.const(MANY_ROOTS | 0), FRAME_RECORD.root),
+        ),
       () => {
         f.if(i32.eqz(i32.wrap(i64.and(w.get('disabled'), DISABLE.trace))), () => f.do(dropWriters, frame));
         f.store(4, record, root, FRAME_RECORD.root);
       },
     );
-    f.store(4, record, i32.or(flags, i32.or(IS_TABLE, i32.shl(i32.const(1), i32.add(level, LEVEL_SHIFT)))), FRAME_RECORD.flags);
+    f.store(
+      4,
+      record,
+      i32.or(flags, i32.or(IS_TABLE, i32.shl(i32.const(1), i32.add(level, LEVEL_SHIFT)))),
+      FRAME_RECORD.flags,
+    );
   });
 
   /** (host address of a page-table entry): drops the entries that it gave. Only for a last-level entry. */
@@ -284,12 +307,13 @@ export function addShadow(lib: Library): ShadowFunctions {
     const leaf = f.let(has(old, RWX));
     // Bits whose gain makes nothing false that was derived: A, D, G, the software's, and rights of a leaf.
     const gain = f.let(select(leaf, i64.const(0x3e0n | RWX), i64.const(0x3e0n & ~0xd0n)));
-    const lost = i64.or(
-      i64.and(i64.xor(old, next), i64.xor(gain, -1)),
-      i64.and(i64.and(old, i64.xor(next, -1)), gain),
-    );
+    const lost = i64.or(i64.and(i64.xor(old, next), i64.xor(gain, -1)), i64.and(i64.and(old, i64.xor(next, -1)), gain));
     f.if(i64.eqz(lost), () => f.return());
     const record = f.let(recordOf(i32.shrU(address, 12)));
+    f.if(has(w.get('disabled'), DISABLE.shootdown), () => {
+      f.do(flushAll);
+      f.return();
+    });
     f.if(leaf, () => {
       f.if(i64.eqz(i64.and(old, A)), () => f.return());
       f.if(i32.eq(i32.shrU(field32(record, FRAME_RECORD.flags), LEVEL_SHIFT), 1), () => {
@@ -308,14 +332,17 @@ export function addShadow(lib: Library): ShadowFunctions {
     f.if(i32.eqz(page), () => f.return());
     forTables(f, 'fetch', (table) => {
       f.set(i, i32.const(0));
-      f.while(() => i32.ltU(i, FETCH.entries), () => {
-        f.set(entry, i32.add(table, i32.shl(i, FETCH.shift)));
-        f.if(i32.eq(i32.load(entry, FETCH.code), page), () => {
-          f.store(8, entry, emptyTag(i), FETCH.tag);
-          f.store(4, entry, i32.const(0), FETCH.code);
-        });
-        f.set(i, i32.add(i, 1));
-      });
+      f.while(
+        () => i32.ltU(i, FETCH.entries),
+        () => {
+          f.set(entry, i32.add(table, i32.shl(i, FETCH.shift)));
+          f.if(i32.eq(i32.load(entry, FETCH.code), page), () => {
+            f.store(8, entry, emptyTag(i), FETCH.tag);
+            f.store(4, entry, i32.const(0), FETCH.code);
+          });
+          f.set(i, i32.add(i, 1));
+        },
+      );
     });
     f.memoryFill(page, i32.const(0), i32.const(CODE_PAGE.sentinel));
     f.store(4, record, i32.add(field32(record, FRAME_RECORD.generation), 1), FRAME_RECORD.generation);
@@ -341,10 +368,13 @@ export function addShadow(lib: Library): ShadowFunctions {
           const end = f.let(i32.shrU(i32.add(offset, i32.sub(size, 1)), 1));
           f.if(slot, () => f.set(slot, i32.sub(slot, 1)));
           const page = field32(record, FRAME_RECORD.code);
-          f.while(() => i32.leU(slot, end), () => {
-            f.store(8, i32.add(page, i32.shl(slot, 3)), i64.const(0));
-            f.set(slot, i32.add(slot, 1));
-          });
+          f.while(
+            () => i32.leU(slot, end),
+            () => {
+              f.store(8, i32.add(page, i32.shl(slot, 3)), i64.const(0));
+              f.set(slot, i32.add(slot, 1));
+            },
+          );
         },
       );
     });
@@ -355,10 +385,13 @@ export function addShadow(lib: Library): ShadowFunctions {
         () => {
           const entry = f.let(i32.and(address, -8));
           const end = i32.add(address, size);
-          f.while(() => i32.ltU(entry, end), () => {
-            f.do(changeEntry, entry, i64.load(entry), i64.const(0));
-            f.set(entry, i32.add(entry, 8));
-          });
+          f.while(
+            () => i32.ltU(entry, end),
+            () => {
+              f.do(changeEntry, entry, i64.load(entry), i64.const(0));
+              f.set(entry, i32.add(entry, 8));
+            },
+          );
         },
       );
       // Many stores and no walk: it is data now. What its other entries gave goes with it.

@@ -1,11 +1,12 @@
 /** Privileged and rare instructions (privileged specification 3.3; unprivileged, "Zicsr" and "CMO"). */
 
-import { CAUSE, EXIT, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
+import { CAUSE, DISABLE, EXIT, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
 import type { SystemOperation } from '../../isa/row.ts';
 import { type Expr, type Fn, i32, i64 } from '../../wasm/index.ts';
 import { ACCESS, type AccessFunctions } from './access.ts';
 import { attention, has, type Library } from './context.ts';
 import type { CsrFunctions } from './csr.ts';
+import type { ShadowFunctions } from './shadow.ts';
 import type { TrapFunctions } from './trap.ts';
 
 /** Where a system instruction finds its operands and how it leaves. */
@@ -32,6 +33,7 @@ export function addSystem(
   traps: TrapFunctions,
   access: AccessFunctions,
   csrs: CsrFunctions,
+  shadow: ShadowFunctions,
 ): (operation: SystemOperation, s: SystemInstruction) => void {
   const { w, imports } = lib;
   const privilege = () => w.get32('privilege');
@@ -132,6 +134,7 @@ export function addSystem(
         i32.and(i32.eq(privilege(), PRIVILEGE.supervisor), status(MSTATUS.TVM)),
       );
       s.f.if(refused, () => s.illegal());
+      s.f.if(has(w.get('disabled'), DISABLE.trace), () => s.f.do(shadow.flushAll));
     },
     csrrw: (s) => csrAccess(s, 0, false, true),
     csrrs: (s) => csrAccess(s, 1, false, false),
@@ -156,11 +159,14 @@ export function addSystem(
       needBlockRight(s, MENVCFG.CBZE);
       const address = f.let(i64.and(s.rs1(), -64n));
       const i = f.let(i64.const(0));
-      f.while(() => i64.ltU(i, 64), () => {
-        f.do(access.storeSlow, i64.add(address, i), i32.const(8), i64.const(0));
-        f.if(w.get32('trapped'), () => s.resync());
-        f.set(i, i64.add(i, 8));
-      });
+      f.while(
+        () => i64.ltU(i, 64),
+        () => {
+          f.do(access.storeSlow, i64.add(address, i), i32.const(8), i64.const(0));
+          f.if(w.get32('trapped'), () => s.resync());
+          f.set(i, i64.add(i, 8));
+        },
+      );
     },
   };
   return (operation, s) => operations[operation](s);

@@ -25,11 +25,7 @@ export function addTraps(lib: Library, selectSpace: FunctionRef): TrapFunctions 
   const vector = (tvec: Expr, cause: Expr) =>
     i64.add(
       i64.and(tvec, -4n),
-      select(
-        i32.and(has(tvec, 1), i64.ltS(cause, 0)),
-        i64.shl(i64.and(cause, 63), 2),
-        i64.const(0),
-      ),
+      select(i32.and(has(tvec, 1), i64.ltS(cause, 0)), i64.shl(i64.and(cause, 63), 2), i64.const(0)),
     );
 
   const trap = module.function('trap', ['i64', 'i64'], [], (f, cause, tval) => {
@@ -99,11 +95,7 @@ export function addTraps(lib: Library, selectSpace: FunctionRef): TrapFunctions 
       i32.and(i32.eq(privilege, PRIVILEGE.supervisor), has(status, MSTATUS.SIE)),
     );
     const chosen = f.let(
-      select(
-        i64.ne(forMachine, 0),
-        forMachine,
-        select(supervisorOn, i64.and(pending, w.get('mideleg')), i64.const(0)),
-      ),
+      select(i64.ne(forMachine, 0), forMachine, select(supervisorOn, i64.and(pending, w.get('mideleg')), i64.const(0))),
     );
     // Priority order of 3.1.9; MSI before MTI and SSI before STI, external ones first.
     for (const bit of [IRQ.MEI, IRQ.MSI, IRQ.MTI, IRQ.SEI, IRQ.SSI, IRQ.STI]) {
@@ -121,17 +113,10 @@ export function addTraps(lib: Library, selectSpace: FunctionRef): TrapFunctions 
     const previous = f.let(i64.and(i64.shrU(status, 11), 3));
     // MIE <- MPIE, MPIE <- 1, MPP <- U, and MPRV <- 0 when leaving M-mode.
     const next = i64.or(
-      i64.or(
-        i64.and(status, ~(MSTATUS.MIE | MSTATUS.MPP)),
-        i64.and(i64.shrU(status, 4), MSTATUS.MIE),
-      ),
+      i64.or(i64.and(status, ~(MSTATUS.MIE | MSTATUS.MPP)), i64.and(i64.shrU(status, 4), MSTATUS.MIE)),
       MSTATUS.MPIE,
     );
-    w.set(
-      f,
-      'mstatus',
-      i64.and(next, select(i64.eq(previous, 3), i64.const(-1), i64.const(~MSTATUS.MPRV))),
-    );
+    w.set(f, 'mstatus', i64.and(next, select(i64.eq(previous, 3), i64.const(-1), i64.const(~MSTATUS.MPRV))));
     setPrivilege(f, previous);
     w.set(f, 'pc', w.get('mepc'));
     f.do(selectSpace);
@@ -140,10 +125,7 @@ export function addTraps(lib: Library, selectSpace: FunctionRef): TrapFunctions 
   const sret = module.function('sret', [], [], (f) => {
     const status = f.let(w.get('mstatus'));
     const next = i64.or(
-      i64.or(
-        i64.and(status, ~(MSTATUS.SIE | MSTATUS.SPP | MSTATUS.MPRV)),
-        i64.and(i64.shrU(status, 4), MSTATUS.SIE),
-      ),
+      i64.or(i64.and(status, ~(MSTATUS.SIE | MSTATUS.SPP | MSTATUS.MPRV)), i64.and(i64.shrU(status, 4), MSTATUS.SIE)),
       MSTATUS.SPIE,
     );
     setPrivilege(f, i64.and(i64.shrU(status, 8), 1));

@@ -10,12 +10,20 @@
  * Little-endian. `decodeState` takes bytes from outside: it is bounded and throws `StateError`.
  */
 
-import { StateError } from '../devices/device.ts';
+import { StateError } from './errors.ts';
 
 const MAX_DEPTH = 32;
 
 export type Plain =
-  | undefined | boolean | number | bigint | string | Uint8Array | Uint32Array | readonly Plain[] | { readonly [key: string]: Plain };
+  | undefined
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | Uint32Array
+  | readonly Plain[]
+  | { readonly [key: string]: Plain };
 
 export function encodeState(value: unknown): Uint8Array {
   let bytes = new Uint8Array(1024);

@@ -6,7 +6,7 @@
  * that names the path of the field.
  */
 
-import { StateError } from './device.ts';
+import { StateError } from './errors.ts';
 
 const U64_MAX = (1n << 64n) - 1n;
 
