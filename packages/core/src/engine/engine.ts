@@ -39,6 +39,8 @@ export interface EngineHost {
   timerChanged(): void;
   /** Something was stored to a frame that `watch` named. */
   watched(): void;
+  /** Another machine is about to use the window: takes its hart's state out of it. */
+  unload(): void;
 }
 
 /** Why a run came back before its budget was used up. */
@@ -107,11 +109,13 @@ export class Engine implements Tracer {
     };
     const module = new WebAssembly.Module(interpreter.bytes);
     this.exports = new WebAssembly.Instance(module, { host: imports }).exports as unknown as Exports;
+    pool.codeHolders.push(() => this.exports.flushAll());
   }
 
   /** Makes a machine the one that runs; what was derived for another is dropped. */
   attach(host: EngineHost): void {
     if (this.host === host) return;
+    this.host?.unload();
     this.host = host;
     host.ram.tracer = this;
     this.pool.words.fill(
@@ -141,7 +145,6 @@ export class Engine implements Tracer {
     let page = this.pool.allocateCodePage(frame);
     if (page === 0) {
       // Full: everything decoded goes, and is decoded again when it runs.
-      this.exports.flushAll();
       this.pool.dropCodePages();
       page = this.pool.allocateCodePage(frame);
     }
@@ -244,7 +247,6 @@ export class Engine implements Tracer {
 
   /** Drops every shadow table and every decoded instruction: nothing that a guest can see changes (I2). */
   dropCaches(): void {
-    this.exports.flushAll();
     this.pool.dropCodePages();
     this.pool.bytes.fill(0, this.area + AREA.straddles, this.area + AREA.dataTables);
   }

@@ -10,6 +10,7 @@
 import { saveHart } from '../hart/record.ts';
 import { FrameHash, HASH_VERSION } from '../memory/hash.ts';
 import { ENTRY_DIRTY, ENTRY_FRAME, ENTRY_REMOTE, LEAF_PAGES } from '../memory/layout.ts';
+import type { Pool } from '../memory/pool.ts';
 import { encodeState } from '../state/encode.ts';
 import type { Machine } from './machine.ts';
 import { MachineError, requireExact } from './options.ts';
@@ -19,27 +20,33 @@ const HASH_BYTES = 16;
 
 /** What is known of a machine's pages and disks from its last hash. */
 class Known {
-  readonly hash: FrameHash;
   readonly leaves: Uint8Array[] = [];
   readonly digests: Uint8Array[] = [];
   readonly disks: Map<WrittenBackend, { chunks: Uint8Array[]; digest: Uint8Array }> = new Map();
-
-  constructor(machine: Machine) {
-    this.hash = new FrameHash(machine.engine.pool);
-  }
 }
 
 const known = new WeakMap<Machine, Known>();
+/** A pool's hasher holds one frame of it for good. */
+const hashers = new WeakMap<Pool, FrameHash>();
+
+function hasher({ engine: { pool } }: Machine): FrameHash {
+  let hash = hashers.get(pool);
+  if (!hash) {
+    hash = new FrameHash(pool);
+    hashers.set(pool, hash);
+  }
+  return hash;
+}
 
 /** 32 hexadecimal digits. Throws `MachineError` when a disk's content cannot be read at once. */
 export function stateHash(machine: Machine): string {
   requireExact(machine.engine);
   let memory = known.get(machine);
   if (!memory) {
-    memory = new Known(machine);
+    memory = new Known();
     known.set(machine, memory);
   }
-  const digest = memory.hash.digest(
+  const digest = hasher(machine).digest(
     encodeState({
       version: HASH_VERSION,
       ...visibleState(machine),
@@ -81,14 +88,14 @@ function ramDigest(machine: Machine, memory: Known): Uint8Array {
     for (let i = 0; i < count; i++) {
       const entry = ram.entry(base + i);
       if (!(entry & ENTRY_DIRTY) && !(entry & ENTRY_REMOTE) && !(first && entry & ENTRY_FRAME)) continue;
-      memory.hash.page(ram.prepare(base + i, false), hashes, i * HASH_BYTES);
+      hasher(machine).page(ram.prepare(base + i, false), hashes, i * HASH_BYTES);
       ram.setEntry(base + i, ram.entry(base + i) & ENTRY_FRAME);
       changed = true;
     }
-    if (changed) memory.digests[leaf] = memory.hash.digest(hashes);
+    if (changed) memory.digests[leaf] = hasher(machine).digest(hashes);
   }
   machine.engine.dropWriteEntries();
-  return memory.hash.digest(concat(memory.digests));
+  return hasher(machine).digest(concat(memory.digests));
 }
 
 /** Disks are read whole the first time, then where they were written. */
@@ -109,9 +116,9 @@ function diskDigest(machine: Machine, index: number, memory: Known): Uint8Array 
     if (backend.read(chunk * DISK_CHUNK, part)) {
       throw new MachineError('a state hash covers disks by content, and this disk cannot be read at once');
     }
-    disk.chunks[chunk] = memory.hash.digest(part);
+    disk.chunks[chunk] = hasher(machine).digest(part);
   }
-  if (stale.length > 0) disk.digest = memory.hash.digest(concat(disk.chunks));
+  if (stale.length > 0) disk.digest = hasher(machine).digest(concat(disk.chunks));
   return disk.digest;
 }
 

@@ -9,6 +9,7 @@
 
 import { AgentClient } from '../agent/client.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
+import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
 import type { Engine, EngineHost } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
@@ -91,7 +92,7 @@ export class Machine implements EngineHost {
     this.monitorSbi = start.kind === 'restore' ? start.monitorSbi : plan!.start.mode === 'S';
     this.symbols = start.kind === 'restore' ? start.symbols : plan!.symbols;
     this.platform = new Platform(options, {
-      memory: this.ram,
+      memory: this.dma(),
       now: () => this.now,
       ticks: () => this.clock.ticksAt(this.now),
       setTime: (ticks) => this.setTime(ticks),
@@ -362,6 +363,19 @@ export class Machine implements EngineHost {
     return taken;
   }
 
+  /** RAM as devices and firmware write it: a reservation does not outlive such a write (I4). */
+  private dma(): DmaMemory {
+    const { ram } = this;
+    return {
+      contains: (address, length) => ram.contains(address, length),
+      read: (address, into) => ram.read(address, into),
+      write: (address, bytes) => {
+        this.hartSet.set(this.schedule.hart, 'reservation', 0n);
+        return ram.write(address, bytes);
+      },
+    };
+  }
+
   private finish(exit: Exit): void {
     this.exit ??= exit;
     this.engine.attention();
@@ -416,6 +430,10 @@ export class Machine implements EngineHost {
     });
   }
 
+  unload(): void {
+    this.hartSet.unload();
+  }
+
   private protectionRegisters(): ProtectionRegisters {
     const { engine } = this;
     const config = new Uint8Array(16);
@@ -460,7 +478,7 @@ export class Machine implements EngineHost {
     const { hartSet } = this;
     return {
       harts: this.harts,
-      memory: this.ram,
+      memory: this.dma(),
       getRegister: (hart, n) => hartSet.getX(hart, n),
       setRegister: (hart, n, value) => hartSet.setX(hart, n, value),
       setSoftwareInterrupt: (hart) => hartSet.setPending(hart, 2n, true),

@@ -38,10 +38,17 @@ export class Pool {
   private freeCount = 0;
   private readonly limit: number;
   private nextCodePage = CODE_PAGES;
+  private readonly codePagesEnd: number;
+  /** Called before all code pages go: whoever may refer to one forgets it. An engine adds itself, and stays for good. */
+  readonly codeHolders: (() => void)[] = [];
 
-  /** `limit`: how many frames machines may hold together; by default as many as fit. */
-  constructor(limit: number = FRAMES_END - FIRST_FRAME) {
+  /**
+   * `limit`: how many frames machines may hold together; `codePages`: how many of them may hold code at the same time. By default
+   * as many as fit.
+   */
+  constructor(limit: number = FRAMES_END - FIRST_FRAME, codePages: number = Number.MAX_SAFE_INTEGER) {
     this.limit = Math.min(limit, FRAMES_END - FIRST_FRAME);
+    this.codePagesEnd = Math.min(CODE_PAGES + codePages * CODE_PAGE.size, CODE_PAGES_END);
     this.memory = new WebAssembly.Memory({ initial: POOL_PAGES, maximum: POOL_PAGES, shared: true });
     this.bytes = new Uint8Array(this.memory.buffer);
     this.words = new Uint32Array(this.memory.buffer);
@@ -104,7 +111,7 @@ export class Pool {
   allocateCodePage(frame: number): number {
     let page = this.freeCodePages.pop();
     if (page === undefined) {
-      if (this.nextCodePage + CODE_PAGE.size > CODE_PAGES_END) return 0;
+      if (this.nextCodePage + CODE_PAGE.size > this.codePagesEnd) return 0;
       page = this.nextCodePage;
       this.nextCodePage += CODE_PAGE.size;
     }
@@ -114,8 +121,9 @@ export class Pool {
     return page;
   }
 
-  /** Takes every code page away from its frame. The caller makes sure that nothing refers to one. */
+  /** Takes every code page away from its frame, and makes every engine of the pool forget them. */
   dropCodePages(): void {
+    for (const forget of this.codeHolders) forget();
     for (let page = CODE_PAGES; page < this.nextCodePage; page += CODE_PAGE.size) {
       const frame = this.words[(page + CODE_PAGE.frame) >>> 2]!;
       const word = this.recordWord(frame, FRAME_RECORD.code);

@@ -1,0 +1,123 @@
+/**
+ * I2, I3, I4: however a run is cut into pieces, wherever caches are dropped, whenever the machine is saved and restored, whoever
+ * else uses the engine: the same hash as in one straight run. On generated programs for 1 to 8 harts.
+ *
+ * `BRAID_SEED` repeats a failure; fast-check prints the recipe, and `buildProgram` makes the program from it again.
+ */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Choices } from '../testing/choices.ts';
+import { disturb, recipeMachine, runSteps, runs, SEED, sharedEngine } from '../testing/machines.ts';
+import { buildProgram, type Recipe, SHARED_PAGE, TASKS } from '../testing/programs.ts';
+import { stateHash } from './hash.ts';
+import { formatPosition } from './log.ts';
+import type { Machine } from './machine.ts';
+
+const recipe: fc.Arbitrary<Recipe> = fc.record({
+  harts: fc.integer({ min: 1, max: 8 }),
+  sbi: fc.boolean(),
+  seed: fc.integer({ min: 0, max: 0xffff_ffff }),
+  rounds: fc.constant(200),
+});
+/** Slices from absurdly short to longer than the run. */
+const slice = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 41, max: 3000 }), fc.constant(200_000));
+const choices = fc.integer({ min: 0, max: 0xffff_ffff }).map((seed) => new Choices(seed));
+const STEPS = 12_000;
+
+interface Summary {
+  readonly hash: string;
+  readonly position: string;
+}
+
+function summary(machine: Machine): Summary {
+  return { hash: stateHash(machine), position: formatPosition(machine.position) };
+}
+
+function straight(recipe: Recipe, slice: number): Summary {
+  const machine = recipeMachine(recipe, { slice });
+  runSteps(machine, STEPS);
+  const result = summary(machine);
+  machine.free();
+  return result;
+}
+
+test(`runs in pieces, with caches dropped and saved machines, equal straight runs (seed ${SEED})`, () => {
+  fc.assert(
+    fc.property(recipe, slice, choices, (recipe, slice, choices) => {
+      const expected = straight(recipe, slice);
+      const machine = disturb(recipeMachine(recipe, { slice }), STEPS, choices, { kinds: ['stop', 'drop', 'reborn', 'hash'] });
+      const found = summary(machine);
+      machine.free();
+      assert.deepEqual(found, expected);
+    }),
+    runs(120),
+  );
+});
+
+test('machines that take turns on one engine equal machines that have it alone', () => {
+  fc.assert(
+    fc.property(recipe, recipe, slice, choices, (first, second, slice, choices) => {
+      const expected = [straight(first, slice), straight(second, slice)];
+      const machines = [recipeMachine(first, { slice }), recipeMachine(second, { slice })];
+      const left = [STEPS, STEPS];
+      while (left[0]! + left[1]! > 0) {
+        const n = left[0] === 0 ? 1 : left[1] === 0 ? 0 : choices.below(2);
+        const piece = Math.min(left[n]!, 1 + choices.below(choices.chance(0.5) ? 40 : 3000));
+        const stop = runSteps(machines[n]!, piece);
+        left[n] = stop.reason === 'exit' || stop.reason === 'idle' ? 0 : left[n]! - piece;
+        if (choices.chance(0.1)) stateHash(choices.from(machines));
+      }
+      const found = machines.map(summary);
+      for (const machine of machines) machine.free();
+      assert.deepEqual(found, expected);
+    }),
+    runs(60),
+  );
+});
+
+test('a machine that moves between two engines of a pool, beside others, equals one that stays', () => {
+  const engines = [sharedEngine(0), sharedEngine(1)];
+  fc.assert(
+    fc.property(recipe, recipe, slice, choices, (first, second, slice, choices) => {
+      const expected = straight(first, slice);
+      const others = engines.map((engine) => recipeMachine(second, { slice: 777 }, engine));
+      let machine = recipeMachine(first, { slice });
+      for (let left = STEPS; left > 0; ) {
+        const piece = Math.min(left, 1 + choices.below(4000));
+        const target = machine.totalSteps + BigInt(piece);
+        machine = disturb(machine, piece, choices, { pieces: 3, engines, other: choices.from(others) });
+        left -= piece;
+        if (machine.totalSteps < target) break;
+      }
+      const found = summary(machine);
+      for (const each of [machine, ...others]) each.free();
+      assert.deepEqual(found, expected);
+    }),
+    runs(60),
+  );
+});
+
+test('the programs do all that they are for', () => {
+  const seen = new Uint8Array(4096);
+  const view = new DataView(seen.buffer);
+  const recipe = { harts: 4, sbi: false, seed: SEED, rounds: 60, tasks: [...TASKS] };
+  const machine = recipeMachine(recipe, { slice: 500 });
+  runSteps(machine, 200_000);
+  assert.deepEqual(machine.exit, { kind: 'poweroff', code: 0 });
+  machine.ram.read(buildProgram(recipe).base + 0x10_0000, seen);
+  assert.equal(view.getBigUint64(SHARED_PAGE.done, true), 4n);
+  assert.equal(view.getBigUint64(SHARED_PAGE.pair, true), view.getBigUint64(SHARED_PAGE.pair + 8, true));
+  machine.free();
+});
+
+test('a pool has as many frames in use after all that as before', () => {
+  const { pool } = sharedEngine();
+  const before = pool.used;
+  const machine = recipeMachine({ harts: 2, sbi: true, seed: 1, rounds: 5 });
+  runSteps(machine, 5000);
+  stateHash(machine);
+  machine.free();
+  assert.equal(pool.used, before);
+});
