@@ -114,6 +114,8 @@ function diskDigest(machine: Machine, index: number, memory: Known): Uint8Array 
   for (const chunk of stale) {
     const part = bytes.subarray(0, Math.min(DISK_CHUNK, Number(backend.size) - chunk * DISK_CHUNK));
     if (backend.read(chunk * DISK_CHUNK, part)) {
+      for (const left of written) backend.mark(left * DISK_CHUNK, 1);
+      memory.disks.delete(backend);
       throw new MachineError('a state hash covers disks by content, and this disk cannot be read at once');
     }
     disk.chunks[chunk] = hasher(machine).digest(part);

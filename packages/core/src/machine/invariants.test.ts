@@ -47,7 +47,9 @@ test(`runs in pieces, with caches dropped and saved machines, equal straight run
   fc.assert(
     fc.property(recipe, slice, choices, (recipe, slice, choices) => {
       const expected = straight(recipe, slice);
-      const machine = disturb(recipeMachine(recipe, { slice }), STEPS, choices, { kinds: ['stop', 'drop', 'reborn', 'hash'] });
+      const machine = disturb(recipeMachine(recipe, { slice }), STEPS, choices, {
+        kinds: ['stop', 'drop', 'reborn', 'hash'],
+      });
       const found = summary(machine);
       machine.free();
       assert.deepEqual(found, expected);

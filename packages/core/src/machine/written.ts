@@ -46,7 +46,8 @@ export class WrittenBackend implements BlockBackend {
     return this.inner.flush();
   }
 
-  private mark(offset: number, length: number): void {
+  /** Notes that a range will have to be read again. */
+  mark(offset: number, length: number): void {
     const last = Math.floor((offset + length - 1) / WrittenBackend.chunk);
     for (let chunk = Math.floor(offset / WrittenBackend.chunk); chunk <= last; chunk++) this.chunks.add(chunk);
   }

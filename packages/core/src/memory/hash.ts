@@ -98,8 +98,4 @@ export class FrameHash {
     }
     return pool.bytes.slice(result, result + 16);
   }
-
-  free(): void {
-    this.pool.release(this.scratch / PAGE);
-  }
 }

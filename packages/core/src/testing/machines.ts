@@ -4,12 +4,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import type fc from 'fast-check';
 import { Engine } from '../engine/engine.ts';
-import { decodeState, encodeState } from '../state/encode.ts';
 import { stateHash } from '../machine/hash.ts';
 import { Machine, type Outputs } from '../machine/machine.ts';
 import type { MachineOptions, Stop } from '../machine/options.ts';
 import { type Attachments, restoreMachine, saveMachine } from '../machine/save.ts';
 import { Pool } from '../memory/pool.ts';
+import { decodeState, encodeState } from '../state/encode.ts';
 import type { Choices } from './choices.ts';
 import { buildProgram, type Recipe } from './programs.ts';
 
@@ -58,7 +58,12 @@ export function recipeMachine(recipe: Recipe, options: Partial<MachineOptions> =
 }
 
 /** The machine after a trip through bytes; the old one is freed. */
-export function reborn(machine: Machine, engine = machine.engine, attachments: Attachments = {}, outputs: Outputs = {}): Machine {
+export function reborn(
+  machine: Machine,
+  engine = machine.engine,
+  attachments: Attachments = {},
+  outputs: Outputs = {},
+): Machine {
   const bytes = encodeState(saveMachine(machine));
   machine.free();
   return restoreMachine(engine, decodeState(bytes), attachments, outputs);
@@ -85,7 +90,12 @@ export function disturb(
   start: Machine,
   steps: number,
   choices: Choices,
-  options: { pieces?: number; kinds?: readonly (typeof DISTURBANCES)[number][]; other?: Machine; engines?: readonly Engine[] } = {},
+  options: {
+    pieces?: number;
+    kinds?: readonly (typeof DISTURBANCES)[number][];
+    other?: Machine;
+    engines?: readonly Engine[];
+  } = {},
 ): Machine {
   const { pieces = 12, kinds = DISTURBANCES, other, engines = [start.engine] } = options;
   let machine = start;
@@ -136,7 +146,11 @@ export function defaultGuest(): { kernel: Uint8Array; initrd: Uint8Array } {
   return guest;
 }
 
-export function linuxMachine(options: Partial<MachineOptions> = {}, outputs: Outputs = {}, engine = sharedEngine()): Machine {
+export function linuxMachine(
+  options: Partial<MachineOptions> = {},
+  outputs: Outputs = {},
+  engine = sharedEngine(),
+): Machine {
   const machine = new Machine(
     engine,
     {

@@ -29,24 +29,87 @@ const WINDOW_PAGES = 16;
 const WINDOW_VIRTUAL = 0x4000_0000;
 
 /** Offsets in the shared page, of a kernel image as much as of a bare one. */
-export const SHARED_PAGE = { counter: 0, locked: 8, lock: 16, pair: 24, done: 40, stamp: 64, stampErrors: 72, stampCount: 80 } as const;
+export const SHARED_PAGE = {
+  counter: 0,
+  locked: 8,
+  lock: 16,
+  pair: 24,
+  done: 40,
+  stamp: 64,
+  stampErrors: 72,
+  stampCount: 80,
+} as const;
 /** Offsets in a hart's page. */
-export const HART_PAGE = { save: 0, interrupts: 64, exceptions: 72, machineTraps: 80, digest: 88, rounds: 96, clocks: 104 } as const;
+export const HART_PAGE = {
+  save: 0,
+  interrupts: 64,
+  exceptions: 72,
+  machineTraps: 80,
+  digest: 88,
+  rounds: 96,
+  clocks: 104,
+} as const;
 
 const CSR = {
-  sstatus: 0x100, sie: 0x104, stvec: 0x105, sscratch: 0x140, sepc: 0x141, scause: 0x142, stval: 0x143, sip: 0x144, stimecmp: 0x14d,
-  satp: 0x180, mstatus: 0x300, medeleg: 0x302, mideleg: 0x303, mie: 0x304, mtvec: 0x305, mcounteren: 0x306, menvcfg: 0x30a,
-  scounteren: 0x106, mscratch: 0x340, mepc: 0x341, mcause: 0x342, mip: 0x344, pmpcfg0: 0x3a0, pmpaddr0: 0x3b0, mhartid: 0xf14,
-  cycle: 0xc00, time: 0xc01, instret: 0xc02,
+  sstatus: 0x100,
+  sie: 0x104,
+  stvec: 0x105,
+  sscratch: 0x140,
+  sepc: 0x141,
+  scause: 0x142,
+  stval: 0x143,
+  sip: 0x144,
+  stimecmp: 0x14d,
+  satp: 0x180,
+  mstatus: 0x300,
+  medeleg: 0x302,
+  mideleg: 0x303,
+  mie: 0x304,
+  mtvec: 0x305,
+  mcounteren: 0x306,
+  menvcfg: 0x30a,
+  scounteren: 0x106,
+  mscratch: 0x340,
+  mepc: 0x341,
+  mcause: 0x342,
+  mip: 0x344,
+  pmpcfg0: 0x3a0,
+  pmpaddr0: 0x3b0,
+  mhartid: 0xf14,
+  cycle: 0xc00,
+  time: 0xc01,
+  instret: 0xc02,
 } as const;
 const CLINT = 0x200_0000;
 const FINISHER = 0x10_0000;
 
-const [ra, t0, t1, t2, s0, s1, a0, a1, a2, a6, a7, s2, t3, t4, t5] = [1, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 28, 29, 30] as const;
+const [ra, t0, t1, t2, s0, s1, a0, a1, a2, a6, a7, s2, t3, t4, t5] = [
+  1, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 28, 29, 30,
+] as const;
 
 export const TASKS = [
-  'amo', 'reserved', 'lock', 'stamp', 'ipi', 'timer', 'wait', 'ecall', 'illegal', 'fault', 'misaligned', 'swap', 'unmap', 'flags',
-  'middle', 'patch', 'window', 'counters', 'straddle', 'pause', 'float', 'compute',
+  'amo',
+  'reserved',
+  'lock',
+  'stamp',
+  'ipi',
+  'timer',
+  'wait',
+  'ecall',
+  'illegal',
+  'fault',
+  'misaligned',
+  'swap',
+  'unmap',
+  'flags',
+  'middle',
+  'patch',
+  'window',
+  'counters',
+  'straddle',
+  'pause',
+  'float',
+  'compute',
 ] as const;
 export type Task = (typeof TASKS)[number];
 
@@ -329,7 +392,7 @@ class Writer {
   private makeTables(hart: number): void {
     const { a } = this;
     const root = this.tables(hart);
-    const pte = (address: number, flags: number) => (BigInt(address) >> 12n << 10n) | BigInt(flags);
+    const pte = (address: number, flags: number) => ((BigInt(address) >> 12n) << 10n) | BigInt(flags);
     const put = (table: number, index: number, value: bigint) => {
       a.li(t0, table + 8 * index);
       a.li(t1, value);
@@ -344,7 +407,7 @@ class Writer {
       put(root + 0x2000, page, pte(this.base + WINDOW + page * 4096, 0xcf));
       put(root + 0x3000, page, pte(this.base + WINDOW + (WINDOW_PAGES - 1 - page) * 4096, 0xcf));
     }
-    a.li(t0, (8n << 60n) | BigInt(root >> 12 >>> 0) & 0xfffffn | (BigInt(hart) << 44n));
+    a.li(t0, (8n << 60n) | (BigInt((root >> 12) >>> 0) & 0xfffffn) | (BigInt(hart) << 44n));
     a.csrw(CSR.satp, t0);
     a.op('sfence.vma');
   }
