@@ -30,9 +30,11 @@ if [ ! -f "$work/linux/Makefile" ]; then
 fi
 cd "$work/linux"
 
-# Building inside the tree keeps file names relative; the map catches the few that are not.
+# Building inside the tree keeps file names relative; the map catches the few that are not. The kernel
+# carries its configuration, and that names the versions of tools that it does not even use: hide them.
 build() {
-    nice make -s -j"$(nproc)" KCFLAGS="-ffile-prefix-map=$work/linux=." KAFLAGS="-ffile-prefix-map=$work/linux=." "$@"
+    map=-ffile-prefix-map=$work/linux=.
+    nice make -s -j"$(nproc)" KCFLAGS="$map" KAFLAGS="$map" RUSTC=false PAHOLE=false "$@"
 }
 
 build KCONFIG_ALLCONFIG="$here/kernel.fragment" allnoconfig

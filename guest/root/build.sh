@@ -39,7 +39,7 @@ fi
     echo "dir /sbin 0755 0 0"
     echo "file /init $work/init 0755 0 0"
     echo "file /sbin/braid-agent $work/braid-agent 0755 0 0"
-    for dir in /usr /usr/bin /usr/sbin /etc /dev /proc /sys /run /tmp /var /mnt; do
+    for dir in /usr /usr/bin /usr/sbin /etc /etc/udhcpc /dev /proc /sys /run /tmp /var /mnt; do
         echo "dir $dir 0755 0 0"
     done
     echo "dir /root 0700 0 0"
@@ -47,9 +47,10 @@ fi
     echo "nod /dev/null 0666 0 0 c 1 3"
     echo "slink /var/run /run 0777 0 0"
     echo "slink /var/tmp /tmp 0777 0 0"
-    for file in "$here"/files/etc/*; do
-        echo "file /etc/${file##*/} $file 0644 0 0"
+    for file in etc/group etc/hostname etc/hosts etc/motd etc/passwd etc/profile etc/shells; do
+        echo "file /$file $here/files/$file 0644 0 0"
     done
+    echo "file /etc/udhcpc/default.script $here/files/etc/udhcpc/default.script 0755 0 0"
     while read -r applet; do
         echo "slink /$applet /bin/busybox 0777 0 0"
     done <"$here/applets"
