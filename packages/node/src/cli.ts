@@ -1,0 +1,98 @@
+/** The command line: what commands there are, and what their errors look like. */
+
+import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { Command, CommanderError } from 'commander';
+import type { BraidError } from './errors.ts';
+import { addMachineOptions, count, type RunFlags } from './flags.ts';
+
+export const EXIT = {
+  /** Wrong usage, or an input that cannot be used: nothing ran. */
+  usage: 2,
+  /** The limit of steps is reached. */
+  maxSteps: 124,
+  /** The machine failed: a kernel panic, a halt, an agent that went away, an error of Braid. */
+  failed: 125,
+  /** The command cannot be executed in the guest; not found there. */
+  cannotExecute: 126,
+  notFound: 127,
+} as const;
+
+const EXIT_CODES = `
+Exit codes:
+  0        the guest powered off, the program passed, or the command succeeded
+  1..255   the code of the command, of the bare program, or of the test finisher (above 255: 255)
+  128+N    the command was ended by signal N
+  2        wrong usage, or an input that cannot be used
+  124      --max-steps is reached
+  125      the machine failed: kernel panic, halt, no agent
+  126, 127 the command cannot be executed, or is not there
+`;
+
+/** Runs a command line; the exit code is in `process.exitCode`. */
+export async function main(args: readonly string[]): Promise<void> {
+  // Whoever reads what we write may go away first: that ends us, quietly.
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', () => process.exit(128 + constants.signals.SIGPIPE));
+  const split = args.indexOf('--');
+  const own = split < 0 ? args : args.slice(0, split);
+  const rest = split < 0 ? undefined : args.slice(split + 1);
+  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  const program = new Command('braid')
+    .description('A deterministic RISC-V computer that runs Linux')
+    .version(version, '-V, --version')
+    .showHelpAfterError('("braid --help" lists commands and options)')
+    .exitOverride()
+    .configureOutput({ writeErr: (text) => process.stderr.write(text) });
+  program
+    .command('run')
+    .description('run a machine: the guest that ships, a disk image, a kernel, a firmware or a bare program')
+    .argument('[image]', 'bootable disk image: the first disk, started with the kernel that ships (root=/dev/vda rw)')
+    .usage('[IMAGE] [options] [-- COMMAND ARGUMENT...]');
+  addMachineOptions(program.commands[0]!)
+    .option('-i, --input', 'the command reads our standard input (read to its end before the machine starts)')
+    .option('-t, --tty', 'the command gets a terminal, and our keys')
+    .addHelpText('after', EXIT_CODES)
+    .action(async (image: string | undefined, flags: RunFlags) => {
+      const { run } = await import('./commands/run.ts');
+      process.exitCode = await run(image, flags, rest, version);
+    });
+  addMachineOptions(program.command('tour').description('boot the guest that ships and show what it is')).action(
+    async (flags: RunFlags) => {
+      const { tour } = await import('./commands/tour.ts');
+      process.exitCode = await tour(flags);
+    },
+  );
+  program
+    .command('bisect')
+    .description('run two machines and find the first position at which they differ')
+    .usage('[--every STEPS] [--max-steps N] -- [run options of A] --versus [run options of B]')
+    .option('--every <steps>', 'distance of the first comparison; it doubles', count, 1_000_000n)
+    .option('--max-steps <n>', 'compare up to so many steps', count, 1_000_000_000n)
+    .option('--json', 'print the result as JSON')
+    .action(async (flags: { every: bigint; maxSteps: bigint; json?: boolean }) => {
+      const { bisect } = await import('./commands/bisect.ts');
+      process.exitCode = await bisect(flags, rest ?? []);
+    });
+  try {
+    await program.parseAsync(own.length === 0 ? ['--help'] : [...own], { from: 'user' });
+  } catch (error) {
+    process.exitCode = explain(error);
+  }
+}
+
+/** Says on stderr what went wrong; the exit code for it. */
+export function explain(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage; // it has been said
+  const { code, message } = error as BraidError;
+  if (typeof code === 'string' && code.startsWith('ERR_BRAID_')) {
+    process.stderr.write(`braid: ${message}\n`);
+    const input = ['ERR_BRAID_OPTION', 'ERR_BRAID_FILE', 'ERR_BRAID_BOOT', 'ERR_BRAID_MACHINE', 'ERR_BRAID_STATE'];
+    return input.includes(code) ? EXIT.usage : code === 'ERR_BRAID_MAX_STEPS' ? EXIT.maxSteps : EXIT.failed;
+  }
+  process.stderr.write(`braid: unexpected: ${error instanceof Error ? error.stack : String(error)}\n`);
+  process.stderr.write('This is a fault of Braid: please report it with the command line.\n');
+  return EXIT.failed;
+}

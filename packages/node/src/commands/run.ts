@@ -1,0 +1,292 @@
+/** `braid run`: a machine on this terminal, for one command, or for a program of its own. */
+
+import { closeSync, fstatSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { constants } from 'node:os';
+import type { Exit } from '@braid/core/machine/options.ts';
+import { EXIT, explain } from '../cli.ts';
+import { BraidError } from '../errors.ts';
+import { createOptions, type RunFlags } from '../flags.ts';
+import { Machine, type Program } from '../machine.ts';
+import { Terminal } from '../terminal.ts';
+
+/** How long a guest may take to power off before it is ended. */
+const POWER_OFF_MS = 15_000;
+
+/** How a run ended: for `--stats`, and as our exit code. */
+interface Ending {
+  readonly reason: string;
+  readonly code: number;
+}
+
+export async function run(
+  image: string | undefined,
+  flags: RunFlags,
+  command: readonly string[] | undefined,
+  version: string,
+): Promise<number> {
+  if (command?.length === 0)
+    throw new BraidError('ERR_BRAID_OPTION', 'there is no command after "--"; give one, or leave "--" out');
+  if (command && flags.bare !== undefined)
+    throw new BraidError('ERR_BRAID_OPTION', 'a bare program runs no commands; leave "--" out');
+  const isTerminal = Boolean(process.stdin.isTTY && process.stdout.isTTY);
+  if (flags.tty && !isTerminal) throw new BraidError('ERR_BRAID_OPTION', '--tty needs a terminal; leave it out');
+  const interactive = isTerminal && (command === undefined || Boolean(flags.tty));
+  const time = flags.time ?? (interactive ? 'wall' : 'virtual');
+  const options = createOptions(image, flags, time);
+  const results = [flags.stats, flags.signature].filter((path) => path !== undefined);
+  for (const path of results) checkWritable(path);
+
+  const session = new Session(await Machine.create(options), flags, interactive);
+  const { machine } = session;
+  try {
+    if (flags.signature !== undefined && !machine.hasSignature) {
+      throw new BraidError(
+        'ERR_BRAID_OPTION',
+        'the program has no symbols begin_signature and end_signature; leave --signature out',
+      );
+    }
+    if (interactive) {
+      process.stderr.write(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.\n`);
+    } else if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
+    const ending = await session.run(
+      command,
+      options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly),
+    );
+    session.terminal?.restore();
+    if (flags.signature !== undefined) writeFileSync(flags.signature, signatureLines(await machine.signature()));
+    if (flags.stats !== undefined || flags.json) await report(machine, ending, flags);
+    return ending.code;
+  } finally {
+    session.terminal?.restore();
+    await machine.dispose();
+  }
+}
+
+class Session {
+  readonly machine: Machine;
+  terminal: Terminal | undefined;
+  private readonly flags: RunFlags;
+  private readonly interactive: boolean;
+  private program: Program | undefined;
+  /** Ends the session from outside the machine. */
+  private leave: (ending: Ending) => void = () => {};
+  private readonly left: Promise<Ending>;
+
+  constructor(machine: Machine, flags: RunFlags, interactive: boolean) {
+    this.machine = machine;
+    this.flags = flags;
+    this.interactive = interactive;
+    this.left = new Promise((resolve) => {
+      this.leave = resolve;
+    });
+  }
+
+  async run(command: readonly string[] | undefined, sync: boolean): Promise<Ending> {
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+    const caught = signals.map((signal) => {
+      const handler = () => this.leave({ reason: signal, code: 128 + constants.signals[signal] });
+      process.on(signal, handler);
+      return () => process.off(signal, handler);
+    });
+    try {
+      const work = command ? this.runCommand(command, sync) : this.runConsole();
+      return await Promise.race([work.catch(ended), this.left]);
+    } finally {
+      for (const release of caught) release();
+    }
+  }
+
+  /** The console is the user's until the machine ends. */
+  private async runConsole(): Promise<Ending> {
+    const { machine } = this;
+    if (this.interactive) {
+      const terminal = this.takeTerminal((bytes) => void machine.type(bytes).catch(() => {}));
+      machine.onConsole((bytes) => terminal.show(bytes));
+    } else {
+      machine.onConsole((bytes) => write(process.stdout, bytes));
+      this.feedConsole();
+    }
+    return this.ended(machine.wait({ live: !process.stdin.readableEnded, passive: this.interactive }));
+  }
+
+  private async ended(wait: Promise<Exit>): Promise<Ending> {
+    const exit = await wait;
+    if (exit.kind === 'reboot') process.stderr.write('braid: the guest asked for a reboot; this run ends here\n');
+    return { reason: exit.kind, code: Math.min(exit.code, 255) };
+  }
+
+  private takeTerminal(type: (bytes: Uint8Array) => void): Terminal {
+    const { machine } = this;
+    this.terminal = new Terminal({
+      type,
+      leave: () => this.leave({ reason: 'left', code: 0 }),
+      powerOff: () => void this.powerOff(),
+      resized: (columns, rows) => {
+        machine.resize(columns, rows);
+        this.program?.resize(columns, rows);
+      },
+    });
+    this.terminal.start();
+    return this.terminal;
+  }
+
+  private async powerOff(): Promise<void> {
+    const { machine, terminal } = this;
+    const gone = (why: string) => {
+      terminal?.say([`Braid: ${why}; the machine ends as it stands.`]);
+      this.leave({ reason: 'left', code: 0 });
+    };
+    try {
+      await machine.boot({ signal: AbortSignal.timeout(1000) });
+      await machine.shutdown({ signal: AbortSignal.timeout(POWER_OFF_MS) });
+      this.leave({ reason: 'poweroff', code: 0 });
+    } catch (error) {
+      if ((error as BraidError).code !== 'ERR_BRAID_EXITED') gone('the guest does not answer');
+    }
+  }
+
+  /** Our standard input is typed on the console: a file before the machine starts, anything else as it comes. */
+  private feedConsole(): void {
+    const { machine } = this;
+    const { stdin } = process;
+    if (stdin.isTTY) return;
+    if (isFile(0)) {
+      const bytes = readFileSync(0);
+      if (bytes.length > 0) machine.type(bytes).catch(() => {});
+      return;
+    }
+    stdin.on('data', (bytes: Uint8Array) => {
+      stdin.pause();
+      machine.type(bytes).then(
+        () => stdin.resume(),
+        () => {},
+      );
+    });
+    stdin.on('error', () => {});
+    stdin.unref?.();
+  }
+
+  /** One command, through the agent. All that it needs is asked for before the first step. */
+  private async runCommand(argv: readonly string[], sync: boolean): Promise<Ending> {
+    const { machine, flags } = this;
+    const error = (bytes: Uint8Array) => write(process.stderr, bytes);
+    let exit: Awaited<Program['exited']>;
+    // What the kernel says while it cannot be asked is of interest when it fails.
+    let last = new Uint8Array(0);
+    machine.onConsole((bytes) => {
+      last = new Uint8Array(Buffer.concat([last, bytes]).subarray(-4096));
+    });
+    const panicked = machine.on('panic', () => {
+      process.stderr.write(`${printable(last)}\n`);
+    });
+    try {
+      if (flags.tty) {
+        const { columns, rows } = process.stdout;
+        const program = machine.spawn(argv, {
+          input: 'stream',
+          terminal: { columns: columns || 80, rows: rows || 24 },
+        });
+        this.program = program;
+        const input = program.stdin.getWriter();
+        const terminal = this.takeTerminal((bytes) => void input.write(bytes).catch(() => {}));
+        await machine.run();
+        for await (const bytes of program.stdout) await terminal.show(bytes);
+        exit = await program.exited;
+        terminal.restore();
+      } else {
+        const input = flags.input ? { input: readFileSync(0) } : {};
+        exit = await machine.exec(argv, {
+          ...input,
+          onStdout: (bytes) => write(process.stdout, bytes),
+          onStderr: error,
+        });
+      }
+    } catch (failure) {
+      const { kind, message } = failure as BraidError;
+      if (kind !== 'refused') throw failure;
+      process.stderr.write(`braid: ${message}\n`);
+      return { reason: 'exec', code: /No such file/.test(message) ? EXIT.notFound : EXIT.cannotExecute };
+    } finally {
+      panicked();
+    }
+    // A file system on a disk of the user's must be left in order.
+    if (sync) await machine.shutdown().catch(explain);
+    return { reason: 'exec', code: exit.exitCode };
+  }
+}
+
+/** The end of a run that failed. */
+function ended(error: unknown): Ending {
+  const { code } = error as BraidError;
+  const reasons: Readonly<Record<string, string>> = {
+    ERR_BRAID_MAX_STEPS: 'max-steps',
+    ERR_BRAID_PANIC: 'panic',
+    ERR_BRAID_HALTED: 'halt',
+    ERR_BRAID_EXITED: 'exited',
+  };
+  return { reason: reasons[code] ?? 'error', code: explain(error) };
+}
+
+function write(stream: NodeJS.WriteStream, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve) => {
+    stream.write(bytes, () => resolve());
+  });
+}
+
+function isFile(fd: number): boolean {
+  try {
+    return fstatSync(fd).isFile();
+  } catch {
+    return false;
+  }
+}
+
+/** Text of the guest, for our standard error. */
+function printable(bytes: Uint8Array): string {
+  return Buffer.from(bytes)
+    .toString()
+    .replace(/\r\n/g, '\n')
+    .replace(/[^\n\t\x20-\x7e]/g, '?')
+    .trim();
+}
+
+/** A result that could not be written is better known before the run. */
+function checkWritable(path: string): void {
+  try {
+    closeSync(openSync(path, 'a'));
+  } catch (error) {
+    throw new BraidError('ERR_BRAID_FILE', `${path} cannot be written: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** One 32-bit word a line, in hexadecimal. */
+function signatureLines(bytes: Uint8Array): string {
+  const padded = new Uint8Array(Math.ceil(bytes.length / 4) * 4);
+  padded.set(bytes);
+  const view = new DataView(padded.buffer);
+  let text = '';
+  for (let at = 0; at < padded.length; at += 4) text += `${view.getUint32(at, true).toString(16).padStart(8, '0')}\n`;
+  return text;
+}
+
+async function report(machine: Machine, { reason, code }: Ending, flags: RunFlags): Promise<void> {
+  const stats = await machine.stats();
+  const seconds = stats.hostSeconds;
+  const record = {
+    steps: Number(stats.steps),
+    instructions: Number(stats.instructions),
+    hostSeconds: seconds,
+    mips: seconds > 0 ? Number(stats.instructions) / seconds / 1e6 : 0,
+    guestSeconds: stats.guestSeconds,
+    perHart: stats.perHart.map(({ steps, instructions }) => ({
+      steps: Number(steps),
+      instructions: Number(instructions),
+    })),
+    exit: { reason, code },
+    ...(stats.panic === undefined ? {} : { panic: stats.panic }),
+    seed: String(stats.seed),
+    stateHash: await machine.stateHash(),
+  };
+  if (flags.stats !== undefined) writeFileSync(flags.stats, `${JSON.stringify(record, undefined, 2)}\n`);
+  if (flags.json) writeSync(1, `${JSON.stringify(record)}\n`);
+}

@@ -1,0 +1,20 @@
+/** Braid in Node: machines that run in threads of their own. */
+
+export { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
+export type { Exit } from '@braid/core/machine/options.ts';
+export { decodeState, encodeState } from '@braid/core/state/encode.ts';
+export { BraidError, type ErrorCode } from './errors.ts';
+export {
+  type ExecOptions,
+  type ExecResult,
+  Machine,
+  type MachineEvents,
+  type Program,
+  type ProgramExit,
+  type SavedMachine,
+  type SpawnOptions,
+  type WaitOptions,
+} from './machine.ts';
+export type { AttachOptions, CreateOptions, DiskOption, FileOption, SizeOption } from './options.ts';
+export type { Goal, Stats, TimeMode } from './protocol.ts';
+export { warmUp } from './thread.ts';

@@ -1,0 +1,10 @@
+/** The `braid` command. Acts when it is imported. */
+
+import { warmUp } from './thread.ts';
+
+const args = process.argv.slice(2);
+// The machine's thread needs as long to start as all the rest here: it goes first.
+if ((args[0] === 'run' || args[0] === 'tour') && !args.includes('--help') && !args.includes('-h')) warmUp();
+
+const { main } = await import('./cli.ts');
+await main(args);

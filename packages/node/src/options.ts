@@ -1,0 +1,162 @@
+/** Options of a machine as callers give them, and the setup that the worker gets. */
+
+import { randomBytes } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import { type Boot, checkOptions } from '@braid/core/machine/options.ts';
+import { BraidError } from './errors.ts';
+import { readWhole, unpack } from './files.ts';
+import type { ConsoleDevice, DiskSource, Setup, TimeMode } from './protocol.ts';
+
+/** A file by its path, or its content. */
+export type FileOption = string | Uint8Array;
+
+/** Bytes, or a size such as `'512M'` (K, M, G: powers of 1024). */
+export type SizeOption = string | number | bigint;
+
+/** A path (read and written), a path with how it is used, or the content. An array over shared memory shows what is written. */
+export type DiskOption =
+  | FileOption
+  | { readonly path: string; readonly readOnly?: boolean }
+  | { readonly bytes: Uint8Array; readonly readOnly?: boolean };
+
+export interface AttachOptions {
+  readonly disks?: readonly DiskOption[];
+  /** How guest time goes while the guest is idle. `virtual` (the default): jumped over while somebody waits for the machine. */
+  readonly time?: TimeMode;
+  /** What the guest's clock shows at power-on, in ns since 1970. In wall time the host's clock, else 2026-01-01. */
+  readonly epoch?: bigint | Date;
+  /** The machine stops for good after so many steps. */
+  readonly maxSteps?: bigint | number;
+}
+
+export interface CreateOptions extends AttachOptions {
+  /** A Linux image or ELF, possibly packed with gzip. Without it, and without `bare`, Braid's own. */
+  readonly kernel?: FileOption;
+  /** Without it and without `kernel`, Braid's own. */
+  readonly initrd?: FileOption;
+  /** The kernel's command line; for Braid's own kernel, what is added to it. */
+  readonly append?: string;
+  /** An M-mode firmware, which starts the kernel. */
+  readonly firmware?: FileOption;
+  /** An ELF or flat binary for M-mode, instead of firmware and kernel. */
+  readonly bare?: FileOption;
+  /** By default 256 MiB. */
+  readonly memory?: SizeOption;
+  /** 1 to 8; by default 1. */
+  readonly harts?: number;
+  /** Where everything random in the machine comes from: 64 bits, by default drawn by the host. */
+  readonly seed?: bigint | number;
+  /** Steps of a slice of the schedule. */
+  readonly slice?: number;
+}
+
+export const DEFAULT_MEMORY = 256 * 2 ** 20;
+/** 2026-01-01, where virtual time begins. */
+export const VIRTUAL_EPOCH = 1_767_225_600_000_000_000n;
+const GUEST = new URL('../../../guest/prebuilt/', import.meta.url);
+/** The virtio console knows the terminal's size. A kernel that panics asks for a reset at once. */
+const DEFAULT_APPEND = 'console=hvc0 earlycon=sbi quiet panic=-1';
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/** A size in bytes. */
+export function parseSize(size: SizeOption): number {
+  if (typeof size !== 'string') return Number(size);
+  const match = /^(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?$/i.exec(size.trim());
+  if (!match)
+    throw new BraidError(
+      'ERR_BRAID_OPTION',
+      `"${size}" is no size; give bytes, or a number with K, M or G, such as 512M`,
+    );
+  return Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
+}
+
+export async function setupOf(options: CreateOptions): Promise<Setup> {
+  const memory = parseSize(options.memory ?? DEFAULT_MEMORY);
+  const harts = options.harts ?? 1;
+  const seed = options.seed === undefined ? randomBytes(8).readBigUInt64LE() : BigInt(options.seed);
+  const slice = options.slice === undefined ? {} : { slice: options.slice };
+  checkOptions({ memory, harts, seed, ...slice });
+  const attached = attachmentsOf(options);
+  const { boot, console } = await bootOf(options);
+  return { boot, console, memory, harts, seed, ...slice, ...attached };
+}
+
+export function attachmentsOf(options: AttachOptions): Pick<Setup, 'disks' | 'time' | 'epoch' | 'maxSteps'> {
+  const time = options.time ?? 'virtual';
+  if (time !== 'virtual' && time !== 'wall') {
+    throw new BraidError('ERR_BRAID_OPTION', `there is no time mode "${String(time)}"; give virtual or wall`);
+  }
+  const now = () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6));
+  const epoch =
+    options.epoch === undefined
+      ? time === 'wall'
+        ? now()
+        : VIRTUAL_EPOCH
+      : typeof options.epoch === 'bigint'
+        ? options.epoch
+        : BigInt(options.epoch.getTime()) * 1_000_000n;
+  if (epoch < 0n || epoch >= 1n << 63n) throw new BraidError('ERR_BRAID_OPTION', 'the epoch lies outside 1970 to 2262');
+  const maxSteps = options.maxSteps === undefined ? {} : { maxSteps: BigInt(options.maxSteps) };
+  if ((maxSteps.maxSteps ?? 0n) < 0n) throw new BraidError('ERR_BRAID_OPTION', 'maxSteps is negative');
+  return { disks: (options.disks ?? []).map(diskOf), time, epoch, ...maxSteps };
+}
+
+function diskOf(disk: DiskOption): DiskSource {
+  if (typeof disk === 'string') return { path: disk, readOnly: false };
+  if (disk instanceof Uint8Array) return { bytes: disk, readOnly: false };
+  return { ...disk, readOnly: disk.readOnly ?? false };
+}
+
+async function bootOf(options: CreateOptions): Promise<{ boot: Boot; console: ConsoleDevice }> {
+  const { bare, firmware, kernel, initrd, append } = options;
+  const file = async (what: string, source: FileOption) =>
+    typeof source === 'string' ? await readWhole(what, source) : source;
+  const packed = async (what: string, source: FileOption) => {
+    const name = typeof source === 'string' ? `${what} ${source}` : what;
+    return unpack(name, await file(what, source));
+  };
+  if (bare !== undefined) {
+    const other = Object.entries({ firmware, kernel, initrd, append }).find(([, value]) => value !== undefined);
+    if (other) throw new BraidError('ERR_BRAID_OPTION', `a bare program has no ${other[0]}; give one or the other`);
+    return { boot: { kind: 'bare', image: await file('program', bare) }, console: 'serial' };
+  }
+  const line = append === undefined ? {} : { append };
+  if (firmware !== undefined) {
+    const [firmwareBytes, kernelBytes, initrdBytes] = await Promise.all([
+      file('firmware', firmware),
+      kernel === undefined ? undefined : packed('kernel', kernel),
+      initrd === undefined ? undefined : file('initial RAM disk', initrd),
+    ]);
+    const boot: Boot = {
+      kind: 'firmware',
+      firmware: firmwareBytes,
+      ...(kernelBytes ? { kernel: kernelBytes } : {}),
+      ...(initrdBytes ? { initrd: initrdBytes } : {}),
+      ...line,
+    };
+    return { boot, console: consoleOf(append) };
+  }
+  if (kernel !== undefined) {
+    const [kernelBytes, initrdBytes] = await Promise.all([
+      packed('kernel', kernel),
+      initrd === undefined ? undefined : file('initial RAM disk', initrd),
+    ]);
+    const boot: Boot = { kind: 'linux', kernel: kernelBytes, ...(initrdBytes ? { initrd: initrdBytes } : {}), ...line };
+    return { boot, console: consoleOf(append) };
+  }
+  // Unpacked here, as the guest would take as long for it as for all the rest of its start.
+  const guest = (name: string) => packed(name, fileURLToPath(new URL(name, GUEST)));
+  const [kernelBytes, initrdBytes] = await Promise.all([
+    guest('Image.gz'),
+    initrd === undefined ? guest('initramfs.cpio.gz') : file('initial RAM disk', initrd),
+  ]);
+  const full = append === undefined ? DEFAULT_APPEND : `${DEFAULT_APPEND} ${append}`;
+  return { boot: { kind: 'linux', kernel: kernelBytes, initrd: initrdBytes, append: full }, console: consoleOf(full) };
+}
+
+/** Where the guest's main console is, by the last `console=` of its command line. */
+function consoleOf(append: string | undefined): ConsoleDevice {
+  const last = append?.split(/\s+/).findLast((word) => word.startsWith('console='));
+  return last?.startsWith('console=hvc') ? 'virtio' : 'serial';
+}

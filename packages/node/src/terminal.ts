@@ -1,0 +1,126 @@
+/**
+ * The host's terminal while it belongs to the guest: raw keys go to the guest, but for Ctrl-], which talks to Braid.
+ *
+ * Whatever happens, the terminal is given back as it was: at the end, at signals, at exceptions and at `process.exit`.
+ */
+
+export const ESCAPE_KEY = 0x1d;
+
+export const MENU = [
+  'Braid: Ctrl-] and then',
+  '  q        leave: the machine ends as it stands',
+  '  p        power the guest off',
+  '  h or ?   this help',
+  '  Ctrl-]   send Ctrl-] to the guest',
+];
+
+export interface Keys {
+  /** Keys for the guest. */
+  type(bytes: Uint8Array): void;
+  leave(): void;
+  powerOff(): void;
+  resized(columns: number, rows: number): void;
+}
+
+/** Modes that guests set and that a shell on the host would suffer from, by what sets them and what undoes them. */
+const MODES: readonly (readonly [RegExp, string])[] = [
+  [/\x1b\[\?(?:1049|1047|47)h/, '\x1b[?1049l'],
+  [/\x1b\[\?25l/, '\x1b[?25h'],
+  [/\x1b\[\?(?:9|100[0-6]|1015)h/, '\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l'],
+  [/\x1b\[\?2004h/, '\x1b[?2004l'],
+  [/\x1b\[\?1h/, '\x1b[?1l'],
+  [/\x1b\[[0-9;]*m/, '\x1b[m'],
+];
+
+export class Terminal {
+  private readonly keys: Keys;
+  private open = false;
+  private escaped = false;
+  private readonly undo = new Set<string>();
+  private lastByte = 0x0a;
+
+  constructor(keys: Keys) {
+    this.keys = keys;
+  }
+
+  /** Takes the terminal. */
+  start(): void {
+    const { stdin, stdout } = process;
+    this.open = true;
+    process.on('exit', this.restore);
+    stdin.setRawMode(true);
+    stdin.on('data', this.read);
+    stdin.on('end', () => this.keys.leave());
+    stdin.resume();
+    stdout.on('resize', this.resized);
+    this.resized();
+  }
+
+  /** Gives the terminal back; may be called at any time, any number of times. */
+  readonly restore = (): void => {
+    if (!this.open) return;
+    this.open = false;
+    const { stdin, stdout } = process;
+    stdin.off('data', this.read);
+    stdout.off('resize', this.resized);
+    try {
+      stdin.setRawMode(false);
+      const line = this.lastByte === 0x0a ? '' : '\r\n';
+      stdout.write([...this.undo].join('') + line);
+    } catch {
+      // The terminal has gone.
+    }
+    stdin.pause();
+    process.off('exit', this.restore);
+  };
+
+  /** Shows the guest's output; resolves when the terminal has taken it. */
+  show(bytes: Uint8Array): Promise<void> {
+    if (bytes.length > 0) this.lastByte = bytes[bytes.length - 1]!;
+    // A sequence that is cut in two by the end of a piece is missed; such modes are set again soon.
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
+    if (text.includes('\x1b')) for (const [set, unset] of MODES) if (set.test(text)) this.undo.add(unset);
+    return new Promise((resolve) => {
+      process.stdout.write(bytes, () => resolve());
+    });
+  }
+
+  /** A line of ours between the guest's lines. */
+  say(lines: readonly string[]): void {
+    process.stderr.write(`\r\n${lines.map((line) => `${line}\r\n`).join('')}`);
+  }
+
+  private readonly resized = (): void => {
+    const { columns, rows } = process.stdout;
+    if (columns > 0 && rows > 0) this.keys.resized(columns, rows);
+  };
+
+  private readonly read = (bytes: Uint8Array): void => {
+    let from = 0;
+    for (let i = 0; i < bytes.length; i++) {
+      if (this.escaped) {
+        this.escaped = false;
+        // A second Ctrl-] is for the guest: it stays where it is.
+        from = bytes[i] === ESCAPE_KEY ? i : i + 1;
+        this.command(bytes[i]!);
+      } else if (bytes[i] === ESCAPE_KEY) {
+        if (i > from) this.keys.type(bytes.slice(from, i));
+        from = i + 1;
+        this.escaped = true;
+      }
+    }
+    if (from < bytes.length) this.keys.type(bytes.slice(from));
+  };
+
+  private command(key: number): void {
+    switch (String.fromCharCode(key).toLowerCase()) {
+      case 'q':
+        return this.keys.leave();
+      case 'p':
+        return this.keys.powerOff();
+      case 'h':
+      case '?':
+        return this.say(MENU);
+    }
+  }
+}
