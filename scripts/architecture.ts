@@ -34,7 +34,7 @@ export const FOLDERS: Record<string, Folder> = {
   machine: {
     imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
   },
-  timeline: { imports: ['machine'] }, //                       events, record, replay
+  timeline: { imports: ['state', 'isa', 'memory', 'hart', 'engine', 'machine'] }, // replay, bisection; later marks and reverse execution
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };
 

@@ -9,6 +9,7 @@ export type { NetBackend } from './devices/virtio-net/backend.ts';
 export { Engine, type EngineCounters } from './engine/engine.ts';
 export { disassemble } from './isa/print.ts';
 export { stateHash, visibleState } from './machine/hash.ts';
+export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './machine/log.ts';
 export { Machine, type Outputs } from './machine/machine.ts';
 export {
   type Boot,
@@ -23,4 +24,13 @@ export { type Attachments, type MachineState, restoreMachine, saveMachine } from
 export { Pool, PoolFullError } from './memory/pool.ts';
 export { decodeState, encodeState } from './state/encode.ts';
 export { StateError } from './state/errors.ts';
-export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './machine/log.ts';
+export { type BisectOptions, bisect, formatParting, type Parting } from './timeline/bisect.ts';
+export { type Difference, differences, formatDifferences } from './timeline/differences.ts';
+export {
+  type Recording,
+  type RecordingState,
+  record,
+  replay,
+  restoreRecording,
+  saveRecording,
+} from './timeline/replay.ts';

@@ -4,6 +4,9 @@
  * A machine with its initial state and this log is a function: replaying them gives every later state again, bit for bit.
  */
 
+import { Fields } from '../state/check.ts';
+import { StateError } from '../state/errors.ts';
+
 /** Where a machine stands between steps: `step` of `hart`'s slice in `round`. External events enter where `step` is 0. */
 export interface Position {
   readonly round: bigint;
@@ -36,6 +39,8 @@ export type InputEvent =
 
 export interface LoggedEvent {
   readonly position: Position;
+  /** Guest time at which it entered: an idle machine's time goes on while its position stays. */
+  readonly time: bigint;
   readonly event: InputEvent;
 }
 
@@ -43,27 +48,103 @@ export interface LoggedEvent {
 export class EventLog {
   readonly events: LoggedEvent[] = [];
 
-  append(position: Position, event: InputEvent): void {
-    this.events.push({ position, event });
+  append(position: Position, time: bigint, event: InputEvent): void {
+    this.events.push({ position, time, event });
+  }
+
+  /** How many events there are: what a `LogReader` begins with that goes on from here. */
+  get length(): number {
+    return this.events.length;
   }
 }
 
-/** Hands the events of a log out again, each at its position. */
-export class LogReader {
-  private readonly log: EventLog;
-  private next = 0;
+/** Version 1: a log as plain data. */
+export interface LogState {
+  readonly version: 1;
+  readonly events: readonly LoggedEvent[];
+}
 
-  constructor(log: EventLog) {
+export function saveLog(log: EventLog, from = 0): LogState {
+  return { version: 1, events: log.events.slice(from) };
+}
+
+const MAX_EVENTS = 2 ** 26;
+const MAX_BYTES = 2 ** 24;
+const U63 = (1n << 63n) - 1n;
+
+/** A log from a record, which may come from anywhere. Throws `StateError`. */
+export function restoreLog(state: unknown): EventLog {
+  const record = new Fields(state, 'log');
+  record.version(1);
+  const log = new EventLog();
+  record.list('events', 0, MAX_EVENTS, (item, where) => {
+    const logged = new Fields(item, where);
+    const at = new Fields(logged.record('position'), `${where}.position`);
+    const position = { round: at.u64('round'), hart: at.integer('hart', 0, 7), step: at.integer('step', 0, 0) };
+    at.end();
+    const time = logged.u64('time', U63);
+    const previous = log.events.at(-1);
+    const order = previous ? comparePositions(previous.position, position) : -1;
+    if (previous && (order > 0 || time < previous.time))
+      throw new StateError(where, 'is earlier than the event before it');
+    log.append(position, time, restoreEvent(logged.record('event'), `${where}.event`));
+    logged.end();
+  });
+  record.end();
+  return log;
+}
+
+function restoreEvent(state: unknown, where: string): InputEvent {
+  const record = new Fields(state, where);
+  const kind = record.record('kind') as InputEvent['kind'];
+  const event = ((): InputEvent => {
+    switch (kind) {
+      case 'console':
+      case 'frame':
+        return { kind, bytes: record.bytes('bytes', 0, MAX_BYTES) };
+      case 'port':
+        return { kind, port: record.integer('port', 0, 1), bytes: record.bytes('bytes', 0, MAX_BYTES) };
+      case 'port-open':
+        return { kind, port: record.integer('port', 0, 1), open: record.flag('open') };
+      case 'resize':
+        return { kind, columns: record.integer('columns', 0, 0xffff), rows: record.integer('rows', 0, 0xffff) };
+      case 'time':
+        return { kind, advance: record.u64('advance', U63) };
+      case 'skip-idle':
+        return { kind, on: record.flag('on') };
+      case 'link':
+        return { kind, up: record.flag('up') };
+      default:
+        throw new StateError(`${where}.kind`, 'is no event of this build');
+    }
+  })();
+  record.end();
+  return event;
+}
+
+/** Hands the events of a log out again, each at its position and time. */
+export class LogReader {
+  readonly log: EventLog;
+  private next: number;
+
+  /** `from`: how many events the machine has had already. */
+  constructor(log: EventLog, from = 0) {
     this.log = log;
+    this.next = from;
   }
 
-  /** The next event if it belongs to this position. Throws when one was passed over: the run is not the one recorded. */
-  take(position: Position): InputEvent | undefined {
+  /** How many events have been handed out, those before the first included. */
+  get index(): number {
+    return this.next;
+  }
+
+  /** The next event if it belongs here. Throws when one was passed over: the run is not the one recorded. */
+  take(position: Position, time: bigint): InputEvent | undefined {
     const logged = this.log.events[this.next];
     if (!logged) return undefined;
     const order = comparePositions(logged.position, position);
-    if (order < 0) throw new ReplayError(logged, position);
-    if (order > 0) return undefined;
+    if (order < 0 || (order === 0 && logged.time < time)) throw new ReplayError(logged, position, time);
+    if (order > 0 || logged.time > time) return undefined;
     this.next++;
     return logged.event;
   }
@@ -76,10 +157,10 @@ export class LogReader {
 /** A replay came to places where the recorded run had not been. */
 export class ReplayError extends Error {
   readonly code = 'ERR_BRAID_REPLAY';
-  constructor(logged: LoggedEvent, position: Position) {
+  constructor(logged: LoggedEvent, position: Position, time: bigint) {
     super(
-      `replay passed event ${logged.event.kind} of ${formatPosition(logged.position)} and is at ` +
-        `${formatPosition(position)}: initial state or configuration differ from the recorded run`,
+      `replay passed event ${logged.event.kind} of ${formatPosition(logged.position)} (${logged.time} ns) and is at ` +
+        `${formatPosition(position)} (${time} ns): initial state or configuration differ from the recorded run`,
     );
     this.name = 'ReplayError';
   }

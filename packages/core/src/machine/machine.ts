@@ -72,6 +72,8 @@ export class Machine implements EngineHost {
   private readonly inputs: InputEvent[] = [];
   private readonly fromAgent: Uint8Array[] = [];
   private agentOpen = false;
+  /** The agent's client may send: events enter at boundaries only. */
+  private admitting = false;
   private replay: LogReader | undefined;
   private wanted = false;
   private late: Promise<void> | undefined;
@@ -165,9 +167,17 @@ export class Machine implements EngineHost {
     this.wanted = true;
   }
 
-  /** Takes inputs from a log instead of from outside. */
-  follow(reader: LogReader): void {
+  /**
+   * Takes inputs from a log instead of from outside; without a reader from outside again. What the log gives enters the machine's own
+   * log too. What `input` has queued waits meanwhile, and the agent's client hears nothing.
+   */
+  follow(reader: LogReader | undefined): void {
     this.replay = reader;
+  }
+
+  /** The log that inputs are taken from, while they are. */
+  get following(): LogReader | undefined {
+    return this.replay;
   }
 
   /** Runs for at most `steps` steps. Comes back earlier as `Stop` says. */
@@ -239,6 +249,7 @@ export class Machine implements EngineHost {
     const { schedule, hartSet, clock } = this;
     for (;;) {
       this.takeInputs();
+      if (this.late) return { reason: 'stalled', until: this.late };
       const hart = schedule.hart;
       if (this.runnable(hart)) {
         if (hartSet.get(hart, 'waiting') !== 0n) {
@@ -289,41 +300,67 @@ export class Machine implements EngineHost {
     return next;
   }
 
+  /**
+   * Lets in what has come. Before each event, what is due in the devices happens: so the order is the same however often somebody came
+   * by here while the machine stood at this position, and a replay finds it again.
+   */
   private takeInputs(): void {
-    const { schedule } = this;
-    if (this.replay) {
-      for (let event = this.replay.take(schedule.position); event; event = this.replay.take(schedule.position)) {
+    const { replay, position } = this;
+    if (replay) {
+      while (this.settled()) {
+        const event = replay.take(position, this.clock.now);
+        if (!event) break;
+        this.log.append(position, this.clock.now, event);
         this.apply(event);
       }
       this.fromAgent.length = 0;
       return;
     }
     for (let i = 0; i < this.inputs.length; ) {
+      if (!this.settled()) return;
       const rest = this.admit(this.inputs[i]!);
       if (rest) this.inputs[i++] = rest;
       else this.inputs.splice(i, 1);
     }
-    const open = this.platform.console.guestOpen(AGENT);
-    if (open !== this.agentOpen) {
-      this.agentOpen = open;
-      if (open) this.admit({ kind: 'port-open', port: AGENT, open: true });
-      this.agent.connected(open);
+    if (!this.settled()) return;
+    this.admitting = true;
+    try {
+      const open = this.platform.console.guestOpen(AGENT);
+      if (open !== this.agentOpen) {
+        this.agentOpen = open;
+        if (open) this.admit({ kind: 'port-open', port: AGENT, open: true });
+        this.agent.connected(open);
+      }
+      for (let bytes = this.fromAgent.shift(); bytes; bytes = this.fromAgent.shift()) this.agent.receive(bytes);
+      const due = this.agent.deadline();
+      if (due !== undefined && due <= this.clock.now) this.agent.advance(this.clock.now);
+      this.agent.pump();
+    } finally {
+      this.admitting = false;
     }
-    for (let bytes = this.fromAgent.shift(); bytes; bytes = this.fromAgent.shift()) this.agent.receive(bytes);
-    const due = this.agent.deadline();
-    if (due !== undefined && due <= this.clock.now) this.agent.advance(this.clock.now);
-    this.agent.pump();
+  }
+
+  /** Has the devices do what is due. False when host data for one is late. */
+  private settled(): boolean {
+    this.late = this.platform.advance(this.clock.now);
+    return this.late === undefined;
   }
 
   /** Applies an event and logs what of it was taken; returns what was not. */
   private admit(event: InputEvent): InputEvent | undefined {
     const { position } = this;
+    const { now } = this.clock;
     const taken = this.apply(event);
-    if (!('bytes' in event) || event.kind === 'frame' || taken === event.bytes.length) {
-      this.log.append(position, event);
+    if (!('bytes' in event)) {
+      this.log.append(position, now, event);
       return undefined;
     }
-    if (taken > 0) this.log.append(position, { ...event, bytes: event.bytes.slice(0, taken) });
+    // A copy: the array is the caller's.
+    if (event.kind === 'frame' || taken === event.bytes.length) {
+      this.log.append(position, now, { ...event, bytes: event.bytes.slice() });
+      return undefined;
+    }
+    if (taken > 0) this.log.append(position, now, { ...event, bytes: event.bytes.slice(0, taken) });
     return { ...event, bytes: event.bytes.subarray(taken) };
   }
 
@@ -358,8 +395,10 @@ export class Machine implements EngineHost {
 
   /** For the agent's client, which runs at boundaries. */
   private sendToPort(port: number, bytes: Uint8Array): number {
+    // Requests that somebody makes at another time wait for the next boundary, and so do those that meet a late device.
+    if (!this.admitting || this.platform.advance(this.clock.now)) return 0;
     const taken = this.platform.console.send(port, bytes);
-    if (taken > 0) this.log.append(this.position, { kind: 'port', port, bytes: bytes.slice(0, taken) });
+    if (taken > 0) this.log.append(this.position, this.clock.now, { kind: 'port', port, bytes: bytes.slice(0, taken) });
     return taken;
   }
 
@@ -508,11 +547,16 @@ export class Machine implements EngineHost {
       consoleWrite: (bytes) => this.outputs.console?.(bytes),
       consoleRead: (max) => this.platform.uart.take(max),
       loadVirtual: (hart, address) => {
-        const word = (physical: bigint) => this.readWord(physical);
-        const physical = walk({ get: (field) => hartSet.get(hart, field), word }, address);
-        return physical === undefined ? undefined : word(physical);
+        const physical = this.physical(hart, address);
+        return physical === undefined ? undefined : this.readWord(physical);
       },
     };
+  }
+
+  /** The guest-physical address behind a hart's virtual one, without side effects; undefined where a load would fault. */
+  physical(hart: number, address: bigint): bigint | undefined {
+    const { hartSet } = this;
+    return walk({ get: (field) => hartSet.get(hart, field), word: (at) => this.readWord(at) }, address);
   }
 
   private readWord(physical: bigint): bigint | undefined {

@@ -5,6 +5,7 @@ import { gunzipSync } from 'node:zlib';
 import type fc from 'fast-check';
 import { Engine } from '../engine/engine.ts';
 import { stateHash } from '../machine/hash.ts';
+import { LogReader } from '../machine/log.ts';
 import { Machine, type Outputs } from '../machine/machine.ts';
 import type { MachineOptions, Stop } from '../machine/options.ts';
 import { type Attachments, restoreMachine, saveMachine } from '../machine/save.ts';
@@ -57,7 +58,7 @@ export function recipeMachine(recipe: Recipe, options: Partial<MachineOptions> =
   return bareMachine(image, { harts, boot: { kind: 'linux', kernel: image }, ...options }, {}, engine);
 }
 
-/** The machine after a trip through bytes; the old one is freed. */
+/** The machine after a trip through bytes, on with the log that it followed; the old one is freed. */
 export function reborn(
   machine: Machine,
   engine = machine.engine,
@@ -65,8 +66,11 @@ export function reborn(
   outputs: Outputs = {},
 ): Machine {
   const bytes = encodeState(saveMachine(machine));
+  const log = machine.following;
   machine.free();
-  return restoreMachine(engine, decodeState(bytes), attachments, outputs);
+  const restored = restoreMachine(engine, decodeState(bytes), attachments, outputs);
+  restored.follow(log && new LogReader(log.log, log.index));
+  return restored;
 }
 
 /** Runs exactly `steps` steps, or up to the machine's end. */
