@@ -54,8 +54,6 @@ struct buf *event_begin(const char *name);
 void event_end(void);
 /* True while the host has much left to read: then children must wait. exec_resume ends it. */
 bool port_congested(void);
-/* False while nobody at the other end reads: what would be sent is thrown away. */
-bool port_connected(void);
 
 /* --- Programs --- */
 

@@ -95,11 +95,6 @@ bool port_congested(void)
     return port.waiting = true;
 }
 
-bool port_connected(void)
-{
-    return port.connected;
-}
-
 static void flush(void)
 {
     while (port.connected && pending()) {

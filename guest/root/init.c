@@ -183,8 +183,9 @@ static pid_t start_shell(void)
 static void shut_down(int how)
 {
     sync();
-    /* Everything but this process; then a moment for those that tidy up on SIGTERM. */
+    /* Everything but this process (a shell minds only SIGHUP); then a moment for those that tidy up. */
     if (kill(-1, SIGTERM) == 0) {
+        kill(-1, SIGHUP);
         for (int i = 0; i < 20 && waitpid(-1, NULL, WNOHANG) >= 0; i++)
             pause_ms(25);
         kill(-1, SIGKILL);
