@@ -1,19 +1,18 @@
 /** Fills slots from instruction bits: the only place that knows both the table and the slot layout. */
 
-import { decode as decodeRow, expand, operands, type Row } from '../isa/index.ts';
+import { decode as decodeRow, expand, operands } from '../isa/index.ts';
 import { CODE_PAGE, CODE_PAGES, FRAME_RECORD, PAGE, STRADDLES } from '../memory/layout.ts';
 import type { Pool } from '../memory/pool.ts';
+import type { Interpreter } from './interpreter.ts';
 import { COLD, COLD_ILLEGAL, COLD_LONG, PSEUDO, SLOT } from './slot.ts';
-
-type HandlerOf = (row: Row, length: 2 | 4, local: boolean, rd: number) => number;
 
 export class SlotDecoder {
   private readonly pool: Pool;
-  private readonly handlerOf: HandlerOf;
+  private readonly handlers: Pick<Interpreter, 'handlerOf' | 'pairOf'>;
 
-  constructor(pool: Pool, handlerOf: HandlerOf) {
+  constructor(pool: Pool, handlers: Pick<Interpreter, 'handlerOf' | 'pairOf'>) {
     this.pool = pool;
-    this.handlerOf = handlerOf;
+    this.handlers = handlers;
   }
 
   private put(slot: number, handler: number, a: number, b: number, c: number): void {
@@ -73,7 +72,7 @@ export class SlotDecoder {
         c = (o.rs2 * 8) | ((o.rs3 * 8) << 8) | (o.rm << 16);
         follows = row.format !== 'N';
     }
-    this.put(slot, this.handlerOf(row, length, local, o.rd), a, b, c);
+    this.put(slot, this.handlers.handlerOf(row, length, local, o.rd), a, b, c);
     return follows;
   }
 
@@ -89,22 +88,28 @@ export class SlotDecoder {
       this.put(slot, PSEUDO.sentinel, 0, 0, 0);
       return;
     }
-    for (;;) {
+    for (let previous = 0; ; ) {
       const at = page + half * SLOT.size;
       if (half >= CODE_PAGE.slots || pool.words[at >>> 2] !== 0) return;
       const low = pool.halves[code + half]!;
-      if ((low & 3) === 3) {
-        if (half === CODE_PAGE.slots - 1) {
-          this.put(at, PSEUDO.straddle, 0, 0, 0);
-          return;
-        }
-        if (!this.write(at, low | (pool.halves[code + half + 1]! << 16), half * 2)) return;
-        half += 2;
-      } else {
-        if (!this.write(at, low, half * 2)) return;
-        half += 1;
+      const long = (low & 3) === 3;
+      if (long && half === CODE_PAGE.slots - 1) {
+        this.put(at, PSEUDO.straddle, 0, 0, 0);
+        return;
       }
+      const follows = this.write(at, long ? low | (pool.halves[code + half + 1]! << 16) : low, half * 2);
+      if (previous !== 0) this.join(previous, at);
+      if (!follows) return;
+      previous = at;
+      half += long ? 2 : 1;
     }
+  }
+
+  /** Has the first of two neighbours do the work of both, where there is a handler for that. */
+  private join(first: number, second: number): void {
+    const { halves } = this.pool;
+    const pair = this.handlers.pairOf(halves[first >>> 1]!, halves[second >>> 1]!);
+    if (pair !== undefined) halves[first >>> 1] = pair;
   }
 
   /** Decodes an instruction of four bytes into a place of its own, with a sentinel where the next one would be. */

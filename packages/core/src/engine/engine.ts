@@ -88,7 +88,7 @@ export class Engine implements Tracer {
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
     const interpreter = generateInterpreter(worker, POOL_MEMORY);
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
-    const decoder = new SlotDecoder(pool, interpreter.handlerOf);
+    const decoder = new SlotDecoder(pool, interpreter);
     const attached = () => this.host!;
     const imports = {
       memory: pool.memory,

@@ -362,16 +362,22 @@ export function addShadow(lib: Library): ShadowFunctions {
         i32.geU(writes, WRITES_UNTIL_UNTRACED),
         () => f.do(dropCode, frame),
         () => {
-          // An instruction of four bytes that starts one halfword before the store is stale too.
+          // What the bytes can be part of starts up to three halfwords before: an instruction of four bytes, behind one of
+          // four bytes that does the work of both. Such pairs form chains, so if any of it is decoded the whole page goes; data
+          // beside code is not, and costs only this look.
           const offset = i32.and(address, 4095);
           const slot = f.let(i32.shrU(offset, 1));
           const end = f.let(i32.shrU(i32.add(offset, i32.sub(size, 1)), 1));
-          f.if(slot, () => f.set(slot, i32.sub(slot, 1)));
           const page = field32(record, FRAME_RECORD.code);
+          f.set(slot, select(i32.ltU(slot, 3), i32.const(0), i32.sub(slot, 3)));
           f.while(
             () => i32.leU(slot, end),
             () => {
-              f.store(8, i32.add(page, i32.shl(slot, 3)), i64.const(0));
+              f.if(i32.load(i32.add(page, i32.shl(slot, 3))), () => {
+                f.memoryFill(page, i32.const(0), i32.const(CODE_PAGE.sentinel));
+                attention(lib, f);
+                f.set(slot, end);
+              });
               f.set(slot, i32.add(slot, 1));
             },
           );
