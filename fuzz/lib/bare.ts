@@ -21,7 +21,8 @@ const FINISHER = 0x10_0000;
 const PASS = 0x5555;
 
 /** Without the extensions that Braid does not have; what QEMU 7.2 lacks is said where it matters. */
-const CPU = 'rv64,h=off,zba=on,zbb=on,zbs=on,zbc=off,sstc=on,svinval=off,svnapot=off,svpbmt=off';
+const CPU =
+  'rv64,priv_spec=v1.12.0,debug=off,pmu-num=29,h=off,zba=on,zbb=on,zbs=on,zbc=off,sstc=on,svinval=off,svnapot=off,svpbmt=off';
 
 let checked: string | false | undefined;
 
@@ -51,6 +52,18 @@ export function finish(a: Assembler): void {
   const forever = a.newLabel();
   a.label(forever);
   a.jump(0, forever);
+}
+
+/** Begins a program: every hart but the first sleeps; t0 is lost. */
+export function start(a: Assembler): void {
+  const go = a.newLabel();
+  a.csrr(5, 0xf14);
+  a.branch('beq', 5, 0, go);
+  const forever = a.newLabel();
+  a.label(forever);
+  a.op('wfi');
+  a.jump(0, forever);
+  a.label(go);
 }
 
 let engine: Engine | undefined;
@@ -99,7 +112,8 @@ export async function runQemu(image: Uint8Array, timeout = 100_000): Promise<Out
     const ram = join(folder, 'ram');
     writeFileSync(program, image);
     const args = [
-      ...['-M', 'virt,memory-backend=ram', '-cpu', CPU, '-m', `${MEMORY >> 20}M`],
+      // With one hart QEMU splits an AMO into a load and a store, and a fault becomes the load's.
+      ...['-M', 'virt,memory-backend=ram', '-cpu', CPU, '-m', `${MEMORY >> 20}M`, '-smp', '2'],
       ...['-object', `memory-backend-file,id=ram,size=${MEMORY},mem-path=${ram},share=on`],
       ...['-bios', program, '-display', 'none', '-serial', 'null', '-monitor', 'none', '-net', 'none'],
     ];

@@ -23,7 +23,7 @@
 import { decode, expand, operands, type Row, rows } from '../../packages/core/src/isa/index.ts';
 import { disassemble } from '../../packages/core/src/isa/print.ts';
 import { Assembler, encode, type Fields, rowOf } from './assembler.ts';
-import { finish } from './bare.ts';
+import { finish, start } from './bare.ts';
 import type { Random } from './random.ts';
 
 export const LOG = 0x8080_0000;
@@ -229,11 +229,15 @@ export class Generator {
     const counter = this.temporary();
     const body: number[] = [];
     for (let n = random.between(1, 6); n > 0; n--) {
-      if (random.chance(0.3)) body.push(this.compressed(counter));
-      else if (random.chance(0.3)) {
+      const kind = random.below(4);
+      if (kind === 0) {
+        body.push(this.compressed(counter));
+      } else if (kind === 1) {
         const row = random.pick(memoryRows);
         body.push(encode(row, { ...this.fields(row, counter), rs1: random.pick([SP, S0, S1]) }));
-      } else body.push(this.plain(counter));
+      } else {
+        body.push(this.plain(counter));
+      }
     }
     const size = body.reduce((sum, bits) => sum + sizeOf(bits), 0);
     return [
@@ -514,6 +518,7 @@ export class IsaProgram {
       a.op('xor', { rd: h, rs1: h, rs2: t });
     };
 
+    start(a);
     a.la(5, 'trap');
     a.csrw(MTVEC, 5);
     a.li(5, 3 << 13);
