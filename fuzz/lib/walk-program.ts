@@ -58,6 +58,8 @@ const INDICES: readonly (readonly number[])[] = [
 /** Sv39's highest level has negative addresses too. */
 const ROOT39 = [2, 2, 3, 510];
 
+const NARROW: readonly (readonly number[])[] = [[0, 1, 2, 3, 7], [3], [2], [0]];
+
 const ACCESSES: Readonly<Record<string, { name: string; size: number; store: boolean }>> = Object.fromEntries(
   (
     [
@@ -100,11 +102,17 @@ export class WalkProgram {
   readonly accesses: number[] = [];
 
   private readonly fences: boolean;
+  /** Two of the tables of each level that are in use, and one way through them: so that edits meet what is cached. */
+  private readonly narrow: boolean;
 
-  /** Without `fences` an edit is not followed by `sfence.vma`: for comparing Braid with itself (I2). */
+  /**
+   * Without `fences` an edit is not followed by `sfence.vma`, and most edits and accesses meet in few places: for
+   * comparing Braid with itself (I2).
+   */
   constructor(random: Random, count: number, fences = true) {
     this.random = random;
     this.fences = fences;
+    this.narrow = !fences;
     for (let table = 0; table < 4 * PER_LEVEL; table++) {
       const level = 3 - Math.floor(table / PER_LEVEL);
       const indices = new Set([...INDICES[level]!, ...(level === 2 ? ROOT39 : [])]);
@@ -114,9 +122,9 @@ export class WalkProgram {
     this.protection(true);
     while (this.accesses.length < count) {
       const kind = random.below(100);
-      if (kind < 60) this.access();
+      if (kind < (this.narrow ? 80 : 60)) this.access();
       else if (kind < 94) this.edit();
-      else if (kind < 99) this.space();
+      else if (kind < (this.narrow ? 97 : 99)) this.space();
       else this.protection(random.chance(0.6));
     }
   }
@@ -131,12 +139,12 @@ export class WalkProgram {
 
   /** Table number: the levels' tables follow each other from the highest level down. */
   private table(level: number): number {
-    return (3 - level) * PER_LEVEL + this.random.below(PER_LEVEL);
+    return (3 - level) * PER_LEVEL + this.random.below(this.narrow ? (level > 0 ? 1 : 2) : PER_LEVEL);
   }
 
   private entry(level: number): bigint {
     const { random } = this;
-    const pointer = level > 0 ? random.chance(0.72) : random.chance(0.03);
+    const pointer = level > 0 ? random.chance(this.narrow ? 0.9 : 0.72) : random.chance(0.03);
     let flags = random.chance(0.94) ? V : 0n;
     let frame: number;
     if (pointer) {
@@ -170,8 +178,8 @@ export class WalkProgram {
   }
 
   private edit(): void {
-    const level = this.random.below(4);
-    const indices = level === 2 ? [...INDICES[2]!, ...ROOT39] : INDICES[level]!;
+    const level = this.narrow && this.random.chance(0.9) ? 0 : this.random.below(4);
+    const indices = this.narrow ? NARROW[level]! : level === 2 ? [...INDICES[2]!, ...ROOT39] : INDICES[level]!;
     const address = this.entryAddress(this.table(level), this.random.pick(indices));
     const pte = this.entry(level);
     this.add('edit', [BigInt(address), pte], `level ${level} entry 0x${address.toString(16)} = 0x${pte.toString(16)}`);
@@ -218,7 +226,7 @@ export class WalkProgram {
     let va = 0n;
     let index = 0;
     for (let level = 0; level < levels; level++) {
-      const choice = random.pick(level === 2 && !this.sv48 ? ROOT39 : INDICES[level]!);
+      const choice = random.pick(this.narrow ? NARROW[level]! : level === 2 && !this.sv48 ? ROOT39 : INDICES[level]!);
       if (level === 0) index = choice;
       va |= BigInt(choice) << BigInt(12 + 9 * level);
     }
