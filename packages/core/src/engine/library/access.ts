@@ -227,7 +227,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   /** (frame) -> whether a store may go to it unseen. */
   const untraced = (f: Fn, frame: Expr) => {
     const flags = f.let(i32.load(recordOf(frame), FRAME_RECORD.flags));
-    const tracing = i32.wrap(i64.and(w.get('disabled'), DISABLE.trace));
+    const tracing = has(w.get('disabled'), DISABLE.trace);
     return i32.or(
       i32.eqz(i32.and(flags, HAS_CODE | IS_TABLE | WATCHED)),
       i32.and(tracing, i32.eqz(i32.and(flags, HAS_CODE | WATCHED))),
