@@ -11,7 +11,7 @@ import { AgentClient } from '../agent/client.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
-import type { Engine, EngineHost } from '../engine/engine.ts';
+import type { Engine, EngineHost, RunResult } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
 import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
@@ -108,7 +108,12 @@ export class Machine implements EngineHost {
     this.sbi = new Sbi(this.sbiHost());
     this.agent = new AgentClient({ send: (bytes) => this.sendToPort(AGENT, bytes), now: () => this.now });
     if (plan) {
-      for (const { address, data } of plan.writes) this.ram.write(address, data);
+      try {
+        for (const { address, data } of plan.writes) this.ram.write(address, data);
+      } catch (error) {
+        this.ram.free();
+        throw error;
+      }
       for (let hart = 0; hart < options.harts; hart++) {
         const record = this.hartSet.record(hart);
         if (plan.start.mode === 'S') record.enterSupervisor();
@@ -212,15 +217,28 @@ export class Machine implements EngineHost {
     engine.set('clockEnd', clock.now + BigInt(this.budget));
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
-    const { steps, exit } = engine.run(this.budget);
-    this.budget = 0;
-    engine.set('stepsEnd', before + BigInt(steps));
-    clock.now += BigInt(steps);
-    schedule.step += steps;
+    let result: RunResult;
+    try {
+      result = engine.run(this.budget);
+    } catch (error) {
+      // The host could not give what a step needed, such as a frame. That step is not made: the next run begins with it.
+      this.count(before, this.budget - engine.left - 1);
+      throw error;
+    }
+    const { steps, exit } = result;
+    this.count(before, steps);
     this.platform.uart.flushOutput();
     const over = schedule.left <= 0 || exit !== EXIT.none || this.stopped[hart];
     if (over) this.endSlice();
     return steps;
+  }
+
+  /** So many steps were made, of the hart in the window, which had made `before`. */
+  private count(before: bigint, steps: number): void {
+    this.budget = 0;
+    this.engine.set('stepsEnd', before + BigInt(steps));
+    this.clock.now += BigInt(steps);
+    this.schedule.step += steps;
   }
 
   private endSlice(): void {

@@ -46,7 +46,12 @@ export class Ram {
     this.pages = size / PAGE;
     this.source = source;
     this.directory = pool.allocate() * PAGE;
-    for (let leaf = 0; leaf < this.leaves; leaf++) pool.words[(this.directory >>> 2) + leaf] = pool.allocate();
+    try {
+      for (let leaf = 0; leaf < this.leaves; leaf++) pool.words[(this.directory >>> 2) + leaf] = pool.allocate();
+    } catch (error) {
+      this.free();
+      throw error;
+    }
   }
 
   get leaves(): number {
@@ -84,7 +89,7 @@ export class Ram {
     let frame = entry & ENTRY_FRAME;
     if (frame === 0) {
       frame = pool.allocate();
-      if (entry & ENTRY_REMOTE) this.source!.fetch(page, pool.bytes.subarray(frame * PAGE, (frame + 1) * PAGE));
+      if (entry & ENTRY_REMOTE) this.fetch(page, frame);
       entry = frame;
     } else if (write && pool.references(frame) > 1) {
       const copy = pool.allocate();
@@ -96,6 +101,15 @@ export class Ram {
     }
     pool.words[word] = write ? entry | ENTRY_DIRTY : entry;
     return frame * PAGE;
+  }
+
+  private fetch(page: number, frame: number): void {
+    try {
+      this.source!.fetch(page, this.pool.bytes.subarray(frame * PAGE, (frame + 1) * PAGE));
+    } catch (error) {
+      this.pool.release(frame);
+      throw error;
+    }
   }
 
   /** Replaces a leaf that another map shares by a copy. */
@@ -165,6 +179,7 @@ export class Ram {
     const { pool } = this;
     for (let leaf = 0; leaf < this.leaves; leaf++) {
       const frame = pool.words[(this.directory >>> 2) + leaf]!;
+      if (frame === 0) break;
       if (pool.references(frame) === 1) {
         for (let i = 0; i < LEAF_PAGES; i++) {
           const held = pool.words[(frame * PAGE) / 4 + i]! & ENTRY_FRAME;
