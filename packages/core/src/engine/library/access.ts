@@ -44,7 +44,8 @@ export interface AccessFunctions {
   readonly straddle: FunctionRef;
 }
 
-export const ACCESS = { load: 0, store: 1, fetch: 2 } as const;
+/** `block`: for cache block management, which may do what a load may and faults as a store does. */
+export const ACCESS = { load: 0, store: 1, fetch: 2, block: 4 } as const;
 
 const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, A: 64n, D: 128n };
 
@@ -64,7 +65,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       const cause = select(
         i32.eq(access, ACCESS.load),
         i64.const(causes[0]!),
-        select(i32.eq(access, ACCESS.store), i64.const(causes[1]!), i64.const(causes[2]!)),
+        select(i32.eq(access, ACCESS.fetch), i64.const(causes[2]!), i64.const(causes[1]!)),
       );
       f.do(trap, cause, address);
     });
@@ -131,7 +132,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     const privilege = f.let(effectivePrivilege(access));
     const satp = f.let(w.get('satp'));
     const mode = f.let(i32.wrap(i64.shrU(satp, 60)));
-    const right = f.let(i32.shl(i32.const(1), access));
+    const right = f.let(i32.shl(i32.const(1), i32.and(access, 3)));
     const refuse = (kind: FunctionRef) => {
       f.do(kind, va, access);
       f.return(i64.const(-1));

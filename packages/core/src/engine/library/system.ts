@@ -73,11 +73,11 @@ export function addSystem(
     });
   };
 
-  /** The block must be readable or writable; memory here is coherent, so nothing else happens. */
+  /** What may be stored to may be loaded, so the right to load decides; memory here is coherent, so nothing else happens. */
   const touchBlock = (s: SystemInstruction) => {
     const { f } = s;
     const address = f.let(i64.and(s.rs1(), -64n));
-    f.drop(f.call(access.dataAddress, address, i32.const(ACCESS.store)));
+    f.drop(f.call(access.dataAddress, address, i32.const(ACCESS.block)));
     f.if(w.get32('trapped'), () => s.resync());
   };
 
