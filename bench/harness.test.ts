@@ -134,16 +134,17 @@ describe('a watched child', () => {
   });
 
   test('its use of time and memory, children included, until it is killed', linux, async () => {
-    const busy = `const end = Date.now() + 200; while (Date.now() < end); console.log('done'); setTimeout(() => {}, 1e6)`;
-    const child = watch(
+    const busy = `while (process.cpuUsage().user < 200e3); console.log('done'); setTimeout(() => {}, 1e6)`;
+    await using child = watch(
       `require('child_process').spawn(process.execPath, ['-e', ${JSON.stringify(busy)}], { stdio: 'inherit' })`,
     );
     await child.until('done', 20);
-    const { cpuSeconds, peakRssBytes } = child.usage();
+    const { cpuSeconds, rssBytes, peakRssBytes } = child.usage();
     assert.ok(cpuSeconds >= 0.15 && cpuSeconds < 20, `${cpuSeconds} s`);
     assert.ok(peakRssBytes > 40e6, `${peakRssBytes} bytes`); // two Nodes
+    assert.ok(rssBytes > 20e6 && rssBytes <= peakRssBytes, `${rssBytes} of ${peakRssBytes} bytes`);
     await child.kill();
-    assert.deepEqual(child.usage(), { cpuSeconds: 0, peakRssBytes: 0 });
+    assert.deepEqual(child.usage(), { cpuSeconds: 0, rssBytes: 0, peakRssBytes: 0 });
     assert.ok(usageOf(process.pid).peakRssBytes > 0);
   });
 });

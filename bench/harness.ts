@@ -224,17 +224,19 @@ export const findQemu = (): string | undefined => findPeer('qemu-system-riscv64'
 export interface Usage {
   /** User and system time, that of ended children included. */
   cpuSeconds: number;
-  /** The sum of the processes' peak resident sets. */
+  /** The sum of the processes' resident sets, now and at their peaks. */
+  rssBytes: number;
   peakRssBytes: number;
 }
 
 /** The usage of the processes below and including `pid`; of one that has ended, zero. */
 export function usageOf(pid: number): Usage {
-  const total: Usage = { cpuSeconds: 0, peakRssBytes: 0 };
+  const total: Usage = { cpuSeconds: 0, rssBytes: 0, peakRssBytes: 0 };
   for (const process of processTree(pid)) {
     total.cpuSeconds += process.ticks / TICKS_PER_SECOND;
-    const status = readProc(`${process.pid}/status`);
-    total.peakRssBytes += 1024 * Number(/^VmHWM:\s*(\d+) kB/m.exec(status ?? '')?.[1] ?? 0);
+    const status = readProc(`${process.pid}/status`) ?? '';
+    total.rssBytes += 1024 * Number(/^VmRSS:\s*(\d+) kB/m.exec(status)?.[1] ?? 0);
+    total.peakRssBytes += 1024 * Number(/^VmHWM:\s*(\d+) kB/m.exec(status)?.[1] ?? 0);
   }
   return total;
 }
