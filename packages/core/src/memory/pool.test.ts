@@ -1,0 +1,125 @@
+/** The frame pool: counts, reuse, limits, and the arena of decoded code. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { Engine } from '../engine/engine.ts';
+import { stateHash } from '../machine/hash.ts';
+import { Assembler } from '../testing/assembler.ts';
+import { bareMachine, runSteps, runs } from '../testing/machines.ts';
+import { CODE_PAGE, CODE_PAGES, FIRST_FRAME, FRAME_RECORD, PAGE, RAM_BASE } from './layout.ts';
+import { Pool, PoolFullError } from './pool.ts';
+
+test('a frame is zeroed when it comes back, and has a new generation', () => {
+  const pool = new Pool();
+  const frame = pool.allocate();
+  assert.equal(frame, FIRST_FRAME);
+  const generation = () => pool.words[pool.recordWord(frame, FRAME_RECORD.generation)]!;
+  const before = generation();
+  pool.bytes.fill(0xff, frame * PAGE, (frame + 1) * PAGE);
+  pool.words[pool.recordWord(frame, FRAME_RECORD.flags)] = 0xffff;
+  pool.release(frame);
+  assert.equal(pool.allocate(), frame);
+  assert.equal(generation(), before + 1);
+  assert.equal(pool.words[pool.recordWord(frame, FRAME_RECORD.flags)], 0);
+  assert.ok(pool.bytes.subarray(frame * PAGE, (frame + 1) * PAGE).every((byte) => byte === 0));
+});
+
+test('counts of references and of frames in use, for random orders', () => {
+  const operation = fc.record({ kind: fc.constantFrom('allocate', 'retain', 'release'), which: fc.nat() });
+  fc.assert(
+    fc.property(fc.array(operation, { maxLength: 300 }), (operations) => {
+      const pool = new Pool(40);
+      const model = new Map<number, number>();
+      for (const { kind, which } of operations) {
+        const held = [...model.keys()];
+        const frame = held[which % Math.max(held.length, 1)];
+        if (kind === 'allocate') {
+          if (model.size === 40) assert.throws(() => pool.allocate(), PoolFullError);
+          else {
+            const made = pool.allocate();
+            assert.ok(!model.has(made), 'a frame in use was given out');
+            model.set(made, 1);
+          }
+        } else if (frame !== undefined) {
+          const count = model.get(frame)! + (kind === 'retain' ? 1 : -1);
+          if (kind === 'retain') pool.retain(frame);
+          else pool.release(frame);
+          if (count === 0) model.delete(frame);
+          else model.set(frame, count);
+        }
+        assert.equal(pool.used, model.size);
+        for (const [each, count] of model) assert.equal(pool.references(each), count);
+      }
+    }),
+    runs(40),
+  );
+});
+
+test('code pages are given back with their frames, and there are only so many', () => {
+  const pool = new Pool(100, 3);
+  const frames = [pool.allocate(), pool.allocate(), pool.allocate(), pool.allocate()] as const;
+  const pages = frames.slice(0, 3).map((frame) => pool.allocateCodePage(frame));
+  assert.deepEqual(
+    pages,
+    [0, 1, 2].map((n) => CODE_PAGES + n * CODE_PAGE.size),
+  );
+  assert.equal(pool.allocateCodePage(frames[3]), 0);
+  pool.bytes[pages[1]! + 100] = 1;
+  pool.release(frames[1]);
+  assert.equal(pool.allocateCodePage(frames[3]), pages[1]);
+  assert.equal(pool.bytes[pages[1]! + 100], 0);
+  let told = 0;
+  pool.codeHolders.push(() => told++);
+  pool.dropCodePages();
+  assert.equal(told, 1);
+  for (const frame of [frames[0], frames[2], frames[3]]) {
+    assert.equal(pool.words[pool.recordWord(frame, FRAME_RECORD.code)], 0);
+  }
+  assert.equal(pool.allocateCodePage(frames[0]), CODE_PAGES);
+});
+
+/** A program of functions in many pages, one across each page boundary, called in turn; it changes some of them. */
+function manyPages(pages: number): Uint8Array {
+  const [ra, t0, t1, s0] = [1, 5, 6, 8] as const;
+  const a = new Assembler(RAM_BASE);
+  a.label('again');
+  for (let page = 1; page <= pages; page++) {
+    a.la(t0, `function${page}`);
+    a.op('jalr', { rd: ra, rs1: t0 });
+  }
+  // The first instruction of one function becomes another: addi s0, s0, n.
+  a.la(t0, `function${Math.ceil(pages / 2)}`);
+  a.op('lw', { rd: t1, rs1: t0 });
+  a.op('lui', { rd: 7, imm: 0x10_0000 });
+  a.op('add', { rd: t1, rs1: t1, rs2: 7 });
+  a.op('sw', { rs1: t0, rs2: t1 });
+  a.jump(0, 'again');
+  for (let page = 1; page <= pages; page++) {
+    a.org(RAM_BASE + page * 4096 + (page % 2 ? 4094 : 64));
+    a.label(`function${page}`);
+    a.op('addi', { rd: s0, rs1: s0, imm: page });
+    a.op('jalr', { rs1: ra });
+  }
+  a.op('addi');
+  return a.bytes();
+}
+
+test('a machine whose code does not fit into the arena runs the same', () => {
+  const image = manyPages(20);
+  const reference = bareMachine(image);
+  runSteps(reference, 20_000);
+  const expected = stateHash(reference);
+  reference.free();
+  for (const codePages of [2, 3, 7]) {
+    const pool = new Pool(undefined, codePages);
+    const engines = [new Engine(pool, 0), new Engine(pool, 1)];
+    // Two machines on two engines take the arena away from each other.
+    const machines = engines.map((engine) => bareMachine(image, {}, {}, engine));
+    for (let turn = 0; turn < 40; turn++) for (const machine of machines) runSteps(machine, 500);
+    for (const machine of machines) {
+      assert.equal(stateHash(machine), expected);
+      machine.free();
+    }
+  }
+});
