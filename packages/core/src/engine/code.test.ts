@@ -33,6 +33,7 @@ test('a store to the next instruction, and to the one after, is executed at once
         }
         b.setX(12, BASE + distance)
           .setX(13, addi(100))
+          .setX(A1, 0)
           .run(2 + distance / 4);
         assert.deepEqual([b.x(A0), b.x(A1)], [100n, 1n], `${fence} ${distance} ${warm}`);
         b.free();
