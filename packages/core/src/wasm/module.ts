@@ -374,6 +374,9 @@ export class Module {
   }
 
   encode(): Uint8Array<ArrayBuffer> {
+    for (const ref of this.functions) {
+      if (!ref.body) throw new TypeError(`${ref.name} is declared and never defined`);
+    }
     const out = new Bytes();
     out.bytes([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
     const section = (id: number, entries: readonly Bytes[]): void => {
@@ -405,9 +408,8 @@ export class Module {
     section(
       10,
       this.functions.map((ref) => {
-        if (!ref.body) throw new TypeError(`${ref.name} is declared and never defined`);
         const bytes = new Bytes();
-        bytes.sized(ref.body.code);
+        bytes.sized(ref.body!.code);
         return bytes;
       }),
     );
