@@ -15,10 +15,11 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { qemuMissing, runBoth } from './lib/bare.ts';
-import { PrivilegedProgram, RECORD_SIZE, RECORDS } from './lib/privileged-program.ts';
-import { baseSeed, Random } from './lib/random.ts';
-import { FINAL, LOG, LOG_WORDS, WalkProgram } from './lib/walk-program.ts';
+import { SEED } from '../packages/core/src/testing/machines.ts';
+import { PrivilegedProgram, RECORD_SIZE, RECORDS } from '../packages/core/src/testing/privileged-program.ts';
+import { Random } from '../packages/core/src/testing/random.ts';
+import { FINAL, LOG, LOG_WORDS, WalkProgram } from '../packages/core/src/testing/walk-program.ts';
+import { qemuMissing, runBoth } from './lib/qemu.ts';
 
 const PROGRAMS = Number(process.env.BRAID_FUZZ_PROGRAMS ?? 4);
 const CASES = 3000;
@@ -30,7 +31,7 @@ test('random privileged sequences take the same traps and leave the same registe
   const missing = qemuMissing();
   if (missing) return t.skip(missing);
   for (let n = 0; n < PROGRAMS; n++) {
-    const seed = baseSeed() * 1000 + n;
+    const seed = SEED * 1000 + n;
     const program = new PrivilegedProgram(new Random(seed), CASES);
     const { braid, qemu } = await runBoth(program.image());
     using ours = braid;
@@ -51,7 +52,7 @@ test('random page tables translate, fault and are marked as on QEMU', async (t) 
   const missing = qemuMissing();
   if (missing) return t.skip(missing);
   for (let n = 0; n < PROGRAMS; n++) {
-    const seed = baseSeed() * 1000 + n;
+    const seed = SEED * 1000 + n;
     const program = new WalkProgram(new Random(seed), ACCESSES);
     const { braid, qemu } = await runBoth(program.image());
     using ours = braid;

@@ -1,7 +1,8 @@
 /** Compares a random program's checkpoints between Braid and QEMU, and finds the instruction at fault when they differ. */
 
-import { type Outcome, runBoth, runBraid, runQemu } from './bare.ts';
-import { AT, CONTEXT, type Cut, type IsaProgram, LOG } from './isa-program.ts';
+import { type Outcome, runBraid } from '../../packages/core/src/testing/bare.ts';
+import { AT, CONTEXT, type Cut, type IsaProgram, LOG } from '../../packages/core/src/testing/isa-program.ts';
+import { runBoth, runQemu } from './qemu.ts';
 
 const words = (outcome: Outcome, address: number, count: number) =>
   new BigUint64Array(outcome.read(address, 8 * count).buffer);

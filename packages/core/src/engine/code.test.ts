@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { encode, rowOf } from '../../../../fuzz/lib/assembler.ts';
-import { ALL, BASE, Bench, bench, PTE, pte } from '../../../../fuzz/lib/directed.ts';
 import { CAUSE, MENVCFG } from '../hart/state.ts';
+import { encode, rowOf } from '../testing/assembler.ts';
+import { ALL, BASE, Bench, bench, PTE, pte } from '../testing/directed.ts';
 
 const A0 = 10;
 const A1 = 11;

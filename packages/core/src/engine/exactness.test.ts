@@ -7,17 +7,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { bareMachine } from '../../../../fuzz/lib/bare.ts';
-import { IsaProgram } from '../../../../fuzz/lib/isa-program.ts';
-import { modifyingProgram } from '../../../../fuzz/lib/modifying-program.ts';
-import { PrivilegedProgram } from '../../../../fuzz/lib/privileged-program.ts';
-import { baseSeed, Random } from '../../../../fuzz/lib/random.ts';
-import { WalkProgram } from '../../../../fuzz/lib/walk-program.ts';
 import { saveHart } from '../hart/record.ts';
 import { stateHash } from '../machine/hash.ts';
 import type { Machine } from '../machine/machine.ts';
-
-const SEED = baseSeed();
+import { plainMachine } from '../testing/bare.ts';
+import { IsaProgram } from '../testing/isa-program.ts';
+import { SEED } from '../testing/machines.ts';
+import { modifyingProgram } from '../testing/modifying-program.ts';
+import { PrivilegedProgram } from '../testing/privileged-program.ts';
+import { Random } from '../testing/random.ts';
+import { WalkProgram } from '../testing/walk-program.ts';
 
 /** Registers, and what `stateHash` covers; together they say where two runs differ. */
 function summary(machine: Machine) {
@@ -27,7 +26,7 @@ function summary(machine: Machine) {
 
 /** Runs a program to its end in pieces of `piece()` steps; `drop()` says whether to drop the caches before a piece. */
 function inPieces(image: Uint8Array, limit: number, piece: () => number, drop: () => boolean) {
-  const machine = bareMachine(image);
+  const machine = plainMachine(image);
   try {
     while (machine.totalSteps < limit) {
       if (drop()) machine.engine.dropCaches();

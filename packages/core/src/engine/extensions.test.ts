@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Assembler } from '../../../../fuzz/lib/assembler.ts';
-import { ALL, BASE, Bench, bench, PTE } from '../../../../fuzz/lib/directed.ts';
 import { CAUSE, MENVCFG, MSTATUS } from '../hart/state.ts';
+import type { Assembler } from '../testing/assembler.ts';
+import { ALL, BASE, Bench, bench, PTE } from '../testing/directed.ts';
 
 const DATA = 0x8100_0000;
 const MPP_S = MSTATUS.MPRV | (1n << 11n);

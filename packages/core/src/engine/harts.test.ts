@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Assembler, encode, rowOf } from '../../../../fuzz/lib/assembler.ts';
-import { ALL, BASE, Bench, pte } from '../../../../fuzz/lib/directed.ts';
 import { CAUSE, MSTATUS } from '../hart/state.ts';
+import { type Assembler, encode, rowOf } from '../testing/assembler.ts';
+import { ALL, BASE, Bench, pte } from '../testing/directed.ts';
 
 const DATA = 0x8100_0000;
 const MPP_S = MSTATUS.MPRV | (1n << 11n);

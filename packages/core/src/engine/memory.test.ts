@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ALL, BASE, Bench, bench, PTE, pte } from '../../../../fuzz/lib/directed.ts';
 import { CAUSE, MENVCFG, MSTATUS } from '../hart/state.ts';
+import { ALL, BASE, Bench, bench, PTE, pte } from '../testing/directed.ts';
 
 const A0 = 10;
 const A1 = 11;

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BASE, Bench, bench, CSR } from '../../../../fuzz/lib/directed.ts';
 import { CAUSE, IRQ, MENVCFG, MSTATUS } from '../hart/state.ts';
+import { BASE, Bench, bench, CSR } from '../testing/directed.ts';
 
 const CLINT = 0x0200_0000;
 const MTIMECMP = CLINT + 0x4000;

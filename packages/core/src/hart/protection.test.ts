@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BASE, Bench, bench, CSR } from '../../../../fuzz/lib/directed.ts';
-import { baseSeed } from '../../../../fuzz/lib/random.ts';
+import { BASE, Bench, bench, CSR } from '../testing/directed.ts';
+import { SEED } from '../testing/machines.ts';
 import {
   PMP_ENTRIES,
   type ProtectionRegisters,
@@ -72,7 +72,7 @@ test('the rights of a page are those of each of its words', () => {
         }
       },
     ),
-    { numRuns: 3000, seed: baseSeed() },
+    { numRuns: 3000, seed: SEED },
   );
 });
 

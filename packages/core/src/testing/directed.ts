@@ -1,10 +1,10 @@
 /** A machine for one directed test: a small program, registers to look at, traps that are noted. */
 
 import { type TestContext, test } from 'node:test';
-import type { HartField } from '../../packages/core/src/hart/state.ts';
-import type { Machine } from '../../packages/core/src/machine/machine.ts';
+import type { HartField } from '../hart/state.ts';
+import type { Machine } from '../machine/machine.ts';
 import { Assembler } from './assembler.ts';
-import { bareMachine } from './bare.ts';
+import { plainMachine } from './bare.ts';
 
 export const BASE = 0x8000_0000;
 /** Where `Bench.trap` looks; far from any program. */
@@ -56,7 +56,7 @@ export class Bench {
   constructor(build: (a: Assembler) => void, options: { harts?: number; slice?: number } = {}) {
     const a = new Assembler(BASE);
     build(a);
-    this.machine = bareMachine(a.bytes(), options);
+    this.machine = plainMachine(a.bytes(), options);
     for (let hart = 0; hart < this.machine.harts; hart++)
       this.machine.hartSet.record(hart).set('mtvec', BigInt(HANDLER));
     // The handler: jump to itself.

@@ -20,8 +20,8 @@
  * is skipped by the trap handler, which folds cause, address and value.
  */
 
-import { decode, expand, operands, type Row, rows } from '../../packages/core/src/isa/index.ts';
-import { disassemble } from '../../packages/core/src/isa/print.ts';
+import { decode, expand, operands, type Row, rows } from '../isa/index.ts';
+import { disassemble } from '../isa/print.ts';
 import { Assembler, encode, type Fields, rowOf } from './assembler.ts';
 import { finish, start } from './bare.ts';
 import type { Random } from './random.ts';
@@ -107,7 +107,7 @@ export const coveredRows: readonly Row[] = [
 const writesX = (row: Row) =>
   !['S', 'FS', 'FL', 'B', 'N', 'FR', 'FRM', 'FR1M', 'FR4', 'XF', 'XFM'].includes(row.format);
 
-export class Generator {
+class Generator {
   private readonly random: Random;
 
   constructor(random: Random) {

@@ -19,8 +19,8 @@
  * What the two machines may do differently is left out of what programs write; `operand` says why, register by register.
  */
 
-import { csrName } from '../../packages/core/src/isa/csr-names.ts';
-import { disassemble } from '../../packages/core/src/isa/print.ts';
+import { csrName } from '../isa/csr-names.ts';
+import { disassemble } from '../isa/print.ts';
 import { Assembler, encode, rowOf } from './assembler.ts';
 import { finish, start } from './bare.ts';
 import type { Random } from './random.ts';

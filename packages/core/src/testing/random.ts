@@ -1,11 +1,5 @@
 /** Random choices that a seed repeats. */
 
-/** The base of this run's seeds: BRAID_SEED if it is set, which `npm test` prints and passes on. */
-export function baseSeed(): number {
-  const given = process.env.BRAID_SEED;
-  return given ? Number(given) : 1;
-}
-
 export class Random {
   private state: number;
 

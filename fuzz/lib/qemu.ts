@@ -9,16 +9,11 @@ import { spawn, spawnSync } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Engine } from '../../packages/core/src/engine/engine.ts';
-import { Machine } from '../../packages/core/src/machine/machine.ts';
-import { Pool } from '../../packages/core/src/memory/pool.ts';
-import type { Assembler } from './assembler.ts';
+import { type Outcome, runBraid } from '../../packages/core/src/testing/bare.ts';
+import { MEMORY } from '../../packages/core/src/testing/machines.ts';
 
-export const RAM = 0x8000_0000;
-export const MEMORY = 32 * 2 ** 20;
+const RAM = 0x8000_0000;
 const QEMU = 'qemu-system-riscv64';
-const FINISHER = 0x10_0000;
-const PASS = 0x5555;
 
 /** Without the extensions that Braid does not have; what QEMU 7.2 lacks is said where it matters. */
 const CPU =
@@ -33,74 +28,6 @@ export function qemuMissing(): string | false {
     checked = found.status === 0 ? false : `${QEMU} is not installed`;
   }
   return checked;
-}
-
-/** What a program left behind. */
-export interface Outcome {
-  /** A copy of guest-physical memory. */
-  read(address: number, length: number): Uint8Array;
-  /** Instructions that retired, where that is known. */
-  readonly instructions: bigint;
-  [Symbol.dispose](): void;
-}
-
-/** Ends the program; t0 and t1 are lost. */
-export function finish(a: Assembler): void {
-  a.li(5, FINISHER);
-  a.li(6, PASS);
-  a.op('sw', { rs1: 5, rs2: 6 });
-  const forever = a.newLabel();
-  a.label(forever);
-  a.jump(0, forever);
-}
-
-/** Begins a program: every hart but the first sleeps; t0 is lost. */
-export function start(a: Assembler): void {
-  const go = a.newLabel();
-  a.csrr(5, 0xf14);
-  a.branch('beq', 5, 0, go);
-  const forever = a.newLabel();
-  a.label(forever);
-  a.op('wfi');
-  a.jump(0, forever);
-  a.label(go);
-}
-
-let engine: Engine | undefined;
-
-/** The engine of this process; making one takes a while. */
-export function sharedEngine(): Engine {
-  engine ??= new Engine(new Pool(), 0);
-  return engine;
-}
-
-/** A machine with one hart, about to start the image. Slices are long, because their ends break reservations. */
-export function bareMachine(image: Uint8Array, options: { harts?: number; slice?: number } = {}): Machine {
-  const { harts = 1, slice = 2 ** 30 } = options;
-  return new Machine(sharedEngine(), { boot: { kind: 'bare', image }, memory: MEMORY, harts, slice, seed: 1n });
-}
-
-/** Runs to the end on Braid; `chunk` steps at a time. */
-export function runBraid(image: Uint8Array, limit = 4e9, chunk = 1e8): Outcome {
-  const machine = bareMachine(image);
-  for (let left = limit; ; left -= chunk) {
-    const stop = machine.run(chunk);
-    if (stop.reason === 'exit') break;
-    if (stop.reason !== 'steps' || left <= 0) {
-      const pc = machine.hartSet.get(0, 'pc').toString(16);
-      machine.free();
-      throw new Error(`the program does not end on Braid (${stop.reason}, pc 0x${pc})`);
-    }
-  }
-  return {
-    instructions: machine.instructions(0),
-    read(address, length) {
-      const bytes = new Uint8Array(length);
-      if (!machine.ram.read(address, bytes)) throw new RangeError(`0x${address.toString(16)} is outside RAM`);
-      return bytes;
-    },
-    [Symbol.dispose]: () => machine.free(),
-  };
 }
 
 /** Runs to the end on QEMU. */
@@ -129,7 +56,6 @@ export async function runQemu(image: Uint8Array, timeout = 100_000): Promise<Out
     if (code !== 0) throw new Error(`the program does not end on QEMU (${signal ?? code}): ${errors}`);
     const file = openSync(ram, 'r');
     return {
-      instructions: 0n,
       read(address, length) {
         const bytes = new Uint8Array(length);
         readSync(file, bytes, 0, length, address - RAM);

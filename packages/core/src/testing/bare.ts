@@ -1,0 +1,68 @@
+/**
+ * Bare-metal programs for comparing: a flat image for the start of RAM, entered in M-mode, that ends by a store to the test
+ * finisher; and running one to its end.
+ */
+
+import { Machine } from '../machine/machine.ts';
+import type { Assembler } from './assembler.ts';
+import { MEMORY, sharedEngine } from './machines.ts';
+
+const FINISHER = 0x10_0000;
+const PASS = 0x5555;
+
+/** What a program left behind. */
+export interface Outcome {
+  /** A copy of guest-physical memory. */
+  read(address: number, length: number): Uint8Array;
+  [Symbol.dispose](): void;
+}
+
+/** Ends the program; t0 and t1 are lost. */
+export function finish(a: Assembler): void {
+  a.li(5, FINISHER);
+  a.li(6, PASS);
+  a.op('sw', { rs1: 5, rs2: 6 });
+  const forever = a.newLabel();
+  a.label(forever);
+  a.jump(0, forever);
+}
+
+/** Begins a program: every hart but the first sleeps; t0 is lost. */
+export function start(a: Assembler): void {
+  const go = a.newLabel();
+  a.csrr(5, 0xf14);
+  a.branch('beq', 5, 0, go);
+  const forever = a.newLabel();
+  a.label(forever);
+  a.op('wfi');
+  a.jump(0, forever);
+  a.label(go);
+}
+
+/** A machine about to start the image. Slices are long, because their ends break reservations; idle gaps are not jumped over. */
+export function plainMachine(image: Uint8Array, options: { harts?: number; slice?: number } = {}): Machine {
+  const { harts = 1, slice = 2 ** 30 } = options;
+  return new Machine(sharedEngine(), { boot: { kind: 'bare', image }, memory: MEMORY, harts, slice, seed: 1n });
+}
+
+/** Runs to the end on Braid; `chunk` steps at a time. */
+export function runBraid(image: Uint8Array, limit = 4e9, chunk = 1e8): Outcome {
+  const machine = plainMachine(image);
+  for (let left = limit; ; left -= chunk) {
+    const stop = machine.run(chunk);
+    if (stop.reason === 'exit') break;
+    if (stop.reason !== 'steps' || left <= 0) {
+      const pc = machine.hartSet.get(0, 'pc').toString(16);
+      machine.free();
+      throw new Error(`the program does not end on Braid (${stop.reason}, pc 0x${pc})`);
+    }
+  }
+  return {
+    read(address, length) {
+      const bytes = new Uint8Array(length);
+      if (!machine.ram.read(address, bytes)) throw new RangeError(`0x${address.toString(16)} is outside RAM`);
+      return bytes;
+    },
+    [Symbol.dispose]: () => machine.free(),
+  };
+}
