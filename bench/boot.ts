@@ -3,6 +3,8 @@
 // Start to prompt, memory and idle CPU of the default guest; Debian to its login prompt; the disk; and save, restore and hash
 // of a machine whose RAM is full. Processes are watched from outside: `braid run` as a user starts it, and QEMU with the same
 // kernel, root file system, command line, harts, memory and devices. docs/benchmarks.md says how each figure is taken.
+//
+// Arguments name the sections to run: start, idle, debian, disk, state. Without any it is all; with --quick all but debian.
 
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -27,7 +29,7 @@ import {
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 const BRAID = join(ROOT, 'packages', 'node', 'bin', 'braid.mjs');
-const DEBIAN_IMAGE = process.env.BRAID_DEBIAN_IMAGE ?? join(tmpdir(), 'braid-debian', 'debian.img');
+const DEBIAN_IMAGE = process.env.BRAID_DEBIAN_IMAGE ?? join(tmpdir(), 'braid-assets', 'debian.img');
 const LOGIN = 'login: ';
 /** What the kernel counts a process's time in. */
 const TICK_SECONDS = 0.01;
@@ -241,14 +243,29 @@ async function main(): Promise<void> {
     memory: 256,
   };
   const context: Context = { report: new Report('boot'), scratch, qemu: findQemu(), kernel, guest };
-  await benchPrompt(context, 1, 1.2);
-  await benchPrompt(context, 4, 2);
-  await benchIdle(context);
-  if (!quick) await benchDebian(context);
-  await benchDisk(context);
-  benchState(context, 256);
-  if (totalmem() >= 6 * GIB) benchState(context, 1024);
-  else process.stderr.write('No rows for 1 GiB of RAM: three times as much would be in use, and this host has less.\n');
+  const sections: Record<string, () => Promise<void> | void> = {
+    start: async () => {
+      await benchPrompt(context, 1, 1.2);
+      await benchPrompt(context, 4, 2);
+    },
+    idle: () => benchIdle(context),
+    debian: () => benchDebian(context),
+    disk: () => benchDisk(context),
+    state: () => {
+      benchState(context, 256);
+      if (totalmem() >= 6 * GIB) benchState(context, 1024);
+      else
+        process.stderr.write(
+          'No rows for 1 GiB of RAM: up to three times as much is in use, and this host has less.\n',
+        );
+    },
+  };
+  const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
+  const unknown = named.find((name) => !(name in sections));
+  if (unknown) throw new Error(`There is no section "${unknown}": they are ${Object.keys(sections).join(', ')}.`);
+  for (const [name, run] of Object.entries(sections)) {
+    if (named.length > 0 ? named.includes(name) : !(quick && name === 'debian')) await run();
+  }
   context.report.print();
 }
 
