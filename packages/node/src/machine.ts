@@ -257,6 +257,11 @@ export class Machine implements AsyncDisposable {
     return this.link.type(bytesOf(input));
   }
 
+  /** Nobody will type any more: a guest that only waits for input has halted. */
+  endInput(): void {
+    this.link.post({ type: 'input-end' });
+  }
+
   /** Tells the guest the size of its console (the virtio console: a serial line has none). */
   resize(columns: number, rows: number): void {
     this.link.post({ type: 'resize', columns, rows });

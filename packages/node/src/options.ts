@@ -54,8 +54,8 @@ export const DEFAULT_MEMORY = 256 * 2 ** 20;
 /** 2026-01-01, where virtual time begins. */
 export const VIRTUAL_EPOCH = 1_767_225_600_000_000_000n;
 const GUEST = new URL('../../../guest/prebuilt/', import.meta.url);
-/** The virtio console knows the terminal's size. A kernel that panics asks for a reset at once. */
-const DEFAULT_APPEND = 'console=hvc0 earlycon=sbi quiet panic=-1';
+/** `quiet` comes before what it is to silence. A kernel that panics asks for a reset at once. */
+const DEFAULT_APPEND = 'quiet earlycon=sbi console=ttyS0 panic=-1';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 

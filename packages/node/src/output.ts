@@ -3,7 +3,7 @@
 import { OUTPUT_AHEAD } from './protocol.ts';
 
 /** Takes bytes; a promise means that it is busy with them until then. */
-export type Sink = (bytes: Uint8Array) => void | Promise<void>;
+export type Sink = (bytes: Uint8Array) => unknown;
 
 export class OutputQueue {
   private readonly taken: (bytes: number) => void;
@@ -28,7 +28,7 @@ export class OutputQueue {
   push(bytes: Uint8Array): void {
     if (this.sink) {
       const busy = this.sink(bytes);
-      if (busy) busy.finally(() => this.taken(bytes.length));
+      if (busy instanceof Promise) busy.finally(() => this.taken(bytes.length)).catch(() => {});
       else this.taken(bytes.length);
       return;
     }

@@ -102,6 +102,8 @@ export type Request =
   /** The caller of `id` does not wait any longer. */
   | { readonly type: 'cancel'; readonly id: number }
   | { readonly type: 'console'; readonly bytes: Uint8Array; readonly reply: number }
+  /** Nobody will type any more. */
+  | { readonly type: 'input-end' }
   | { readonly type: 'resize'; readonly columns: number; readonly rows: number }
   /** So many bytes of output have reached their consumer. */
   | { readonly type: 'taken'; readonly bytes: number }

@@ -89,6 +89,7 @@ export class Runner {
   /** Answers that wait for the next slice boundary. */
   private answers: (() => void)[] = [];
   private free = false;
+  private inputEnded = false;
   private paused = false;
   /** Output that has not been taken. */
   private ahead = 0;
@@ -133,6 +134,9 @@ export class Runner {
         this.consoleWrites.push(request.reply);
         return this.acknowledgeConsole();
       }
+      case 'input-end':
+        this.inputEnded = true;
+        return;
       case 'resize':
         return this.machine?.input({ kind: 'resize', columns: request.columns, rows: request.rows });
       case 'taken':
@@ -558,7 +562,7 @@ export class Runner {
     const client = machine.agent.deadline();
     const next = client !== undefined && (until === undefined || client < until) ? client : until;
     if (next === undefined && machine.backlog === 0) {
-      const live = this.free || [...this.waits.values()].some((wait) => wait.live);
+      const live = this.free || (!this.inputEnded && [...this.waits.values()].some((wait) => wait.live));
       if (!this.haltReported) {
         this.haltReported = true;
         this.host.report({ type: 'halt' });

@@ -152,7 +152,8 @@ export async function bisect(
     b.runTo(target);
     if (a.steps !== b.steps) {
       // One of them has ended: are they the same up to there?
-      const end = a.steps < b.steps ? a.steps : b.steps;
+      let end = a.steps;
+      if (b.steps < end) end = b.steps;
       goTo(end);
       if (a.hash === b.hash) return equal(end, flags.json);
       differ = end;

@@ -106,7 +106,7 @@ class Session {
       machine.onConsole((bytes) => write(process.stdout, bytes));
       this.feedConsole();
     }
-    return this.ended(machine.wait({ live: !process.stdin.readableEnded, passive: this.interactive }));
+    return this.ended(machine.wait({ live: true, passive: this.interactive }));
   }
 
   private async ended(wait: Promise<Exit>): Promise<Ending> {
@@ -122,12 +122,23 @@ class Session {
       leave: () => this.leave({ reason: 'left', code: 0 }),
       powerOff: () => void this.powerOff(),
       resized: (columns, rows) => {
+        if (this.program) return this.program.resize(columns, rows);
         machine.resize(columns, rows);
-        this.program?.resize(columns, rows);
+        void this.resizeSerial(columns, rows);
       },
     });
     this.terminal.start();
     return this.terminal;
+  }
+
+  /** A serial line has no size of its own: the agent, where there is one, tells the guest's driver. */
+  private async resizeSerial(columns: number, rows: number): Promise<void> {
+    try {
+      await this.machine.boot();
+      await this.machine.exec(['stty', '-F', '/dev/ttyS0', 'rows', String(rows), 'cols', String(columns)]);
+    } catch {
+      // The guest has no such agent, or no such line, or is over.
+    }
   }
 
   private async powerOff(): Promise<void> {
@@ -153,7 +164,7 @@ class Session {
     if (isFile(0)) {
       const bytes = readFileSync(0);
       if (bytes.length > 0) machine.type(bytes).catch(() => {});
-      return;
+      return machine.endInput();
     }
     stdin.on('data', (bytes: Uint8Array) => {
       stdin.pause();
@@ -162,7 +173,8 @@ class Session {
         () => {},
       );
     });
-    stdin.on('error', () => {});
+    stdin.on('end', () => machine.endInput());
+    stdin.on('error', () => machine.endInput());
     stdin.unref?.();
   }
 
@@ -194,7 +206,7 @@ class Session {
         exit = await program.exited;
         terminal.restore();
       } else {
-        const input = flags.input ? { input: readFileSync(0) } : {};
+        const input = flags.input ? { input: await readAll(process.stdin) } : {};
         exit = await machine.exec(argv, {
           ...input,
           onStdout: (bytes) => write(process.stdout, bytes),
@@ -231,6 +243,12 @@ function write(stream: NodeJS.WriteStream, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     stream.write(bytes, () => resolve());
   });
+}
+
+async function readAll(stream: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const part of stream) parts.push(part);
+  return Buffer.concat(parts);
 }
 
 function isFile(fd: number): boolean {
