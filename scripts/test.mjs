@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fail, findNode, runChild } from '../packages/node/bin/runtime.mjs';
 import { ensureSetup, ROOT } from './setup.mjs';
 
-const FOLDERS = ['packages', 'scripts', 'guest', 'bench', 'fuzz'];
+const FOLDERS = ['packages', 'scripts', 'guest', 'bench', 'fuzz', 'tests'];
 const SKIPPED = new Set(['node_modules', 'prebuilt']);
 
 function* testFiles(folder) {
