@@ -26,6 +26,8 @@ export function walk(context: WalkContext, address: bigint): bigint | undefined 
     if (pte === undefined || (pte & 1n) === 0n || pte >> 54n !== 0n || (pte & 6n) === 4n) return undefined;
     const physical = ((pte >> 10n) & 0xfff_ffff_ffffn) << 12n;
     if ((pte & 10n) === 0n) {
+      // A, D and U are reserved in a pointer.
+      if ((pte & 0xd0n) !== 0n) return undefined;
       table = physical;
       continue;
     }
