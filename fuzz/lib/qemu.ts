@@ -25,7 +25,10 @@ let checked: string | false | undefined;
 export function qemuMissing(): string | false {
   if (checked === undefined) {
     const found = spawnSync(QEMU, ['--version'], { encoding: 'utf8' });
-    checked = found.status === 0 ? false : `${QEMU} is not installed`;
+    const version = /version (\S+)/.exec(found.stdout ?? '')?.[1];
+    if (version === undefined) checked = `${QEMU} is not installed`;
+    // The programs keep out of what this version does otherwise; another one does other things.
+    else checked = version.startsWith('7.2.') ? false : `${QEMU} is ${version}, not 7.2`;
   }
   return checked;
 }
