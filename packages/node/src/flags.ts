@@ -26,7 +26,7 @@ export interface RunFlags {
   readonly tty?: boolean;
 }
 
-export const ENGINES = ['interpreter'] as const;
+const ENGINES = ['interpreter'] as const;
 
 export function addMachineOptions(command: Command): Command {
   return command

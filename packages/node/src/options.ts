@@ -50,9 +50,9 @@ export interface CreateOptions extends AttachOptions {
   readonly slice?: number;
 }
 
-export const DEFAULT_MEMORY = 256 * 2 ** 20;
+const DEFAULT_MEMORY = 256 * 2 ** 20;
 /** 2026-01-01, where virtual time begins. */
-export const VIRTUAL_EPOCH = 1_767_225_600_000_000_000n;
+const VIRTUAL_EPOCH = 1_767_225_600_000_000_000n;
 const GUEST = new URL('../../../guest/prebuilt/', import.meta.url);
 /** `quiet` comes before what it is to silence. A kernel that panics asks for a reset at once. */
 const DEFAULT_APPEND = 'quiet earlycon=sbi console=ttyS0 panic=-1';
@@ -60,7 +60,7 @@ const DEFAULT_APPEND = 'quiet earlycon=sbi console=ttyS0 panic=-1';
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
 /** A size in bytes. */
-export function parseSize(size: SizeOption): number {
+function parseSize(size: SizeOption): number {
   if (typeof size !== 'string') return Number(size);
   const match = /^(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?$/i.exec(size.trim());
   if (!match)

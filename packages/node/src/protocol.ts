@@ -121,7 +121,7 @@ export type Report =
   | { readonly type: 'panic'; readonly message: string }
   | { readonly type: 'halt' };
 
-export interface HartStats {
+interface HartStats {
   readonly steps: bigint;
   readonly instructions: bigint;
 }

@@ -16,7 +16,7 @@ script, argv = json.loads(sys.argv[1]), sys.argv[2:]
 pid, fd = pty.fork()
 if pid == 0:
     os.execvp('sh', ['sh', '-c', 'stty rows 33 cols 111; "$@"; code=$?; stty -a | grep -o " icanon\\\\| echo "; echo exit $code', 'sh'] + argv)
-out, at, end = b'', 0, time.time() + 60
+out, at, end = b'', 0, time.time() + 30
 while time.time() < end:
     if script and script[0][0].encode() in out[at:]:
         at = out.index(script[0][0].encode(), at) + len(script[0][0])
@@ -54,13 +54,13 @@ test('a shell: keys, Ctrl-C, window size, help, Ctrl-] itself, leaving', options
   const out = await onTerminal(
     ['run', '--seed', '1'],
     [
-      ['# ', 'stty size; sleep 100\r'],
+      ['# ', 'while [ "$(stty size)" = "0 0" ]; do sleep 0.1; done; stty size; sleep 100\r'],
       ['33 111', '\x03'],
       ['# ', 'echo rc $?; cat -v\r'],
       ['rc 130', '\x1d\x1d\r'],
       ['^]\r\n', '\x1dh'],
       ['power the guest off', '\x03'],
-      ['# ', "printf '\\033[?25l\\033[31m'; echo done\r"],
+      ['# ', "printf '\\033[?25l\\033[31mdo%s\\n' ne\r"],
       ['done\r\n', '\x1dq'],
       ['exit 0', ''],
     ],

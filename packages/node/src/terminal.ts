@@ -4,9 +4,11 @@
  * Whatever happens, the terminal is given back as it was: at the end, at signals, at exceptions and at `process.exit`.
  */
 
-export const ESCAPE_KEY = 0x1d;
+import { spawnSync } from 'node:child_process';
 
-export const MENU = [
+const ESCAPE_KEY = 0x1d;
+
+const MENU = [
   'Braid: Ctrl-] and then',
   '  q        leave: the machine ends as it stands',
   '  p        power the guest off',
@@ -14,7 +16,7 @@ export const MENU = [
   '  Ctrl-]   send Ctrl-] to the guest',
 ];
 
-export interface Keys {
+interface Keys {
   /** Keys for the guest. */
   type(bytes: Uint8Array): void;
   leave(): void;
@@ -49,6 +51,8 @@ export class Terminal {
     this.open = true;
     process.on('exit', this.restore);
     stdin.setRawMode(true);
+    // Raw mode here still turns a line feed into two characters; to the guest's programs it is a movement of the cursor.
+    spawnSync('stty', ['-onlcr'], { stdio: ['inherit', 'ignore', 'ignore'] });
     stdin.on('data', this.read);
     stdin.on('end', () => this.keys.leave());
     stdin.resume();

@@ -134,6 +134,7 @@ export async function bisect(
     );
   }
   const limit = flags.maxSteps;
+  const progress = process.stderr.isTTY && !flags.json ? await showProgress() : undefined;
   const [a, b] = await Promise.all([subject(rest.slice(0, versus)), subject(rest.slice(versus + 1))]);
   let same = { steps: 0n, a: a.save(), b: b.save() };
   const goTo = (steps: bigint) => {
@@ -146,6 +147,7 @@ export async function bisect(
   if (distance < 1n) distance = 1n;
   let differ: bigint | undefined = a.hash === b.hash ? undefined : 0n;
   for (let steps = distance; differ === undefined; steps += distance) {
+    progress?.(`The same for ${same.steps} steps`);
     let target = steps;
     if (target > limit) target = limit;
     a.runTo(target);
@@ -165,6 +167,7 @@ export async function bisect(
     }
   }
   while (differ - same.steps > 1n) {
+    progress?.(`They differ between ${same.steps} and ${differ} steps`);
     const middle: bigint = (same.steps + differ) / 2n;
     goTo(middle);
     if (a.hash !== b.hash) differ = middle;
@@ -172,6 +175,12 @@ export async function bisect(
   }
   if (differ > 0n) goTo(differ);
   return report(same.steps, differ, a, b, flags.json);
+}
+
+/** Says on the terminal how far we are, a line at a time. */
+async function showProgress() {
+  const { log } = await import('@clack/prompts');
+  return (message: string) => log.step(message, { output: process.stderr, spacing: 0 });
 }
 
 async function subject(args: readonly string[]): Promise<Subject> {

@@ -90,7 +90,13 @@ class Session {
     });
     try {
       const work = command ? this.runCommand(command, sync) : this.runConsole();
-      return await Promise.race([work.catch(ended), this.left]);
+      let left = false;
+      this.left.then(() => {
+        left = true;
+      });
+      // Who leaves ends what is under way: that is no failure.
+      const finished = work.catch((error) => (left ? this.left : ended(error)));
+      return await Promise.race([finished, this.left]);
     } finally {
       for (const release of caught) release();
     }
