@@ -46,7 +46,7 @@ export function plainMachine(image: Uint8Array, options: { harts?: number; slice
 }
 
 /** Runs to the end on Braid; `chunk` steps at a time. */
-export function runBraid(image: Uint8Array, limit = 4e9, chunk = 1e8): Outcome {
+export function runBraid(image: Uint8Array, limit = 3e8, chunk = 1e8): Outcome {
   const machine = plainMachine(image);
   for (let left = limit; ; left -= chunk) {
     const stop = machine.run(chunk);

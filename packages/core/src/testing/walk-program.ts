@@ -15,7 +15,7 @@
  *
  * Every data frame begins with `[second half of an addi], c.nop, ecall`, goes on with `addi x13, x13, number; ecall`, and
  * ends with the first half of an addi: a fetch anywhere ends in an ecall and says through x13 which frames it saw, also
- * across two pages. Stores that cross into a page write zeros, which are no instruction.
+ * across two pages. Stores go to the middle of a page, where nothing is fetched, or write zeros, which are no instruction.
  *
  * Each edit is followed by `sfence.vma`: without it the architecture lets the old entry live on. Accessed and dirty flags
  * are updated by hardware on both sides (QEMU 7.2 cannot do otherwise); faults instead are tested elsewhere.
@@ -246,7 +246,7 @@ export class WalkProgram {
     const who = `${user ? 'U' : 'S'}${status & (1n << 18n) ? ' SUM' : ''}${status & (1n << 19n) ? ' MXR' : ''}`;
     if (random.chance(0.3)) {
       const nowhere = this.sv48 && ((va >> 30n) & 511n) === 3n;
-      const target = va | BigInt(random.pick([0, 4, 8, 16, 0x7f8, ...(nowhere ? [] : [0xff8, 0xffc, 0xffe, 0xffe])]));
+      const target = va | BigInt(random.pick([0, 4, 8, 16, 0x3f8, ...(nowhere ? [] : [0xff8, 0xffc, 0xffe, 0xffe])]));
       this.add('fetch', [target, 0n, status], `fetch 0x${target.toString(16)} as ${who}`);
       return;
     }
