@@ -73,7 +73,7 @@ for (const [what, make] of Object.entries(programs)) {
         );
         assert.deepEqual(pieces, whole(image));
       }),
-      { numRuns: 15, seed: SEED },
+      { numRuns: 15, seed: SEED | 0 },
     );
   });
 

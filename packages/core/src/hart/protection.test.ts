@@ -72,7 +72,7 @@ test('the rights of a page are those of each of its words', () => {
         }
       },
     ),
-    { numRuns: 3000, seed: SEED },
+    { numRuns: 3000, seed: SEED | 0 },
   );
 });
 
