@@ -129,7 +129,11 @@ export class Machine implements AsyncDisposable {
   static async create(options: CreateOptions = {}): Promise<Machine> {
     const link = new Link(startThread());
     try {
-      return new Machine(link, await link.call('create', await setupOf(options)));
+      const setup = await setupOf(options);
+      const read = [options.kernel ?? '', options.initrd ?? '', options.firmware, options.bare];
+      // Files that were read here have no other use: they move to the thread.
+      if (read.every((file) => !(file instanceof Uint8Array))) link.transfer(Object.values(setup.boot ?? {}));
+      return new Machine(link, await link.call('create', setup));
     } catch (error) {
       await link.terminate();
       throw error;
@@ -318,6 +322,7 @@ class Link {
   private readonly programs = new Map<number, Outputs>();
   private readonly listeners = new Map<string, Set<(detail: unknown) => void>>();
   private outbox: Request[] = [];
+  private moving: ArrayBuffer[] = [];
   private counter = 0;
   private taken = 0;
   /** Runs by itself: keeps the process alive. */
@@ -342,11 +347,25 @@ class Link {
     this.outbox.push(request);
   }
 
+  /** With the next batch, arrays among `values` move instead of being copied. */
+  transfer(values: readonly unknown[]): void {
+    for (const value of values) {
+      if (
+        value instanceof Uint8Array &&
+        value.buffer instanceof ArrayBuffer &&
+        value.length === value.buffer.byteLength
+      ) {
+        this.moving.push(value.buffer);
+      }
+    }
+  }
+
   private send(): void {
     if (this.closed) return;
     if (this.taken > 0) this.outbox.unshift({ type: 'taken', bytes: this.taken });
     this.taken = 0;
-    this.worker.postMessage(this.outbox);
+    this.worker.postMessage(this.outbox, this.moving);
+    this.moving = [];
     this.outbox = [];
   }
 

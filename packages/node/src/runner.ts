@@ -274,11 +274,10 @@ export class Runner {
       const { memory, harts, seed, epoch } = setup;
       const slice = setup.slice === undefined ? {} : { slice: setup.slice };
       if (setup.state === undefined) {
-        this.machine = new Machine(
-          this.engine,
-          { boot: setup.boot!, memory, harts, seed, epoch, disks, ...slice },
-          outputs,
-        );
+        const options = { boot: setup.boot!, memory, harts, seed, epoch, disks, ...slice };
+        this.machine = new Machine(this.engine, options, outputs);
+        // The files are in the machine's memory now.
+        options.boot = { kind: 'bare', image: new Uint8Array(0) };
         this.machine.watchHostInterface();
         this.consoleDevice = setup.console;
         if (setup.console === 'virtio') this.machine.input({ kind: 'port-open', port: MAIN_PORT, open: true });
@@ -292,7 +291,8 @@ export class Runner {
       for (const file of this.files.splice(0)) file.close();
       throw error;
     }
-    this.setup = setup;
+    const { boot: _, state: __, ...rest } = setup;
+    this.setup = rest;
     const { options, symbols } = this.machine;
     return {
       seed: options.seed,
