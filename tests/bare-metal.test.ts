@@ -29,7 +29,7 @@ function compile(name: string): Uint8Array {
       '-ffreestanding',
       '-nostdlib',
     ];
-    const link = ['-static', '-Wl,-n', '-Wl,-Ttext=0x80000000', '-Wl,--no-warn-rwx-segments'];
+    const link = ['-static', '-Wl,-n', '-Wl,--section-start=.init=0x80000000', '-Wl,--no-warn-rwx-segments'];
     const made = spawnSync(COMPILER, [...flags, ...link, source, '-o', out], { encoding: 'utf8' });
     assert.equal(made.status, 0, made.stderr);
     return readFileSync(out);

@@ -56,7 +56,7 @@ u64 machine_save[8];
 
 void supervisor(void);
 
-asm(".section .text.start\n"
+asm(".section .init, \"ax\"\n"
     ".global _start\n"
     "_start:\n"
     "  bnez a0, park\n"
