@@ -6,12 +6,13 @@
 // platform, so that only one is installed). Without it any Node that runs TypeScript directly will do.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { constants } from 'node:os';
+import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
+import module, { createRequire } from 'node:module';
+import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
+const FLUSH_MS = 3000;
 const OLDEST_MAJOR = 24; // the first that runs TypeScript and has every wasm feature that the engine uses
 
 /** Packages that carry the pinned Node, by `platform-arch`. */
@@ -70,7 +71,31 @@ export async function runProgram(program, args) {
   }
   if (!node.current) return runChild(node.path, [program, ...args]);
   process.argv = [process.execPath, program, ...args];
+  rememberCompiled();
   await import(pathToFileURL(program).href);
+}
+
+/**
+ * Keeps what Node makes of our sources (types stripped, code compiled) for the next start, here and in threads: a third of
+ * the time to the prompt. In a folder of this user's, since it is code that will be run.
+ */
+function rememberCompiled() {
+  const folder = join(tmpdir(), `braid-compiled-${process.getuid?.() ?? 'user'}`);
+  try {
+    mkdirSync(folder, { mode: 0o700 });
+  } catch (error) {
+    if (error.code !== 'EEXIST' || !isOurs(folder)) return;
+  }
+  process.env.NODE_COMPILE_CACHE ??= folder;
+  module.enableCompileCache(process.env.NODE_COMPILE_CACHE);
+  // Written at the end by default, which a machine that is killed never comes to.
+  setTimeout(() => module.flushCompileCache(), FLUSH_MS).unref();
+}
+
+/** Whether nobody else can have put something into a folder. */
+function isOurs(folder) {
+  const { uid, mode } = lstatSync(folder);
+  return process.getuid === undefined || (uid === process.getuid() && (mode & 0o22) === 0);
 }
 
 /** Runs a command on our standard streams; resolves when it has ended and `process.exitCode` is its exit code. */

@@ -49,6 +49,8 @@ const PANIC = 'Kernel panic - not syncing';
 const SEEN_LIMIT = 64 * 1024;
 /** Typed input that waits for the guest before the next is asked for. */
 const INPUT_AHEAD = 64 * 1024;
+/** Guest time that a guest may take to power off. */
+const SHUTDOWN_SECONDS = 90;
 /** Steps that a kernel gets to say why it panicked. */
 const PANIC_STEPS = 5_000_000n;
 
@@ -248,6 +250,7 @@ export class Runner {
         this.actions.push(() =>
           machine.agent.shutdown(mode, (outcome) => {
             if (outcome instanceof AgentError) this.answer(id, () => Promise.reject(outcome));
+            else this.limitShutdown(machine, id);
           }),
         );
         return this.wait({ id, name, ended: (exit) => exit });
@@ -256,6 +259,16 @@ export class Runner {
         return this.spawn(id, args as Calls['spawn'][0]);
     }
     return undefined;
+  }
+
+  /** A guest that agreed to power off and does not: a program in it, which powering off would end, says when it is time. */
+  private limitShutdown(machine: Machine, id: number): void {
+    const exit = (outcome: { readonly code?: number } | AgentError) => {
+      if (outcome instanceof AgentError || outcome.code !== 0) return;
+      const why = `it is still running ${SHUTDOWN_SECONDS} s after it agreed to power off`;
+      this.answer(id, () => Promise.reject(new AgentError('timeout', 'guest-shutdown', why)));
+    };
+    machine.agent.exec({ argv: ['sleep', String(SHUTDOWN_SECONDS)] }, { output: () => {}, exit });
   }
 
   private made(): Machine {

@@ -227,8 +227,15 @@ class Session {
     } finally {
       panicked();
     }
-    // A file system on a disk of the user's must be left in order.
-    if (sync) await machine.shutdown().catch(explain);
+    // A file system on a disk of the user's must be left in order, whatever kind of guest it is.
+    if (sync) {
+      try {
+        await machine.exec(['sync']).catch(() => {}); // not every guest has it
+        await machine.shutdown();
+      } catch (failure) {
+        process.stderr.write(`braid: the guest was not powered off: ${(failure as BraidError).message}\n`);
+      }
+    }
     return { reason: 'exec', code: exit.exitCode };
   }
 }
