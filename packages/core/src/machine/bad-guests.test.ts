@@ -380,3 +380,15 @@ describe('a pool that fills up', () => {
     assert.equal(pool.used, before);
   });
 });
+
+test('an input that makes no sense is refused once, and is no event', () => {
+  const machine = bareMachine(new Uint8Array(4));
+  machine.input({ kind: 'resize', columns: -1, rows: 24 });
+  assert.throws(() => machine.run(1), RangeError);
+  assert.deepEqual(machine.run(1), { reason: 'steps' });
+  assert.deepEqual(
+    machine.log.events.map(({ event }) => event.kind),
+    ['skip-idle'],
+  );
+  machine.free();
+});

@@ -22,7 +22,7 @@ import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
 import { serveHtif } from './htif.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
-import { checkOptions, type Exit, type MachineOptions, type Stop } from './options.ts';
+import { type Configuration, checkOptions, type Exit, type MachineOptions, type Stop } from './options.ts';
 import { Platform } from './platform.ts';
 import { DEFAULT_SLICE, Schedule } from './schedule.ts';
 
@@ -48,7 +48,7 @@ export type Start =
 const MAX_BUDGET = 2 ** 30;
 
 export class Machine implements EngineHost {
-  readonly options: MachineOptions;
+  readonly options: Configuration;
   readonly engine: Engine;
   readonly ram: Ram;
   readonly hartSet: Harts;
@@ -84,7 +84,8 @@ export class Machine implements EngineHost {
   constructor(engine: Engine, options: MachineOptions, outputs: Outputs = {}, start: Start = { kind: 'boot' }) {
     checkOptions(options);
     this.engine = engine;
-    this.options = options;
+    const { boot: _files, ...configuration } = options;
+    this.options = configuration;
     this.outputs = outputs;
     const plan = start.kind === 'boot' ? planBoot(options) : undefined;
     this.ram = new Ram(engine.pool, options.memory, start.kind === 'restore' ? start.source : undefined);
@@ -336,9 +337,10 @@ export class Machine implements EngineHost {
     }
     for (let i = 0; i < this.inputs.length; ) {
       if (!this.settled()) return;
-      const rest = this.admit(this.inputs[i]!);
-      if (rest) this.inputs[i++] = rest;
-      else this.inputs.splice(i, 1);
+      // Taken out first: one that makes no sense throws, and does so once.
+      const [event] = this.inputs.splice(i, 1);
+      const rest = this.admit(event!);
+      if (rest) this.inputs.splice(i++, 0, rest);
     }
     if (!this.settled()) return;
     this.admitting = true;

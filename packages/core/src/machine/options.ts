@@ -40,6 +40,9 @@ export interface MachineOptions {
   readonly net?: { readonly backend: NetBackend; readonly mac?: string };
 }
 
+/** What a machine keeps of its options: all but the files that it was started from. */
+export type Configuration = Omit<MachineOptions, 'boot'>;
+
 /** Why a machine is over. */
 export interface Exit {
   readonly kind: 'poweroff' | 'reboot' | 'fail' | 'tohost';

@@ -14,7 +14,7 @@ import { VirtioEntropy } from '../devices/virtio-entropy/device.ts';
 import { noneBackend } from '../devices/virtio-net/backend.ts';
 import { VirtioNet } from '../devices/virtio-net/device.ts';
 import { Bus, type Window } from './bus.ts';
-import { type Exit, MachineError, type MachineOptions } from './options.ts';
+import { type Configuration, type Exit, MachineError } from './options.ts';
 import { WrittenBackend } from './written.ts';
 
 /** What the devices reach of their machine. */
@@ -54,7 +54,7 @@ export class Platform {
   /** By name, in a fixed order: for saving, hashing and deadlines. */
   readonly devices: ReadonlyMap<string, Device>;
 
-  constructor(options: MachineOptions, host: PlatformHost) {
+  constructor(options: Configuration, host: PlatformHost) {
     const disks = options.disks ?? [];
     if (disks.length > DISK_SLOTS) {
       throw new MachineError(`${disks.length} disks: there is room for ${DISK_SLOTS}`);

@@ -234,7 +234,11 @@ function restoreRam({ ram }: Machine, pieces: readonly unknown[]): void {
     if (!(pages instanceof Uint32Array) || pages.length > PIECE_PAGES) {
       throw new StateError(`${where}.pages`, `expected at most ${PIECE_PAGES} page numbers`);
     }
-    const content = record.bytes('content', pages.length * PAGE, pages.length * PAGE);
+    // Not through `bytes`, which copies: these are the machine's megabytes, and each page is copied once, below.
+    const content = record.record('content');
+    if (!(content instanceof Uint8Array) || content.length !== pages.length * PAGE) {
+      throw new StateError(`${where}.content`, `expected ${pages.length * PAGE} bytes`);
+    }
     record.end();
     pages.forEach((page, i) => {
       if (page <= previous || page >= ram.pages) throw new StateError(`${where}.pages[${i}]`, `cannot be ${page}`);
