@@ -11,7 +11,6 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { Clint } from '../packages/core/src/devices/clint/device.ts';
 import type { AccessSize, Device } from '../packages/core/src/devices/device.ts';
-import { StateError } from '../packages/core/src/state/errors.ts';
 import { Finisher } from '../packages/core/src/devices/finisher/device.ts';
 import { Plic } from '../packages/core/src/devices/plic/device.ts';
 import { Rtc } from '../packages/core/src/devices/rtc/device.ts';
@@ -22,6 +21,7 @@ import { VirtioBlock } from '../packages/core/src/devices/virtio-block/device.ts
 import { VirtioConsole } from '../packages/core/src/devices/virtio-console/device.ts';
 import { VirtioEntropy } from '../packages/core/src/devices/virtio-entropy/device.ts';
 import { VirtioNet } from '../packages/core/src/devices/virtio-net/device.ts';
+import { StateError } from '../packages/core/src/state/errors.ts';
 
 const RUNS = Number(process.env.FUZZ_RUNS ?? 500);
 
