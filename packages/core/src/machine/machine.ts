@@ -296,7 +296,7 @@ export class Machine implements EngineHost {
       } else if (this.skipIdle && own !== undefined) {
         clock.now = own;
       } else {
-        return { reason: 'idle', until: own ?? client };
+        return { reason: 'idle', until: client !== undefined && (own === undefined || client < own) ? client : own };
       }
     }
   }
