@@ -175,6 +175,8 @@ const EXTENSIONS = [
   'zbb',
   'zbs',
   'sstc',
+  // Without svade beside it: hardware sets accessed and dirty flags until somebody says otherwise (binding riscv/extensions.yaml).
+  'svadu',
 ];
 const CACHE_BLOCK = 64;
 
@@ -196,11 +198,8 @@ const TEST_HANDLE = 0x22;
 export function platformTree(config: PlatformTreeConfig): Uint8Array {
   const harts = Array.from({ length: config.harts }, (_, i) => i);
   const supervisor = config.reader === 'supervisor';
-  // With svadu alone, S-mode finds that hardware sets accessed and dirty flags; with both, that they are set by faults until
-  // somebody asks for hardware to do it (binding riscv/extensions.yaml), which is how menvcfg.ADUE is after reset.
-  const extensions = [...EXTENSIONS, ...(supervisor ? ['svadu'] : ['svade', 'svadu'])];
-  const single = extensions.filter((name) => name.length === 1).join('');
-  const rest = extensions.filter((name) => name.length > 1);
+  const single = EXTENSIONS.filter((name) => name.length === 1).join('');
+  const rest = EXTENSIONS.filter((name) => name.length > 1);
   const { test, rtc, clint, plic, uart, virtio, ram } = PLATFORM;
   const window = (device: { base: number; size: number }) => [0, device.base, 0, device.size];
   const at = (name: string, base: number) => `${name}@${base.toString(16)}`;
@@ -226,7 +225,7 @@ export function platformTree(config: PlatformTreeConfig): Uint8Array {
         compatible: 'riscv',
         'riscv,isa': [`rv64${single}`, ...rest].join('_'),
         'riscv,isa-base': 'rv64i',
-        'riscv,isa-extensions': extensions,
+        'riscv,isa-extensions': EXTENSIONS,
         'riscv,cbom-block-size': CACHE_BLOCK,
         'riscv,cboz-block-size': CACHE_BLOCK,
         'mmu-type': 'riscv,sv48',

@@ -145,7 +145,7 @@ test('the fault of a second page has the address of the second part, and changes
     [ALL | PTE.U, CAUSE.fetchPage],
     [ALL & ~PTE.A, CAUSE.fetchPage],
   ] as const) {
-    const b = straddling(flags).run(1);
+    const b = straddling(flags).set('menvcfg', 0n).run(1);
     assert.deepEqual(b.trap(), { cause: BigInt(cause), epc: 0x1ffen, tval: 0x2000n });
     assert.equal(b.x(A0), 0n);
     b.free();

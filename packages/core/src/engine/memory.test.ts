@@ -121,7 +121,7 @@ test('Svade: a clear accessed or dirty flag is a page fault, and stays clear', (
     ['sb', ALL, undefined],
   ] as const;
   for (const [name, flags, cause] of cases) {
-    const b = translated(name, flags).setX(A0, 0x1010).run(1);
+    const b = translated(name, flags).set('menvcfg', 0n).setX(A0, 0x1010).run(1);
     if (cause === undefined) assert.equal(b.trap(), undefined, name);
     else caught(b, cause, 0x1010);
     assert.equal(b.u64(b.entry(1)), pte(DATA, flags), name);
@@ -130,6 +130,7 @@ test('Svade: a clear accessed or dirty flag is a page fault, and stays clear', (
   const b = new Bench((a) => a.op('ecall'))
     .sv39()
     .map(1, BASE, ALL & ~PTE.A)
+    .set('menvcfg', 0n)
     .enter(S, 0x1000)
     .run(1);
   assert.equal(b.trap()?.cause, BigInt(CAUSE.fetchPage));
@@ -152,6 +153,15 @@ test('Svadu: hardware sets the flags that an access needs, and only when it succ
     assert.equal(b.u64(b.entry(1)), pte(DATA, after), name);
     b.free();
   }
+});
+
+test('Svadu is on after reset: systems that set no flags and never heard of menvcfg work', () => {
+  const b = translated('sb', ALL & ~PTE.A & ~PTE.D)
+    .setX(A0, 0x1010)
+    .run(1);
+  assert.equal(b.trap(), undefined);
+  assert.equal(b.u64(b.entry(1)), pte(DATA, ALL));
+  b.free();
 });
 
 test('Svadu: the update itself is checked by physical memory protection', () => {

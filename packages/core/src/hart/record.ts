@@ -32,11 +32,15 @@ export class HartRecord {
     this.view.setBigUint64(F + 8 * n, value, true);
   }
 
-  /** The state after reset (privileged specification 3.4), in M-mode. */
+  /**
+   * The state after reset (privileged specification 3.4), in M-mode. It leaves menvcfg open: hardware sets accessed and dirty
+   * flags from the start, as on QEMU, because small systems without a firmware neither set them nor ask for it.
+   */
   reset(): void {
     this.bytes.fill(0);
     this.set('privilege', BigInt(PRIVILEGE.machine));
     this.set('stimecmp', (1n << 64n) - 1n);
+    this.set('menvcfg', MENVCFG.ADUE);
   }
 
   /** As a firmware leaves a hart to its operating system: S-mode, everything delegated that the monitor does not serve. */
