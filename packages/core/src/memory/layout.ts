@@ -2,7 +2,7 @@
  * The pool: one wasm memory of 4 GiB that every machine of a trust domain lives in. Addresses are byte offsets.
  *
  * ```text
- * 0000_0000  pool header     64 KiB   never mapped to a guest: address 0 stands for "nothing"
+ * 0000_0000  pool header     64 KiB   never mapped to a guest: address 0 stands for "nothing"; HEADER at its start
  * 0001_0000  CSR numbers      4 KiB   csr number -> row of the CSR table, a byte each
  * 0010_0000  worker areas    16 x 8 MiB   hart window, shadow tables
  * 0810_0000  frame records    32 MiB   one of 32 bytes for each 4 KiB of the pool
@@ -15,6 +15,22 @@
 
 export const PAGE = 4096;
 export const POOL_PAGES = 65536;
+
+/** Word indices of what allocation needs, shared by every thread of the pool. */
+export const HEADER = {
+  /** 1 while a thread changes the words below. */
+  lock: 16,
+  /** The first frame that was never used; free ones before it are a list, linked through their records' `code`. */
+  nextFrame: 17,
+  freeFrame: 18,
+  freeFrames: 19,
+  /** One past the last frame that machines may hold. */
+  endFrame: 20,
+  /** The same for code pages; free ones are linked through their first word. */
+  nextCodePage: 21,
+  freeCodePage: 22,
+  endCodePage: 23,
+} as const;
 
 export const CSR_NUMBERS = 0x0001_0000;
 

@@ -2,13 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { Engine } from '../engine/engine.ts';
 import { stateHash } from '../machine/hash.ts';
 import { Assembler } from '../testing/assembler.ts';
 import { bareMachine, runSteps, runs } from '../testing/machines.ts';
-import { CODE_PAGE, CODE_PAGES, FIRST_FRAME, FRAME_RECORD, PAGE, RAM_BASE } from './layout.ts';
+import { CODE_PAGE, CODE_PAGES, FIRST_FRAME, FRAME_RECORD, HEADER, PAGE, RAM_BASE } from './layout.ts';
 import { Pool, PoolFullError } from './pool.ts';
+import { Ram } from './ram.ts';
 
 test('a frame is zeroed when it comes back, and has a new generation', () => {
   const pool = new Pool();
@@ -122,4 +124,69 @@ test('a machine whose code does not fit into the arena runs the same', () => {
       machine.free();
     }
   }
+});
+
+test('counts and free list come back from the surviving maps, whatever a dead thread left', () => {
+  const pool = new Pool();
+  const first = new Ram(pool, 64 * 2 ** 20);
+  const second = new Ram(pool, 32 * 2 ** 20);
+  const lost = new Ram(pool, 32 * 2 ** 20);
+  for (const [n, ram] of [first, second, lost].entries()) {
+    for (let page = n; page < 5000; page += 37) ram.write(RAM_BASE + page * PAGE, Uint8Array.of(page, n));
+  }
+  // A leaf that two maps share, as after a fork; it holds its frames once.
+  const leafWord = (ram: Ram) => ram.directory >>> 2;
+  const own = pool.words[leafWord(second)]!;
+  pool.words[leafWord(second)] = pool.words[leafWord(first)]!;
+  pool.retain(pool.words[leafWord(first)]!);
+  const pinned = pool.allocate();
+  const expected = (frame: number) => pool.references(frame);
+  const survivors = [first.directory / PAGE, pool.words[leafWord(first)]!, first.entry(37) & 0xfffff, pinned];
+  const counts = survivors.map(expected);
+  pool.words[HEADER.lock] = 1; // died while it held the lock
+  pool.words[pool.recordWord(pinned, FRAME_RECORD.references)] = 77;
+  pool.rebuild([first.directory / PAGE, second.directory / PAGE], [pinned]);
+  assert.deepEqual(survivors.map(expected), counts);
+  assert.equal(pool.references(own), 0, 'a leaf that nobody refers to is free');
+  assert.equal(pool.references(lost.directory / PAGE), 0);
+  const byte = new Uint8Array(2);
+  assert.ok(first.read(RAM_BASE + 37 * PAGE, byte));
+  assert.deepEqual([...byte], [37, 0]);
+  // Everything that is free can be given out again, and nothing else.
+  const used = pool.used;
+  const taken = new Set<number>();
+  while (pool.used < pool.words[HEADER.nextFrame]! - FIRST_FRAME) taken.add(pool.allocate());
+  assert.equal(taken.size, pool.used - used);
+  for (const survivor of survivors) assert.ok(!taken.has(survivor));
+});
+
+test('threads of one pool never get the same frame', async () => {
+  const pool = new Pool();
+  const source = `
+    import { parentPort, workerData } from 'node:worker_threads';
+    const { Pool } = await import(workerData.module);
+    const pool = new Pool(undefined, undefined, workerData.memory);
+    const held = [];
+    for (let i = 0; i < 20000; i++) {
+      if (held.length > 0 && (i * 7919) % 3 === 0) pool.release(held.splice((i * 31) % held.length, 1)[0]);
+      else held.push(pool.allocate());
+    }
+    parentPort.postMessage(held);`;
+  const held = await Promise.all(
+    [0, 1, 2].map(
+      () =>
+        new Promise<number[]>((resolve, reject) => {
+          const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), {
+            workerData: { memory: pool.memory, module: new URL('./pool.ts', import.meta.url).href },
+          });
+          worker.once('message', resolve);
+          worker.once('error', reject);
+        }),
+    ),
+  );
+  const all = held.flat();
+  assert.equal(new Set(all).size, all.length, 'a frame was given to two threads');
+  assert.equal(pool.used, all.length);
+  for (const frame of all) pool.release(frame);
+  assert.equal(pool.used, 0);
 });

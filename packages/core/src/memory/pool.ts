@@ -9,10 +9,13 @@ import {
   CODE_PAGE,
   CODE_PAGES,
   CODE_PAGES_END,
+  ENTRY_FRAME,
   FIRST_FRAME,
   FRAME_RECORD,
   FRAME_RECORDS,
   FRAMES_END,
+  HAS_CODE,
+  HEADER,
   PAGE,
   POOL_PAGES,
 } from './layout.ts';
@@ -33,31 +36,32 @@ export class Pool {
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
   readonly halves: Uint16Array;
-  private nextFrame = FIRST_FRAME;
-  private freeFrame = 0;
-  private freeCount = 0;
-  private readonly limit: number;
-  private nextCodePage = CODE_PAGES;
-  private readonly codePagesEnd: number;
   /** Called before all code pages go: whoever may refer to one forgets it. An engine adds itself, and stays for good. */
   readonly codeHolders: (() => void)[] = [];
 
   /**
    * `limit`: how many frames machines may hold together; `codePages`: how many of them may hold code at the same time. By default
-   * as many as fit.
+   * as many as fit. With `memory`: another thread's view of a pool that exists already.
    */
-  constructor(limit: number = FRAMES_END - FIRST_FRAME, codePages: number = Number.MAX_SAFE_INTEGER) {
-    this.limit = Math.min(limit, FRAMES_END - FIRST_FRAME);
-    this.codePagesEnd = Math.min(CODE_PAGES + codePages * CODE_PAGE.size, CODE_PAGES_END);
-    this.memory = new WebAssembly.Memory({ initial: POOL_PAGES, maximum: POOL_PAGES, shared: true });
+  constructor(
+    limit: number = FRAMES_END - FIRST_FRAME,
+    codePages: number = Number.MAX_SAFE_INTEGER,
+    memory?: WebAssembly.Memory,
+  ) {
+    this.memory = memory ?? new WebAssembly.Memory({ initial: POOL_PAGES, maximum: POOL_PAGES, shared: true });
     this.bytes = new Uint8Array(this.memory.buffer);
     this.words = new Uint32Array(this.memory.buffer);
     this.halves = new Uint16Array(this.memory.buffer);
+    if (memory) return;
+    this.words[HEADER.nextFrame] = FIRST_FRAME;
+    this.words[HEADER.endFrame] = Math.min(FIRST_FRAME + limit, FRAMES_END);
+    this.words[HEADER.nextCodePage] = CODE_PAGES;
+    this.words[HEADER.endCodePage] = Math.min(CODE_PAGES + codePages * CODE_PAGE.size, CODE_PAGES_END);
   }
 
   /** Frames in use. */
   get used(): number {
-    return this.nextFrame - FIRST_FRAME - this.freeCount;
+    return this.words[HEADER.nextFrame]! - FIRST_FRAME - this.words[HEADER.freeFrames]!;
   }
 
   /** Index into `words` of a field of a frame's record. */
@@ -66,72 +70,143 @@ export class Pool {
   }
 
   references(frame: number): number {
-    return this.words[this.recordWord(frame, FRAME_RECORD.references)]!;
+    return Atomics.load(this.words, this.recordWord(frame, FRAME_RECORD.references));
+  }
+
+  /** Runs a few loads and stores that no other thread may be in the middle of. Never held while a guest runs. */
+  private exclusively<T>(change: () => T): T {
+    while (Atomics.compareExchange(this.words, HEADER.lock, 0, 1) !== 0);
+    try {
+      return change();
+    } finally {
+      Atomics.store(this.words, HEADER.lock, 0);
+    }
   }
 
   /** A zeroed frame with one reference. Throws `PoolFullError`. */
   allocate(): number {
-    let frame = this.freeFrame;
-    if (frame !== 0) {
-      const link = this.recordWord(frame, FRAME_RECORD.code);
-      this.freeFrame = this.words[link]!;
-      this.words[link] = 0;
-      this.freeCount--;
+    const { words } = this;
+    const frame = this.exclusively(() => {
+      const free = words[HEADER.freeFrame]!;
+      if (free !== 0) {
+        words[HEADER.freeFrame] = words[this.recordWord(free, FRAME_RECORD.code)]!;
+        words[HEADER.freeFrames]!--;
+        return free;
+      }
+      const next = words[HEADER.nextFrame]!;
+      if (next >= words[HEADER.endFrame]!) throw new PoolFullError(words[HEADER.endFrame]! - FIRST_FRAME);
+      words[HEADER.nextFrame] = next + 1;
+      return -next;
+    });
+    if (frame > 0) {
+      words[this.recordWord(frame, FRAME_RECORD.code)] = 0;
       this.bytes.fill(0, frame * PAGE, (frame + 1) * PAGE);
-    } else {
-      if (this.nextFrame - FIRST_FRAME >= this.limit) throw new PoolFullError(this.limit);
-      frame = this.nextFrame++;
     }
-    this.words[this.recordWord(frame, FRAME_RECORD.references)] = 1;
-    return frame;
+    const number = Math.abs(frame);
+    Atomics.store(words, this.recordWord(number, FRAME_RECORD.references), 1);
+    return number;
   }
 
+  /** One more holder. From one to two only the worker that owns the stopped machine may go. */
   retain(frame: number): void {
-    this.words[this.recordWord(frame, FRAME_RECORD.references)]!++;
+    Atomics.add(this.words, this.recordWord(frame, FRAME_RECORD.references), 1);
   }
 
   /** Gives up one reference; the last one frees the frame, and with its generation everything that was derived from it. */
   release(frame: number): void {
-    const word = this.recordWord(frame, FRAME_RECORD.references);
-    if (--this.words[word]! > 0) return;
+    if (Atomics.sub(this.words, this.recordWord(frame, FRAME_RECORD.references), 1) > 1) return;
+    const { words } = this;
     const first = this.recordWord(frame, 0);
-    const generation = this.words[this.recordWord(frame, FRAME_RECORD.generation)]!;
-    const codePage = this.words[this.recordWord(frame, FRAME_RECORD.code)]!;
-    if (codePage !== 0) this.freeCodePages.push(codePage);
-    this.words.fill(0, first, first + FRAME_RECORD.size / 4);
-    this.words[this.recordWord(frame, FRAME_RECORD.generation)] = generation + 1;
-    this.words[this.recordWord(frame, FRAME_RECORD.code)] = this.freeFrame;
-    this.freeFrame = frame;
-    this.freeCount++;
+    const generation = words[this.recordWord(frame, FRAME_RECORD.generation)]!;
+    const codePage = words[this.recordWord(frame, FRAME_RECORD.code)]!;
+    words.fill(0, first, first + FRAME_RECORD.size / 4);
+    words[this.recordWord(frame, FRAME_RECORD.generation)] = generation + 1;
+    this.exclusively(() => {
+      this.putFree(frame);
+      if (codePage === 0) return;
+      words[codePage >>> 2] = words[HEADER.freeCodePage]!;
+      words[(codePage + CODE_PAGE.frame) >>> 2] = 0;
+      words[HEADER.freeCodePage] = codePage;
+    });
   }
 
-  private readonly freeCodePages: number[] = [];
+  private putFree(frame: number): void {
+    const { words } = this;
+    words[this.recordWord(frame, FRAME_RECORD.code)] = words[HEADER.freeFrame]!;
+    words[HEADER.freeFrame] = frame;
+    words[HEADER.freeFrames]!++;
+  }
+
+  /**
+   * After a thread has died, whatever it was doing: makes counts and the free list anew from what survives. `directories` are those
+   * of the maps in use, `frames` what else is held, once for each holder. Nobody else may use the pool meanwhile, and code pages
+   * are dropped. Cost: a look at every map entry and every frame's record.
+   */
+  rebuild(directories: readonly number[], frames: readonly number[] = []): void {
+    const { words } = this;
+    words[HEADER.lock] = 0;
+    const counts = new Uint32Array(words[HEADER.nextFrame]! - FIRST_FRAME);
+    const count = (frame: number): boolean => counts[frame - FIRST_FRAME]!++ === 0;
+    const forEntries = (frame: number, visit: (frame: number) => void): void => {
+      for (let i = 0; i < PAGE / 4; i++) {
+        const held = words[(frame * PAGE) / 4 + i]! & ENTRY_FRAME;
+        if (held !== 0) visit(held);
+      }
+    };
+    for (const frame of frames) count(frame);
+    for (const directory of directories) {
+      count(directory);
+      // A leaf holds its frames once, however many directories hold the leaf.
+      forEntries(directory, (leaf) => {
+        if (count(leaf)) forEntries(leaf, count);
+      });
+    }
+    this.dropCodePages();
+    words[HEADER.freeFrame] = 0;
+    words[HEADER.freeFrames] = 0;
+    counts.forEach((references, i) => {
+      const frame = FIRST_FRAME + i;
+      words[this.recordWord(frame, FRAME_RECORD.references)] = references;
+      if (references === 0) this.putFree(frame);
+      else words[this.recordWord(frame, FRAME_RECORD.code)] = 0;
+    });
+  }
 
   /** Room for a code page, emptied; 0 when there is none left. */
   allocateCodePage(frame: number): number {
-    let page = this.freeCodePages.pop();
-    if (page === undefined) {
-      if (this.nextCodePage + CODE_PAGE.size > this.codePagesEnd) return 0;
-      page = this.nextCodePage;
-      this.nextCodePage += CODE_PAGE.size;
-    }
+    const { words } = this;
+    const page = this.exclusively(() => {
+      const free = words[HEADER.freeCodePage]!;
+      if (free !== 0) {
+        words[HEADER.freeCodePage] = words[free >>> 2]!;
+        return free;
+      }
+      const next = words[HEADER.nextCodePage]!;
+      if (next + CODE_PAGE.size > words[HEADER.endCodePage]!) return 0;
+      words[HEADER.nextCodePage] = next + CODE_PAGE.size;
+      return next;
+    });
+    if (page === 0) return 0;
     this.bytes.fill(0, page, page + CODE_PAGE.size);
-    this.words[(page + CODE_PAGE.frame) >>> 2] = frame;
-    this.words[this.recordWord(frame, FRAME_RECORD.code)] = page;
+    words[(page + CODE_PAGE.frame) >>> 2] = frame;
+    words[this.recordWord(frame, FRAME_RECORD.code)] = page;
     return page;
   }
 
-  /** Takes every code page away from its frame, and makes every engine of the pool forget them. */
+  /** Takes every code page away from its frame, and makes every engine of this thread forget them. */
   dropCodePages(): void {
+    const { words } = this;
     for (const forget of this.codeHolders) forget();
-    for (let page = CODE_PAGES; page < this.nextCodePage; page += CODE_PAGE.size) {
-      const frame = this.words[(page + CODE_PAGE.frame) >>> 2]!;
-      const word = this.recordWord(frame, FRAME_RECORD.code);
-      if (this.words[word] !== page) continue;
-      this.words[word] = 0;
-      this.words[this.recordWord(frame, FRAME_RECORD.flags)]! &= ~1;
-    }
-    this.nextCodePage = CODE_PAGES;
-    this.freeCodePages.length = 0;
+    this.exclusively(() => {
+      for (let page = CODE_PAGES; page < words[HEADER.nextCodePage]!; page += CODE_PAGE.size) {
+        const frame = words[(page + CODE_PAGE.frame) >>> 2]!;
+        const word = this.recordWord(frame, FRAME_RECORD.code);
+        if (words[word] !== page) continue;
+        words[word] = 0;
+        words[this.recordWord(frame, FRAME_RECORD.flags)]! &= ~HAS_CODE;
+      }
+      words[HEADER.nextCodePage] = CODE_PAGES;
+      words[HEADER.freeCodePage] = 0;
+    });
   }
 }
