@@ -365,8 +365,13 @@ describe('guest agent', { skip, timeout: 120_000 }, () => {
       readFileSync(`/proc/${agent.process.pid}/status`, 'utf8')
         .match(/ctxt_switches:\s+\d+/g)!
         .join();
-    const earlier = ticks();
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    assert.equal(ticks(), earlier);
+    // It may still be at work for the test before. An agent that polled would switch in every one of these spans.
+    let quiet = false;
+    for (let span = 0; span < 20 && !quiet; span++) {
+      const earlier = ticks();
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      quiet = ticks() === earlier;
+    }
+    assert.ok(quiet, 'the agent never rests');
   });
 });
