@@ -36,29 +36,33 @@ export async function run(
   const results = [flags.stats, flags.signature].filter((path) => path !== undefined);
   for (const path of results) checkWritable(path);
 
-  const session = new Session(await Machine.create(options), flags, interactive);
-  const { machine } = session;
-  try {
-    if (flags.signature !== undefined && !machine.hasSignature) {
-      throw new BraidError(
-        'ERR_BRAID_OPTION',
-        'the program has no symbols begin_signature and end_signature; leave --signature out',
+  for (;;) {
+    const session = new Session(await Machine.create(options), flags, interactive);
+    const { machine } = session;
+    try {
+      if (flags.signature !== undefined && !machine.hasSignature) {
+        throw new BraidError(
+          'ERR_BRAID_OPTION',
+          'the program has no symbols begin_signature and end_signature; leave --signature out',
+        );
+      }
+      if (interactive) {
+        process.stderr.write(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.\n`);
+      } else if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
+      const ending = await session.run(
+        command,
+        options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly),
       );
+      session.terminal?.restore();
+      // Somebody who sits there expects a computer that comes up again; a run for its results ends.
+      if (ending.reason === 'reboot' && interactive && !command) continue;
+      if (flags.signature !== undefined) writeFileSync(flags.signature, signatureLines(await machine.signature()));
+      if (flags.stats !== undefined || flags.json) await report(machine, ending, flags);
+      return ending.code;
+    } finally {
+      session.terminal?.restore();
+      await machine.dispose();
     }
-    if (interactive) {
-      process.stderr.write(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.\n`);
-    } else if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
-    const ending = await session.run(
-      command,
-      options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly),
-    );
-    session.terminal?.restore();
-    if (flags.signature !== undefined) writeFileSync(flags.signature, signatureLines(await machine.signature()));
-    if (flags.stats !== undefined || flags.json) await report(machine, ending, flags);
-    return ending.code;
-  } finally {
-    session.terminal?.restore();
-    await machine.dispose();
   }
 }
 
@@ -117,7 +121,9 @@ class Session {
 
   private async ended(wait: Promise<Exit>): Promise<Ending> {
     const exit = await wait;
-    if (exit.kind === 'reboot') process.stderr.write('braid: the guest asked for a reboot; this run ends here\n');
+    if (exit.kind === 'reboot' && !this.interactive) {
+      process.stderr.write('braid: the guest asked for a reboot; this run ends here\n');
+    }
     return { reason: exit.kind, code: Math.min(exit.code, 255) };
   }
 
