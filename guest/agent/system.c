@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/reboot.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -118,7 +119,13 @@ static const char *get_osinfo(const struct json *arguments, struct buf *result)
     return NULL;
 }
 
-/* In a process of its own, as a shutdown program may wait for the agent to answer first. */
+/* How often, a second apart, the system is asked to end before it is simply ended. */
+#define SHUTDOWN_ATTEMPTS 60
+
+/*
+ * In a process of its own, as a shutdown program may wait for the agent to answer first. While a system
+ * starts, its shutdown program may find nobody to talk to yet: it is asked again until it is heard.
+ */
 static const char *shut_down(const struct json *arguments, struct buf *result)
 {
     static const struct { const char *mode, *option, *program; int how; } modes[] = {
@@ -143,8 +150,22 @@ static const char *shut_down(const struct json *arguments, struct buf *result)
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         setsid();
-        execl("/sbin/shutdown", "shutdown", modes[i].option, "now", NULL);
-        execlp(modes[i].program, modes[i].program, NULL);
+        for (int attempt = 0; attempt < SHUTDOWN_ATTEMPTS; attempt++) {
+            pid_t program = fork();
+            if (program == 0) {
+                execl("/sbin/shutdown", "shutdown", modes[i].option, "now", NULL);
+                execlp(modes[i].program, modes[i].program, NULL);
+                _exit(127);
+            }
+            int status;
+            if (program < 0 || waitpid(program, &status, 0) != program)
+                break;
+            if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+                _exit(0);
+            if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+                break;
+            sleep(1);
+        }
         sync();
         reboot(modes[i].how);
         _exit(1);

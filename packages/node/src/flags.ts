@@ -39,7 +39,11 @@ export function addMachineOptions(command: Command): Command {
     .option('--memory <size>', 'RAM: 32M to 3G', '256M')
     .option('--harts <n>', 'processors: 1 to 8', integer, 1)
     .option('--engine <name>', `how guest code is executed: ${ENGINES.join(', ')}`, 'interpreter')
-    .option('--time <mode>', 'virtual: idle time is skipped; wall: real time (the default on a terminal)', timeMode)
+    .option(
+      '--time <mode>',
+      'virtual: idle time is skipped; wall: real time (the default on a terminal, and when a pipe types)',
+      timeMode,
+    )
     .option('--seed <n>', 'where all randomness comes from: 64 bits; drawn and reported without it', u64)
     .option('--epoch <time>', "the guest's date at power-on: 2026-01-01T00:00:00Z, or seconds since 1970", epoch)
     .option('--max-steps <n>', 'end the machine after so many steps (K, M, G: powers of 1000)', count)

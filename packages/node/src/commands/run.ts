@@ -31,7 +31,9 @@ export async function run(
   const isTerminal = Boolean(process.stdin.isTTY && process.stdout.isTTY);
   if (flags.tty && !isTerminal) throw new BraidError('ERR_BRAID_OPTION', '--tty needs a terminal; leave it out');
   const interactive = isTerminal && (command === undefined || Boolean(flags.tty));
-  const time = flags.time ?? (interactive ? 'wall' : 'virtual');
+  // A program at the other end of a pipe types like a person: between its lines the guest waits in real time.
+  const typed = !command && flags.bare === undefined && isPipe(0);
+  const time = flags.time ?? (interactive || typed ? 'wall' : 'virtual');
   const options = createOptions(image, flags, time);
   const results = [flags.stats, flags.signature].filter((path) => path !== undefined);
   for (const path of results) checkWritable(path);
@@ -271,10 +273,19 @@ async function readAll(stream: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
 }
 
 function isFile(fd: number): boolean {
+  return statOf(fd)?.isFile() ?? false;
+}
+
+function isPipe(fd: number): boolean {
+  const stat = statOf(fd);
+  return stat !== undefined && (stat.isFIFO() || stat.isSocket());
+}
+
+function statOf(fd: number) {
   try {
-    return fstatSync(fd).isFile();
+    return fstatSync(fd);
   } catch {
-    return false;
+    return undefined; // closed
   }
 }
 
