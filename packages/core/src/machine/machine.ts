@@ -485,7 +485,7 @@ export class Machine implements EngineHost {
       read: (address, into) => this.ram.read(address, into),
       write: (address, bytes) => this.ram.write(address, bytes),
       exit: (code) => this.finish({ kind: 'tohost', code }),
-      console: (bytes) => this.outputs.console?.(bytes),
+      console: (bytes) => this.consoleWrite(bytes),
     });
   }
 
@@ -533,6 +533,12 @@ export class Machine implements EngineHost {
     this.sbi.call(this.schedule.hart);
   }
 
+  /** A monitor's own console output: after what the guest sent through its serial port before. */
+  private consoleWrite(bytes: Uint8Array): void {
+    this.platform.uart.flushOutput();
+    this.outputs.console?.(bytes);
+  }
+
   private sbiHost(): SbiHost {
     const { hartSet } = this;
     return {
@@ -564,7 +570,7 @@ export class Machine implements EngineHost {
         this.engine.attention();
       },
       finish: (exit) => this.finish(exit),
-      consoleWrite: (bytes) => this.outputs.console?.(bytes),
+      consoleWrite: (bytes) => this.consoleWrite(bytes),
       consoleRead: (max) => this.platform.uart.take(max),
       loadVirtual: (hart, address) => {
         const physical = this.physical(hart, address);
