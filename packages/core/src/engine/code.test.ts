@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CAUSE, MENVCFG } from '../hart/state.ts';
 import { encode, rowOf } from '../testing/assembler.ts';
-import { ALL, BASE, Bench, bench, PTE, pte } from '../testing/directed.ts';
+import { BASE, Bench, bench } from '../testing/directed.ts';
+import { ALL, PTE, pte } from '../testing/page-tables.ts';
 
 const A0 = 10;
 const A1 = 11;

@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CAUSE, MENVCFG, MSTATUS } from '../hart/state.ts';
 import type { Assembler } from '../testing/assembler.ts';
-import { ALL, BASE, Bench, bench, PTE } from '../testing/directed.ts';
+import { BASE, Bench, bench } from '../testing/directed.ts';
+import { ALL, PTE } from '../testing/page-tables.ts';
 
 const DATA = 0x8100_0000;
 const MPP_S = MSTATUS.MPRV | (1n << 11n);

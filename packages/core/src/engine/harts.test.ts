@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CAUSE, MSTATUS } from '../hart/state.ts';
 import { type Assembler, encode, rowOf } from '../testing/assembler.ts';
-import { ALL, BASE, Bench, pte } from '../testing/directed.ts';
+import { BASE, Bench } from '../testing/directed.ts';
+import { ALL, pte } from '../testing/page-tables.ts';
 
 const DATA = 0x8100_0000;
 const MPP_S = MSTATUS.MPRV | (1n << 11n);

@@ -7,8 +7,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CAUSE, MENVCFG, MSTATUS } from '../hart/state.ts';
 import { Assembler } from '../testing/assembler.ts';
-import { BASE, Bench, PTE } from '../testing/directed.ts';
+import { BASE, Bench } from '../testing/directed.ts';
 import { SEED } from '../testing/machines.ts';
+import { PTE } from '../testing/page-tables.ts';
 import { Random } from '../testing/random.ts';
 
 const TABLES = 0x8080_0000;

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CAUSE, IRQ, MENVCFG, MSTATUS } from '../hart/state.ts';
-import { BASE, Bench, bench, CSR } from '../testing/directed.ts';
+import { CSR } from '../testing/csr.ts';
+import { BASE, Bench, bench } from '../testing/directed.ts';
 
 const CLINT = 0x0200_0000;
 const MTIMECMP = CLINT + 0x4000;

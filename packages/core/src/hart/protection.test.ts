@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BASE, Bench, bench, CSR } from '../testing/directed.ts';
+import { CSR } from '../testing/csr.ts';
+import { BASE, Bench, bench } from '../testing/directed.ts';
 import { SEED } from '../testing/machines.ts';
 import {
   PMP_ENTRIES,

@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { Random } from '../testing/random.ts';
 import { csrNames } from './csr-names.ts';
 import { decode, expand, operands, type Row, rows } from './index.ts';
 import { disassemble } from './print.ts';
@@ -126,17 +127,6 @@ function architecture(): { arch: string; missing: string[] } {
 
 const seed = Number(process.env.BRAID_SEED ?? 1) >>> 0;
 
-/** mulberry32: 32 random bits a call. */
-function randomBits(state: number): () => number {
-  let s = state;
-  return () => {
-    s = (s + 0x6d2b79f5) | 0;
-    let t = Math.imul(s ^ (s >>> 15), 1 | s);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return (t ^ (t >>> 14)) >>> 0;
-  };
-}
-
 /**
  * Fields that the specification reserves for later use and tells implementations to ignore, where objdump wants the one
  * value that is defined today.
@@ -186,11 +176,11 @@ test('every row with random operands prints as objdump prints it', { skip }, (t)
   const { arch, missing } = architecture();
   const known = rows.filter((row) => !missing.includes(row.extension.toLowerCase()));
   if (missing.length) t.diagnostic(`not compared, unknown to this objdump: ${missing.join(', ')}`);
-  const random = randomBits(seed);
+  const random = new Random(seed);
   const words = new Uint32Array(1500 * known.length);
   for (let n = 0; n < words.length; n++) {
     const row = known[n % known.length]!;
-    let bits = ((random() & ~row.mask) | row.match) >>> 0;
+    let bits = ((random.u32() & ~row.mask) | row.match) >>> 0;
     // Another row may be nested in this one: its reserved bits count.
     const name = decode(bits)!.name;
     bits &= ~(RESERVED[name] ?? 0) | row.match;
@@ -205,11 +195,11 @@ const ABSENT = /^(\.4byte|\.insn|uret|dret|hret|mnret|hfence|hlv|hlvx|hsv|sinval
 
 test('random words are the same instructions, or none, for objdump', { skip }, (t) => {
   const { arch, missing } = architecture();
-  const random = randomBits(seed ^ 0x5eed);
+  const random = new Random(seed ^ 0x5eed);
   const words = new Uint32Array(300_000);
   for (let n = 0; n < words.length; n++) {
     for (;;) {
-      const bits = (random() | 3) >>> 0;
+      const bits = (random.u32() | 3) >>> 0;
       // 0b11111 in bits 4..2 begins a longer encoding, which would shift everything behind it.
       if ((bits & 0x1c) === 0x1c) continue;
       const row = decode(bits);

@@ -7,8 +7,8 @@ import { Engine } from '../engine/engine.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Pool, PoolFullError } from '../memory/pool.ts';
 import { Assembler } from '../testing/assembler.ts';
-import { Choices } from '../testing/choices.ts';
 import { bareMachine, disturb, MEMORY, runSteps, SEED } from '../testing/machines.ts';
+import { Random } from '../testing/random.ts';
 import { stateHash } from './hash.ts';
 import { Machine } from './machine.ts';
 
@@ -106,7 +106,7 @@ describe('guests that only trap', () => {
       }
       assert.ok(machine.hartSet.get(0, 'traps') > 1000n, `${machine.hartSet.get(0, 'traps')} traps`);
       assert.equal(machine.instructions(0) + machine.hartSet.get(0, 'traps'), machine.totalSteps);
-      const again = disturb(bareMachine(image, { slice: 1000 }), 13_353, new Choices(SEED), {
+      const again = disturb(bareMachine(image, { slice: 1000 }), 13_353, new Random(SEED), {
         kinds: ['stop', 'drop', 'reborn', 'hash'],
       });
       assert.equal(stateHash(again), stateHash(machine));
@@ -262,29 +262,29 @@ test(`random accesses to every device register, disturbed (seed ${SEED})`, () =>
   const bases = [0x10_0000, 0x10_1000, 0x200_0000, 0xc00_0000, 0x1000_0000];
   for (let slot = 0; slot < 8; slot++) bases.push(0x1000_1000 + slot * 0x1000);
   for (let round = 0; round < 12; round++) {
-    const choices = new Choices(SEED + round);
+    const choices = new Random(SEED + round);
     const image = program((a) => {
       a.la(t0, 'handler');
       a.csrw(0x305, t0);
       a.li(t0, 0x888);
       a.csrw(0x304, t0);
       for (let n = 0; n < 1500; n++) {
-        const base = choices.from(bases);
+        const base = choices.pick(bases);
         const offset =
           base === 0x200_0000
-            ? choices.from([0, 4, 0x4000, 0x4004, 0x4008, 0xbff8, 0xbffc, choices.below(0x10000)])
+            ? choices.pick([0, 4, 0x4000, 0x4004, 0x4008, 0xbff8, 0xbffc, choices.below(0x10000)])
             : base === 0xc00_0000
-              ? choices.from([
+              ? choices.pick([
                   4 * choices.below(128),
                   0x1000,
                   0x2000 + 0x80 * choices.below(4),
                   0x20_0000 + 0x1000 * choices.below(4) + 4 * choices.below(2),
                   choices.below(0x60_0000),
                 ])
-              : choices.from([4 * choices.below(64), choices.below(256), 0x100 + choices.below(0x40)]);
+              : choices.pick([4 * choices.below(64), choices.below(256), 0x100 + choices.below(0x40)]);
         a.li(t1, base + offset);
         // The finisher's known commands would end it at once.
-        const value = choices.from([
+        const value = choices.pick([
           0,
           1,
           2,
@@ -297,7 +297,7 @@ test(`random accesses to every device register, disturbed (seed ${SEED})`, () =>
           RAM_BASE + 0x10_0000 + choices.below(0x1000),
         ]);
         a.li(t2, base === 0x10_0000 ? choices.below(0x1000) : value);
-        a.op(choices.from(['sw', 'sw', 'sw', 'sw', 'sb', 'sh', 'sd', 'lw', 'lbu', 'ld', 'amoadd.w']), {
+        a.op(choices.pick(['sw', 'sw', 'sw', 'sw', 'sb', 'sh', 'sd', 'lw', 'lbu', 'ld', 'amoadd.w']), {
           rd: t3,
           rs1: t1,
           rs2: t2,
@@ -317,7 +317,7 @@ test(`random accesses to every device register, disturbed (seed ${SEED})`, () =>
     const machine = make();
     const stop = runSteps(machine, 15_000);
     assert.ok(stop.reason === 'steps' || stop.reason === 'exit', stop.reason);
-    const again = disturb(make(), 15_000, new Choices(round), { kinds: ['stop', 'drop', 'hash'] });
+    const again = disturb(make(), 15_000, new Random(round), { kinds: ['stop', 'drop', 'hash'] });
     assert.equal(stateHash(again), stateHash(machine));
     machine.free();
     again.free();

@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Choices } from '../testing/choices.ts';
 import {
   disturb,
   guestMissing,
@@ -12,6 +11,7 @@ import {
   SEED,
   sharedEngine,
 } from '../testing/machines.ts';
+import { Random } from '../testing/random.ts';
 import { record, replay } from '../timeline/replay.ts';
 import { stateHash } from './hash.ts';
 import { formatPosition } from './log.ts';
@@ -29,7 +29,7 @@ describe(`the default guest (seed ${SEED})`, { skip: guestMissing }, () => {
     [3, 5000],
   ] as const) {
     test(`${harts} harts, slices of ${slice ?? 'the usual number of'} steps`, () => {
-      const choices = new Choices(SEED + harts);
+      const choices = new Random(SEED + harts);
       const machine = linuxMachine({ harts, ...(slice ? { slice } : {}) });
       const recording = record(machine);
       runSteps(machine, STEPS);

@@ -8,9 +8,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Choices } from '../testing/choices.ts';
 import { disturb, recipeMachine, runSteps, runs, SEED, sharedEngine } from '../testing/machines.ts';
 import { buildProgram, type Recipe, SHARED_PAGE, TASKS } from '../testing/programs.ts';
+import { Random } from '../testing/random.ts';
 import { stateHash } from './hash.ts';
 import { formatPosition } from './log.ts';
 import type { Machine } from './machine.ts';
@@ -23,7 +23,7 @@ const recipe: fc.Arbitrary<Recipe> = fc.record({
 });
 /** Slices from absurdly short to longer than the run. */
 const slice = fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 41, max: 3000 }), fc.constant(200_000));
-const choices = fc.integer({ min: 0, max: 0xffff_ffff }).map((seed) => new Choices(seed));
+const choices = fc.integer({ min: 0, max: 0xffff_ffff }).map((seed) => new Random(seed));
 const STEPS = 12_000;
 
 interface Summary {
@@ -69,7 +69,7 @@ test('machines that take turns on one engine equal machines that have it alone',
         const piece = Math.min(left[n]!, 1 + choices.below(choices.chance(0.5) ? 40 : 3000));
         const stop = runSteps(machines[n]!, piece);
         left[n] = stop.reason === 'exit' || stop.reason === 'idle' ? 0 : left[n]! - piece;
-        if (choices.chance(0.1)) stateHash(choices.from(machines));
+        if (choices.chance(0.1)) stateHash(choices.pick(machines));
       }
       const found = machines.map(summary);
       for (const machine of machines) machine.free();
@@ -89,7 +89,7 @@ test('a machine that moves between two engines of a pool, beside others, equals 
       for (let left = STEPS; left > 0; ) {
         const piece = Math.min(left, 1 + choices.below(4000));
         const target = machine.totalSteps + BigInt(piece);
-        machine = disturb(machine, piece, choices, { pieces: 3, engines, other: choices.from(others) });
+        machine = disturb(machine, piece, choices, { pieces: 3, engines, other: choices.pick(others) });
         left -= piece;
         if (machine.totalSteps < target) break;
       }

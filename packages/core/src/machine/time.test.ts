@@ -5,9 +5,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Assembler } from '../testing/assembler.ts';
-import { Choices } from '../testing/choices.ts';
 import { bareMachine, disturb, recipeMachine, runSteps, runs, SEED } from '../testing/machines.ts';
 import { buildProgram, type Recipe, SHARED_PAGE } from '../testing/programs.ts';
+import { Random } from '../testing/random.ts';
 
 const recipe: fc.Arbitrary<Recipe> = fc.record({
   harts: fc.integer({ min: 2, max: 8 }),
@@ -21,7 +21,7 @@ test(`time stamps passed between harts never decrease (seed ${SEED})`, () => {
   let stamps = 0n;
   fc.assert(
     fc.property(recipe, fc.integer({ min: 1, max: 5000 }), fc.nat(), (recipe, slice, seed) => {
-      const choices = new Choices(seed);
+      const choices = new Random(seed);
       let machine = recipeMachine(recipe, { slice });
       for (let turn = 0; turn < 8; turn++) {
         // Corrections from outside only ever add time.

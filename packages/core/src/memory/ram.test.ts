@@ -8,9 +8,9 @@ import { formatPosition } from '../machine/log.ts';
 import type { Machine } from '../machine/machine.ts';
 import { restoreMachine, saveMachine } from '../machine/save.ts';
 import { Assembler, encode, rowOf } from '../testing/assembler.ts';
-import { Choices } from '../testing/choices.ts';
 import { bareMachine, MEMORY, recipeMachine, runSteps, runs, SEED, sharedEngine } from '../testing/machines.ts';
 import { buildProgram, type Recipe } from '../testing/programs.ts';
+import { Random } from '../testing/random.ts';
 import { ENTRY_DIRTY, ENTRY_FRAME, LEAF_PAGES, PAGE, RAM_BASE } from './layout.ts';
 import { Pool, PoolFullError } from './pool.ts';
 import { type PageSource, Ram } from './ram.ts';
@@ -168,7 +168,7 @@ test(`machines that share leaves and frames do not see each other's writes (seed
   const before = pool.used;
   fc.assert(
     fc.property(recipe, fc.integer({ min: 1, max: 2000 }), fc.nat(), (recipe, slice, seed) => {
-      const choices = new Choices(seed);
+      const choices = new Random(seed);
       const steps = 6000;
       const expected = ((machine: Machine) => {
         runSteps(machine, steps);
@@ -179,11 +179,11 @@ test(`machines that share leaves and frames do not see each other's writes (seed
       const family = [recipeMachine(recipe, { slice })];
       const finished: Machine[] = [];
       while (family.length > 0) {
-        const machine = choices.from(family);
+        const machine = choices.pick(family);
         const left = steps - Number(machine.totalSteps);
         const stop = runSteps(machine, Math.min(left, 1 + choices.below(1500)));
         if (choices.chance(0.5) && family.length + finished.length < 5)
-          family.push(fork(machine, choices.from(engines)));
+          family.push(fork(machine, choices.pick(engines)));
         if (Number(machine.totalSteps) >= steps || stop.reason === 'exit' || stop.reason === 'idle') {
           family.splice(family.indexOf(machine), 1);
           finished.push(machine);
@@ -281,13 +281,13 @@ describe('writes from outside', () => {
       fc.property(recipe, fc.integer({ min: 1, max: 2000 }), fc.nat(), (recipe, slice, seed) => {
         const { base } = buildProgram(recipe);
         const run = (drop: boolean) => {
-          const choices = new Choices(seed);
+          const choices = new Random(seed);
           const machine = recipeMachine(recipe, { slice });
           for (let turn = 0; turn < 30; turn++) {
             runSteps(machine, 1 + choices.below(400));
             // Page tables' last levels, middle and root, patched functions, the window's pages.
-            const area = choices.from([0x20_2000, 0x20_2000, 0x20_1000, 0x20_6000, 0x50_0000, 0x40_0000]);
-            const size = choices.from([1, 2, 4, 8, 16, 200]);
+            const area = choices.pick([0x20_2000, 0x20_2000, 0x20_1000, 0x20_6000, 0x50_0000, 0x40_0000]);
+            const size = choices.pick([1, 2, 4, 8, 16, 200]);
             const at = base + area + choices.below(128);
             const bytes = new Uint8Array(size);
             machine.ram.read(at, bytes);
@@ -339,7 +339,7 @@ describe('the hash', () => {
   test('a hash from what was written since the last one equals a hash from scratch', () => {
     fc.assert(
       fc.property(recipe, fc.nat(), (recipe, seed) => {
-        const choices = new Choices(seed);
+        const choices = new Random(seed);
         const machine = recipeMachine(recipe, { slice: 300 });
         for (let turn = 0; turn < 8; turn++) {
           runSteps(machine, choices.below(1200));

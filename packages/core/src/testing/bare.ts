@@ -1,42 +1,13 @@
-/**
- * Bare-metal programs for comparing: a flat image for the start of RAM, entered in M-mode, that ends by a store to the test
- * finisher; and running one to its end.
- */
+/** Running a bare-metal program: a flat image for the start of RAM, entered in M-mode, that `finish` ends. */
 
 import { Machine } from '../machine/machine.ts';
-import type { Assembler } from './assembler.ts';
 import { MEMORY, sharedEngine } from './machines.ts';
-
-const FINISHER = 0x10_0000;
-const PASS = 0x5555;
 
 /** What a program left behind. */
 export interface Outcome {
   /** A copy of guest-physical memory. */
   read(address: number, length: number): Uint8Array;
   [Symbol.dispose](): void;
-}
-
-/** Ends the program; t0 and t1 are lost. */
-export function finish(a: Assembler): void {
-  a.li(5, FINISHER);
-  a.li(6, PASS);
-  a.op('sw', { rs1: 5, rs2: 6 });
-  const forever = a.newLabel();
-  a.label(forever);
-  a.jump(0, forever);
-}
-
-/** Begins a program: every hart but the first sleeps; t0 is lost. */
-export function start(a: Assembler): void {
-  const go = a.newLabel();
-  a.csrr(5, 0xf14);
-  a.branch('beq', 5, 0, go);
-  const forever = a.newLabel();
-  a.label(forever);
-  a.op('wfi');
-  a.jump(0, forever);
-  a.label(go);
 }
 
 /** A machine about to start the image. Slices are long, because their ends break reservations; idle gaps are not jumped over. */

@@ -5,44 +5,11 @@ import type { HartField } from '../hart/state.ts';
 import type { Machine } from '../machine/machine.ts';
 import { Assembler } from './assembler.ts';
 import { plainMachine } from './bare.ts';
+import { pte } from './page-tables.ts';
 
 export const BASE = 0x8000_0000;
 /** Where `Bench.trap` looks; far from any program. */
 const HANDLER = 0x80f0_0000;
-
-export const CSR = {
-  fcsr: 0x003,
-  sstatus: 0x100,
-  sie: 0x104,
-  stvec: 0x105,
-  senvcfg: 0x10a,
-  sepc: 0x141,
-  scause: 0x142,
-  stval: 0x143,
-  sip: 0x144,
-  stimecmp: 0x14d,
-  satp: 0x180,
-  mstatus: 0x300,
-  medeleg: 0x302,
-  mideleg: 0x303,
-  mie: 0x304,
-  mtvec: 0x305,
-  mcounteren: 0x306,
-  menvcfg: 0x30a,
-  mcountinhibit: 0x320,
-  mscratch: 0x340,
-  mepc: 0x341,
-  mcause: 0x342,
-  mtval: 0x343,
-  mip: 0x344,
-  pmpcfg0: 0x3a0,
-  pmpaddr0: 0x3b0,
-  mcycle: 0xb00,
-  minstret: 0xb02,
-  cycle: 0xc00,
-  time: 0xc01,
-  instret: 0xc02,
-} as const;
 
 export interface Trap {
   readonly cause: bigint;
@@ -146,14 +113,6 @@ export class Bench {
   free(): void {
     this.machine.free();
   }
-}
-
-export const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, G: 32n, A: 64n, D: 128n } as const;
-/** Everything that an entry can grant to S-mode, or with U to U-mode. */
-export const ALL = PTE.V | PTE.R | PTE.W | PTE.X | PTE.A | PTE.D;
-
-export function pte(physical: number | bigint, flags: bigint): bigint {
-  return ((BigInt(physical) >> 12n) << 10n) | flags;
 }
 
 /** A test that gives its machine back. */

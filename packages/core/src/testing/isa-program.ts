@@ -23,7 +23,8 @@
 import { decode, expand, operands, type Row, rows } from '../isa/index.ts';
 import { disassemble } from '../isa/print.ts';
 import { Assembler, encode, type Fields, rowOf } from './assembler.ts';
-import { finish, start } from './bare.ts';
+import { CSR } from './csr.ts';
+import { finish, start } from './fragments.ts';
 import type { Random } from './random.ts';
 
 export const LOG = 0x8080_0000;
@@ -59,14 +60,6 @@ export const AT = {
   spill: 608,
 } as const;
 
-const MSCRATCH = 0x340;
-const MEPC = 0x341;
-const MCAUSE = 0x342;
-const MTVAL = 0x343;
-const MSTATUS = 0x300;
-const MTVEC = 0x305;
-const FCSR = 3;
-const MINSTRET = 0xb02;
 const SP = 2;
 const S0 = 8;
 const S1 = 9;
@@ -520,14 +513,14 @@ export class IsaProgram {
 
     start(a);
     a.la(5, 'trap');
-    a.csrw(MTVEC, 5);
+    a.csrw(CSR.mtvec, 5);
     a.li(5, 3 << 13);
-    a.op('csrrs', { csr: MSTATUS, rs1: 5 });
+    a.op('csrrs', { csr: CSR.mstatus, rs1: 5 });
     a.li(5, CONTEXT);
-    a.csrw(MSCRATCH, 5);
+    a.csrw(CSR.mscratch, 5);
 
     a.label('next');
-    a.csrr(context, MSCRATCH);
+    a.csrr(context, CSR.mscratch);
     // generator = generator * A + C; its upper bits choose the window and fcsr.
     ld(5, AT.generator);
     a.li(6, 6364136223846793005n);
@@ -539,7 +532,7 @@ export class IsaProgram {
     a.li(7, 5);
     a.op('remu', { rd: 6, rs1: 6, rs2: 7 });
     a.op('slli', { rd: 6, rs1: 6, imm: 5 });
-    a.csrw(FCSR, 6);
+    a.csrw(CSR.fcsr, 6);
     a.op('srli', { rd: 5, rs1: 5, imm: 40 });
     a.li(6, 8191);
     a.op('and', { rd: 5, rs1: 5, rs2: 6 });
@@ -555,20 +548,20 @@ export class IsaProgram {
     a.li(SP, ARENA + 0xf00);
     a.li(S0, ARENA + 0x2000);
     a.li(S1, ARENA + 0x1ffd);
-    a.csrr(7, MINSTRET);
+    a.csrr(7, CSR.minstret);
     sd(7, AT.spill + 24);
     a.op('addi', { rd: 31, rs1: 5 });
     a.op('jalr', { rs1: 6 });
 
     a.label('epilogue');
-    a.op('csrrw', { rd: context, rs1: context, csr: MSCRATCH });
+    a.op('csrrw', { rd: context, rs1: context, csr: CSR.mscratch });
     for (let n = 1; n < 31; n++) sd(n, AT.x + 8 * n);
-    a.csrr(7, MINSTRET);
+    a.csrr(7, CSR.minstret);
     // The true x31 comes back from mscratch, which is the context's address again.
-    a.op('csrrw', { rd: 5, rs1: context, csr: MSCRATCH });
+    a.op('csrrw', { rd: 5, rs1: context, csr: CSR.mscratch });
     sd(5, AT.x + 8 * 31);
     for (let n = 0; n < 32; n++) a.op('fsd', { rs2: n, rs1: context, imm: AT.f + 8 * n });
-    a.csrr(5, FCSR);
+    a.csrr(5, CSR.fcsr);
     sd(5, AT.fcsr);
     ld(6, AT.spill + 24);
     a.op('sub', { rd: 7, rs1: 7, rs2: 6 });
@@ -622,24 +615,21 @@ export class IsaProgram {
     a.jump(0, 'next');
 
     a.label('trap');
-    a.op('csrrw', { rd: context, rs1: context, csr: MSCRATCH });
+    a.op('csrrw', { rd: context, rs1: context, csr: CSR.mscratch });
     sd(28, AT.spill);
     sd(29, AT.spill + 8);
     sd(30, AT.spill + 16);
     a.li(28, PRIME);
     ld(29, AT.traps);
-    for (const csr of [MCAUSE, MEPC, MTVAL]) {
+    for (const csr of [CSR.mcause, CSR.mepc, CSR.mtval]) {
       a.csrr(30, csr);
-      a.op('xor', { rd: 29, rs1: 29, rs2: 30 });
-      a.op('mul', { rd: 29, rs1: 29, rs2: 28 });
-      a.op('srli', { rd: 30, rs1: 29, imm: 29 });
-      a.op('xor', { rd: 29, rs1: 29, rs2: 30 });
+      fold(29, 30, 28, 30);
     }
     sd(29, AT.traps);
     ld(29, AT.trapCount);
     a.op('addi', { rd: 29, rs1: 29, imm: 1 });
     sd(29, AT.trapCount);
-    a.csrr(30, MEPC);
+    a.csrr(30, CSR.mepc);
     a.op('lhu', { rd: 29, rs1: 30 });
     a.op('andi', { rd: 29, rs1: 29, imm: 3 });
     a.op('addi', { rd: 30, rs1: 30, imm: 2 });
@@ -647,11 +637,11 @@ export class IsaProgram {
     a.branch('bne', 29, 28, 'short');
     a.op('addi', { rd: 30, rs1: 30, imm: 2 });
     a.label('short');
-    a.csrw(MEPC, 30);
+    a.csrw(CSR.mepc, 30);
     ld(28, AT.spill);
     ld(29, AT.spill + 8);
     ld(30, AT.spill + 16);
-    a.op('csrrw', { rd: context, rs1: context, csr: MSCRATCH });
+    a.op('csrrw', { rd: context, rs1: context, csr: CSR.mscratch });
     a.op('mret');
   }
 }

@@ -11,8 +11,8 @@ import type { MachineOptions, Stop } from '../machine/options.ts';
 import { type Attachments, restoreMachine, saveMachine } from '../machine/save.ts';
 import { Pool } from '../memory/pool.ts';
 import { decodeState, encodeState } from '../state/encode.ts';
-import type { Choices } from './choices.ts';
 import { buildProgram, type Recipe } from './programs.ts';
+import type { Random } from './random.ts';
 
 /** Where random tests start: `npm test` sets and prints it. */
 export const SEED = Number(process.env.BRAID_SEED ?? 1) >>> 0;
@@ -93,7 +93,7 @@ export const DISTURBANCES = ['stop', 'drop', 'reborn', 'move', 'hash', 'other'] 
 export function disturb(
   start: Machine,
   steps: number,
-  choices: Choices,
+  choices: Random,
   options: {
     pieces?: number;
     kinds?: readonly (typeof DISTURBANCES)[number][];
@@ -109,7 +109,7 @@ export function disturb(
     // Short pieces are as interesting as long ones.
     const piece = choices.chance(0.5) ? 1 + choices.below(Math.ceil((2 * steps) / pieces)) : 1 + choices.below(40);
     const stop = runSteps(machine, Math.min(left, piece));
-    switch (choices.from(kinds)) {
+    switch (choices.pick(kinds)) {
       case 'stop':
         break;
       case 'drop':
@@ -119,7 +119,7 @@ export function disturb(
         machine = reborn(machine);
         break;
       case 'move':
-        machine = reborn(machine, choices.from(engines));
+        machine = reborn(machine, choices.pick(engines));
         break;
       case 'hash':
         stateHash(machine);

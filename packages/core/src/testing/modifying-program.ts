@@ -8,7 +8,7 @@
  */
 
 import { Assembler } from './assembler.ts';
-import { finish } from './bare.ts';
+import { finish } from './fragments.ts';
 import type { Random } from './random.ts';
 
 const AREA = 0x8001_0f80;

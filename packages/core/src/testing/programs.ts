@@ -18,7 +18,10 @@
 import { buildImage } from '../boot/testing.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Assembler, encode, rowOf } from './assembler.ts';
-import { Choices } from './choices.ts';
+import { CSR } from './csr.ts';
+import { CLINT, powerOff } from './fragments.ts';
+import { pte } from './page-tables.ts';
+import { Random } from './random.ts';
 
 const SHARED = 0x10_0000;
 const HART_PAGES = 0x11_0000;
@@ -49,39 +52,6 @@ export const HART_PAGE = {
   rounds: 96,
   clocks: 104,
 } as const;
-
-const CSR = {
-  sstatus: 0x100,
-  sie: 0x104,
-  stvec: 0x105,
-  sscratch: 0x140,
-  sepc: 0x141,
-  scause: 0x142,
-  stval: 0x143,
-  sip: 0x144,
-  stimecmp: 0x14d,
-  satp: 0x180,
-  mstatus: 0x300,
-  medeleg: 0x302,
-  mideleg: 0x303,
-  mie: 0x304,
-  mtvec: 0x305,
-  mcounteren: 0x306,
-  menvcfg: 0x30a,
-  scounteren: 0x106,
-  mscratch: 0x340,
-  mepc: 0x341,
-  mcause: 0x342,
-  mip: 0x344,
-  pmpcfg0: 0x3a0,
-  pmpaddr0: 0x3b0,
-  mhartid: 0xf14,
-  cycle: 0xc00,
-  time: 0xc01,
-  instret: 0xc02,
-} as const;
-const CLINT = 0x200_0000;
-const FINISHER = 0x10_0000;
 
 const [ra, t0, t1, t2, s0, s1, a0, a1, a2, a6, a7, s2, t3, t4, t5] = [
   1, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 28, 29, 30,
@@ -132,7 +102,7 @@ export interface Program {
 export function buildProgram(recipe: Recipe): Program {
   const base = RAM_BASE + (recipe.sbi ? 0x20_0000 : 0);
   const a = new Assembler(base);
-  const choices = new Choices(recipe.seed);
+  const choices = new Random(recipe.seed);
   new Writer(a, recipe, base, choices).write();
   const code = a.bytes();
   if (code.length > SHARED) throw new RangeError('the program is too long');
@@ -147,10 +117,10 @@ class Writer {
   private readonly a: Assembler;
   private readonly recipe: Recipe;
   private readonly base: number;
-  private readonly choices: Choices;
+  private readonly choices: Random;
   private readonly privateTables: boolean;
 
-  constructor(a: Assembler, recipe: Recipe, base: number, choices: Choices) {
+  constructor(a: Assembler, recipe: Recipe, base: number, choices: Random) {
     this.a = a;
     this.recipe = recipe;
     this.base = base;
@@ -187,9 +157,7 @@ class Writer {
     a.op('csrrw', { rd: t0, csr: CSR.mscratch, rs1: t0 });
     a.op('sd', { rs1: t0, rs2: t1, imm: 32 });
     a.op('sd', { rs1: t0, rs2: t2, imm: 40 });
-    a.op('ld', { rd: t1, rs1: t0, imm: HART_PAGE.machineTraps });
-    a.op('addi', { rd: t1, rs1: t1, imm: 1 });
-    a.op('sd', { rs1: t0, rs2: t1, imm: HART_PAGE.machineTraps });
+    this.add(t0, HART_PAGE.machineTraps, 1, t1);
     a.csrr(t1, CSR.mcause);
     a.branch('blt', t1, 0, 'machineInterrupt');
     a.csrr(t1, CSR.mepc);
@@ -243,9 +211,7 @@ class Writer {
     }
     a.op('sd', { rs1: t0, rs2: t3, imm: HART_PAGE.digest });
     a.branch('blt', t1, 0, 'supervisorInterrupt');
-    a.op('ld', { rd: t3, rs1: t0, imm: HART_PAGE.exceptions });
-    a.op('addi', { rd: t3, rs1: t3, imm: 1 });
-    a.op('sd', { rs1: t0, rs2: t3, imm: HART_PAGE.exceptions });
+    this.add(t0, HART_PAGE.exceptions, 1, t3);
     a.op('addi', { rd: t2, imm: 12 });
     a.branch('beq', t1, t2, 'fetchFault');
     a.csrr(t2, CSR.sepc);
@@ -256,9 +222,7 @@ class Writer {
     a.csrw(CSR.sepc, ra);
     a.jump(0, 'supervisorReturn');
     a.label('supervisorInterrupt');
-    a.op('ld', { rd: t3, rs1: t0, imm: HART_PAGE.interrupts });
-    a.op('addi', { rd: t3, rs1: t3, imm: 1 });
-    a.op('sd', { rs1: t0, rs2: t3, imm: HART_PAGE.interrupts });
+    this.add(t0, HART_PAGE.interrupts, 1, t3);
     a.op('andi', { rd: t1, rs1: t1, imm: 15 });
     a.op('addi', { rd: t2, imm: 1 });
     a.branch('bne', t1, t2, 'supervisorTimer');
@@ -285,7 +249,7 @@ class Writer {
     a.li(t0, 0x1f);
     a.csrw(CSR.pmpcfg0, t0);
     // Some exceptions stay with M-mode.
-    a.li(t0, choices.from([0xb1ff, 0xb1fb, 0xb15f, 0xb1ff]));
+    a.li(t0, choices.pick([0xb1ff, 0xb1fb, 0xb15f, 0xb1ff]));
     a.csrw(CSR.medeleg, t0);
     a.li(t0, 0x222);
     a.csrw(CSR.mideleg, t0);
@@ -363,10 +327,8 @@ class Writer {
     a.label(`loop${hart}`);
     const kinds = recipe.tasks ?? TASKS;
     const count = 3 + choices.below(8);
-    for (let n = 0; n < count; n++) this.task(choices.from(kinds), hart);
-    a.op('ld', { rd: t0, rs1: s0, imm: HART_PAGE.rounds });
-    a.op('addi', { rd: t0, rs1: t0, imm: 1 });
-    a.op('sd', { rs1: s0, rs2: t0, imm: HART_PAGE.rounds });
+    for (let n = 0; n < count; n++) this.task(choices.pick(kinds), hart);
+    this.add(s0, HART_PAGE.rounds, 1, t0);
     a.op('addi', { rd: s2, rs1: s2, imm: -1 });
     const over = a.newLabel();
     a.branch('beq', s2, 0, over);
@@ -380,9 +342,7 @@ class Writer {
     a.li(t0, recipe.harts);
     const rest = a.newLabel();
     a.branch('bne', t2, t0, rest);
-    a.li(t0, FINISHER);
-    a.li(t1, 0x5555);
-    a.op('sw', { rs1: t0, rs2: t1 });
+    powerOff(a);
     a.label(rest);
     a.op('wfi');
     a.jump(0, rest);
@@ -392,7 +352,6 @@ class Writer {
   private makeTables(hart: number): void {
     const { a } = this;
     const root = this.tables(hart);
-    const pte = (address: number, flags: number) => ((BigInt(address) >> 12n) << 10n) | BigInt(flags);
     const put = (table: number, index: number, value: bigint) => {
       a.li(t0, table + 8 * index);
       a.li(t1, value);
@@ -426,15 +385,48 @@ class Writer {
   /** Loads or stores somewhere in the window; t4 is the accumulator. */
   private touchWindow(page: number): void {
     const { a, choices } = this;
-    const offset = choices.from([0, 8, 64, 4088, 4092, 4094, 2048 + 8 * choices.below(200)]);
+    const offset = choices.pick([0, 8, 64, 4088, 4092, 4094, 2048 + 8 * choices.below(200)]);
     a.li(t3, WINDOW_VIRTUAL + page * 4096 + offset);
     if (choices.chance(0.5)) {
-      a.op(choices.from(['ld', 'lw', 'lhu', 'lb']), { rd: t5, rs1: t3 });
+      a.op(choices.pick(['ld', 'lw', 'lhu', 'lb']), { rd: t5, rs1: t3 });
       a.op('add', { rd: t4, rs1: t4, rs2: t5 });
     } else {
       a.op('addi', { rd: t4, rs1: t4, imm: 1 + choices.below(2000) });
-      a.op(choices.from(['sd', 'sw', 'sh', 'sb']), { rs1: t3, rs2: t4 });
+      a.op(choices.pick(['sd', 'sw', 'sh', 'sb']), { rs1: t3, rs2: t4 });
     }
+  }
+
+  /** Adds a constant to a doubleword in memory; `register` is lost. */
+  private add(base: number, offset: number, value: number, register: number): void {
+    const { a } = this;
+    a.op('ld', { rd: register, rs1: base, imm: offset });
+    a.op('addi', { rd: register, rs1: register, imm: value });
+    a.op('sd', { rs1: base, rs2: register, imm: offset });
+  }
+
+  /** Spins for the lock, whose address is then in t0; t1 and t2 are lost. */
+  private takeLock(pause: boolean): void {
+    const { a } = this;
+    const again = a.newLabel();
+    const open = a.newLabel();
+    a.op('addi', { rd: t0, rs1: s1, imm: SHARED_PAGE.lock });
+    a.op('addi', { rd: t1, imm: 1 });
+    a.label(again);
+    a.op('amoswap.w', { rd: t2, rs1: t0, rs2: t1 });
+    a.branch('beq', t2, 0, open);
+    if (pause) a.op('pause');
+    a.jump(0, again);
+    a.label(open);
+  }
+
+  /** t0 = address of a function of two instructions that adds to t4, which is written there; t1 is the second one. */
+  private writeFunction(address: number): void {
+    const { a, choices } = this;
+    a.li(t0, address);
+    a.li(t1, encode(rowOf('addi'), { rd: t4, rs1: t4, imm: choices.below(2048) }));
+    a.op('sw', { rs1: t0, rs2: t1 });
+    a.li(t1, encode(rowOf('jalr'), { rs1: ra }));
+    a.op('sw', { rs1: t0, rs2: t1, imm: 4 });
   }
 
   private task(task: Task, hart: number): void {
@@ -443,9 +435,9 @@ class Writer {
     switch (task) {
       case 'amo': {
         shared(SHARED_PAGE.counter, t0);
-        const name = choices.from(['amoadd', 'amoxor', 'amoswap', 'amomaxu', 'amoor', 'amomin']);
+        const name = choices.pick(['amoadd', 'amoxor', 'amoswap', 'amomaxu', 'amoor', 'amomin']);
         a.li(t1, choices.u32());
-        a.op(`${name}.${choices.from(['w', 'd'])}`, { rd: t2, rs1: t0, rs2: t1 });
+        a.op(`${name}.${choices.pick(['w', 'd'])}`, { rd: t2, rs1: t0, rs2: t1 });
         a.op('add', { rd: t4, rs1: t4, rs2: t2 });
         break;
       }
@@ -461,36 +453,17 @@ class Writer {
         break;
       }
       case 'lock': {
-        shared(SHARED_PAGE.lock, t0);
-        const again = a.newLabel();
-        const open = a.newLabel();
-        a.op('addi', { rd: t1, imm: 1 });
-        a.label(again);
-        a.op('amoswap.w', { rd: t2, rs1: t0, rs2: t1 });
-        a.branch('beq', t2, 0, open);
-        if (choices.chance(0.3)) a.op('pause');
-        a.jump(0, again);
-        a.label(open);
+        this.takeLock(choices.chance(0.3));
         for (const offset of [SHARED_PAGE.pair, SHARED_PAGE.pair + 8]) {
-          a.op('ld', { rd: t1, rs1: s1, imm: offset });
-          a.op('addi', { rd: t1, rs1: t1, imm: 3 });
-          a.op('sd', { rs1: s1, rs2: t1, imm: offset });
+          this.add(s1, offset, 3, t1);
         }
         a.op('amoswap.w', { rs1: t0 });
         break;
       }
       case 'stamp': {
         // Under a lock of its own: nobody may see a time before the one that was left here.
-        shared(SHARED_PAGE.lock, t0);
-        const again = a.newLabel();
-        const open = a.newLabel();
+        this.takeLock(false);
         const good = a.newLabel();
-        a.op('addi', { rd: t1, imm: 1 });
-        a.label(again);
-        a.op('amoswap.w', { rd: t2, rs1: t0, rs2: t1 });
-        a.branch('beq', t2, 0, open);
-        a.jump(0, again);
-        a.label(open);
         a.op('ld', { rd: t1, rs1: s1, imm: SHARED_PAGE.stamp });
         if (choices.chance(0.5)) a.csrr(t2, CSR.time);
         else {
@@ -498,14 +471,10 @@ class Writer {
           a.op('ld', { rd: t2, rs1: t3 });
         }
         a.branch('bgeu', t2, t1, good);
-        a.op('ld', { rd: t3, rs1: s1, imm: SHARED_PAGE.stampErrors });
-        a.op('addi', { rd: t3, rs1: t3, imm: 1 });
-        a.op('sd', { rs1: s1, rs2: t3, imm: SHARED_PAGE.stampErrors });
+        this.add(s1, SHARED_PAGE.stampErrors, 1, t3);
         a.label(good);
         a.op('sd', { rs1: s1, rs2: t2, imm: SHARED_PAGE.stamp });
-        a.op('ld', { rd: t3, rs1: s1, imm: SHARED_PAGE.stampCount });
-        a.op('addi', { rd: t3, rs1: t3, imm: 1 });
-        a.op('sd', { rs1: s1, rs2: t3, imm: SHARED_PAGE.stampCount });
+        this.add(s1, SHARED_PAGE.stampCount, 1, t3);
         a.op('amoswap.w', { rs1: t0 });
         break;
       }
@@ -546,16 +515,16 @@ class Writer {
         else a.op('ecall');
         break;
       case 'illegal':
-        a.word(choices.from([0xffffffff, 0x0000707b, 0xc0001073]));
+        a.word(choices.pick([0xffffffff, 0x0000707b, 0xc0001073]));
         break;
       case 'fault':
-        a.li(t3, choices.from([0x7000_0000, 0x1_0000_0000, -1, 0x40_0000_0000, 0x5000_0000]));
+        a.li(t3, choices.pick([0x7000_0000, 0x1_0000_0000, -1, 0x40_0000_0000, 0x5000_0000]));
         if (choices.chance(0.3)) a.op('jalr', { rd: ra, rs1: t3 });
-        else a.op(choices.from(['ld', 'sd', 'amoadd.d', 'lr.w']), { rd: 0, rs1: t3 });
+        else a.op(choices.pick(['ld', 'sd', 'amoadd.d', 'lr.w']), { rd: 0, rs1: t3 });
         break;
       case 'misaligned':
         a.li(t3, WINDOW_VIRTUAL + 4096 * choices.below(WINDOW_PAGES - 1) + 4089 + choices.below(7));
-        a.op(choices.from(['ld', 'sd', 'lw', 'amoadd.d', 'sc.d']), { rd: t5, rs1: t3, rs2: t4 });
+        a.op(choices.pick(['ld', 'sd', 'lw', 'amoadd.d', 'sc.d']), { rd: t5, rs1: t3, rs2: t4 });
         break;
       case 'swap': {
         const page = this.entryAddress(hart, t0);
@@ -571,7 +540,7 @@ class Writer {
       case 'unmap': {
         const page = this.entryAddress(hart, t0);
         a.op('ld', { rd: t2, rs1: t0 });
-        a.op(choices.from(['sd', 'sw', 'sb']), { rs1: t0 });
+        a.op(choices.pick(['sd', 'sw', 'sb']), { rs1: t0 });
         this.maybeFence();
         this.touchWindow(page);
         a.op('sd', { rs1: t0, rs2: t2 });
@@ -581,7 +550,7 @@ class Writer {
       }
       case 'flags': {
         const page = this.entryAddress(hart, t0);
-        a.op('addi', { rd: t1, imm: choices.from([0x40, 0x80, 0x4, 0x8, 0xc4]) });
+        a.op('addi', { rd: t1, imm: choices.pick([0x40, 0x80, 0x4, 0x8, 0xc4]) });
         a.op('amoxor.d', { rs1: t0, rs2: t1 });
         this.maybeFence();
         this.touchWindow(page);
@@ -599,12 +568,7 @@ class Writer {
         break;
       }
       case 'patch': {
-        const slot = this.base + PATCH + 32 * choices.below(4);
-        a.li(t0, slot);
-        a.li(t1, encode(rowOf('addi'), { rd: t4, rs1: t4, imm: choices.below(2048) }));
-        a.op('sw', { rs1: t0, rs2: t1 });
-        a.li(t1, encode(rowOf('jalr'), { rs1: ra }));
-        a.op('sw', { rs1: t0, rs2: t1, imm: 4 });
+        this.writeFunction(this.base + PATCH + 32 * choices.below(4));
         if (choices.chance(0.5)) a.op('fence.i');
         a.op('jalr', { rd: ra, rs1: t0 });
         break;
@@ -612,11 +576,7 @@ class Writer {
       case 'window': {
         // Code at the end of one window page, going on in the next one, which depends on how the pages are mapped.
         const page = choices.below(WINDOW_PAGES - 1);
-        a.li(t0, WINDOW_VIRTUAL + page * 4096 + 4094);
-        a.li(t1, encode(rowOf('addi'), { rd: t4, rs1: t4, imm: choices.below(2048) }));
-        a.op('sw', { rs1: t0, rs2: t1 });
-        a.li(t1, encode(rowOf('jalr'), { rs1: ra }));
-        a.op('sw', { rs1: t0, rs2: t1, imm: 4 });
+        this.writeFunction(WINDOW_VIRTUAL + page * 4096 + 4094);
         // Only where the code is what was written: another hart may have moved the page.
         const skip = a.newLabel();
         a.op('lw', { rd: t2, rs1: t0, imm: 4 });

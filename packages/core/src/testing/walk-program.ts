@@ -22,7 +22,9 @@
  */
 
 import { Assembler } from './assembler.ts';
-import { finish, start } from './bare.ts';
+import { CSR } from './csr.ts';
+import { finish, start } from './fragments.ts';
+import { PTE } from './page-tables.ts';
 import type { Random } from './random.ts';
 
 const TABLES = 0x8040_0000;
@@ -36,15 +38,8 @@ export const FINAL = { address: TABLES, length: DATA + DATA_FRAMES * 4096 - TABL
 export const LOG_WORDS = 4;
 
 const RECORD_WORDS = 8;
-const V = 1n;
-const R = 2n;
-const W = 4n;
-const X = 8n;
-const U = 16n;
-const A = 64n;
-const D = 128n;
+const { V, R, W, X, U, G, A, D } = PTE;
 
-const MSTATUS = 0x300;
 const FS = 1n << 13n;
 const MPRV = 1n << 17n;
 
@@ -171,7 +166,7 @@ export class WalkProgram {
         flags = (flags & ~(W | X)) | R;
       }
     }
-    let pte = (BigInt(frame) << 10n) | flags | (BigInt(random.below(4)) << 8n) | (random.chance(0.3) ? 32n : 0n);
+    let pte = (BigInt(frame) << 10n) | flags | (BigInt(random.below(4)) << 8n) | (random.chance(0.3) ? G : 0n);
     // Reserved without Svnapot, Svpbmt and whatever comes.
     if (random.chance(0.03)) pte |= 1n << BigInt(random.between(54, 63));
     return pte;
@@ -306,13 +301,13 @@ export class WalkProgram {
     const field = (rd: number, n: number) => a.op('ld', { rd, rs1: RECORD, imm: 8 * (n + 1) });
     start(a);
     a.la(5, 'trap');
-    a.csrw(0x305, 5);
-    a.csrw(0x304, 0);
+    a.csrw(CSR.mtvec, 5);
+    a.csrw(CSR.mie, 0);
     // ADUE: Svadu where it exists.
     a.li(5, 1n << 61n);
-    a.csrw(0x30a, 5);
+    a.csrw(CSR.menvcfg, 5);
     a.li(5, FS);
-    a.csrw(MSTATUS, 5);
+    a.csrw(CSR.mstatus, 5);
     a.li(RECORD, RECORDS);
     a.li(LOG_END, LOG);
     a.op('ld', { rd: 5, rs1: RECORD });
@@ -325,12 +320,12 @@ export class WalkProgram {
 
     while (a.length % 4 !== 0) a.half(1);
     a.label('trap');
-    a.csrr(14, 0x342);
-    a.csrr(15, 0x343);
-    a.csrr(16, 0x341);
+    a.csrr(14, CSR.mcause);
+    a.csrr(15, CSR.mtval);
+    a.csrr(16, CSR.mepc);
     a.label('log');
     a.li(5, FS);
-    a.csrw(MSTATUS, 5);
+    a.csrw(CSR.mstatus, 5);
     // Of the interpreter's own instructions the address means nothing.
     a.li(5, 0x8000_0000);
     a.op('sub', { rd: 5, rs1: 16, rs2: 5 });
@@ -352,18 +347,18 @@ export class WalkProgram {
 
     a.label('space');
     field(10, 0);
-    a.csrw(0x180, 10);
+    a.csrw(CSR.satp, 10);
     if (this.fences) a.op('sfence.vma');
     a.jump(0, 'next');
 
     a.label('protection');
-    a.csrw(0x3a0, 0);
+    a.csrw(CSR.pmpcfg0, 0);
     for (let i = 0; i < 4; i++) {
       field(10, i);
-      a.csrw(0x3b0 + i, 10);
+      a.csrw(CSR.pmpaddr0 + i, 10);
     }
     field(10, 4);
-    a.csrw(0x3a0, 10);
+    a.csrw(CSR.pmpcfg0, 10);
     a.op('sfence.vma');
     a.jump(0, 'next');
 
@@ -379,19 +374,19 @@ export class WalkProgram {
     for (const { name } of Object.values(ACCESSES)) {
       a.label(name);
       prepare();
-      a.csrw(MSTATUS, 12);
+      a.csrw(CSR.mstatus, 12);
       const float = name.startsWith('f');
       a.op(name, { rd: 13, rs1: 10, rs2: 11 });
       a.li(5, FS);
-      a.csrw(MSTATUS, 5);
+      a.csrw(CSR.mstatus, 5);
       if (float && !name.startsWith('fs')) a.op('fmv.x.d', { rd: 13, rs1: 13 });
       a.jump(0, 'log');
     }
 
     a.label('fetch');
     prepare();
-    a.csrw(0x341, 10);
-    a.csrw(MSTATUS, 12);
+    a.csrw(CSR.mepc, 10);
+    a.csrw(CSR.mstatus, 12);
     a.op('mret');
 
     a.label('finish');

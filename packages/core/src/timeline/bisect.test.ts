@@ -6,16 +6,16 @@ import { MemoryBackend } from '../devices/virtio-block/backend.ts';
 import { EventLog, formatPosition, LogReader } from '../machine/log.ts';
 import type { Machine } from '../machine/machine.ts';
 import { RAM_BASE } from '../memory/layout.ts';
-import { Choices } from '../testing/choices.ts';
 import { bareMachine, recipeMachine, runSteps, SEED } from '../testing/machines.ts';
 import { buildProgram, type Recipe } from '../testing/programs.ts';
+import { Random } from '../testing/random.ts';
 import { bisect, formatParting } from './bisect.ts';
 import { differences } from './differences.ts';
 
 const recipe: Recipe = { harts: 3, sbi: false, seed: 11, rounds: 10_000 };
 const slice = 400;
 const options = { maxSteps: 200_000 };
-const choices = new Choices(SEED);
+const choices = new Random(SEED);
 const make = () => recipeMachine(recipe, { slice });
 
 /** A machine in which something happens once it has made so many steps, however it is run. */

@@ -8,7 +8,6 @@ import { formatPosition, type InputEvent, LogReader, ReplayError } from '../mach
 import type { Machine } from '../machine/machine.ts';
 import { decodeState, encodeState } from '../state/encode.ts';
 import { StateError } from '../state/errors.ts';
-import { Choices } from '../testing/choices.ts';
 import {
   disturb,
   guestMissing,
@@ -20,6 +19,7 @@ import {
   sharedEngine,
 } from '../testing/machines.ts';
 import type { Recipe } from '../testing/programs.ts';
+import { Random } from '../testing/random.ts';
 import { record, replay, restoreRecording, saveRecording } from './replay.ts';
 
 const recipe: fc.Arbitrary<Recipe> = fc.record({
@@ -28,12 +28,12 @@ const recipe: fc.Arbitrary<Recipe> = fc.record({
   seed: fc.integer({ min: 0, max: 0xffff_ffff }),
   rounds: fc.constant(200),
 });
-const choices = fc.integer({ min: 0, max: 0xffff_ffff }).map((seed) => new Choices(seed));
+const choices = fc.integer({ min: 0, max: 0xffff_ffff }).map((seed) => new Random(seed));
 const STEPS = 10_000;
 
-function randomEvent(choices: Choices): InputEvent {
+function randomEvent(choices: Random): InputEvent {
   const bytes = Uint8Array.from({ length: choices.below(40) }, () => choices.below(256));
-  return choices.from<InputEvent>([
+  return choices.pick<InputEvent>([
     { kind: 'console', bytes },
     { kind: 'port', port: 0, bytes },
     { kind: 'port-open', port: choices.below(2), open: choices.chance(0.5) },
@@ -46,7 +46,7 @@ function randomEvent(choices: Choices): InputEvent {
 }
 
 /** Runs with inputs at random times; an idle machine whose gaps are not skipped is moved on by hand, as a host in wall time does. */
-function eventful(machine: Machine, steps: number, choices: Choices): void {
+function eventful(machine: Machine, steps: number, choices: Random): void {
   for (let done = 0, turns = 0; done < steps && turns < 400; turns++) {
     if (choices.chance(0.5)) machine.input(randomEvent(choices));
     const piece = Math.min(steps - done, 1 + choices.below(600));
@@ -158,7 +158,7 @@ describe('records from outside are checked', () => {
 });
 
 test('the default guest: typing and programs run by its agent are repeated', { skip: guestMissing }, () => {
-  const choices = new Choices(SEED);
+  const choices = new Random(SEED);
   const machine = linuxMachine({ harts: 2 });
   const recording = record(machine);
   let output = '';
