@@ -30,7 +30,10 @@ const ENGINES = ['interpreter'] as const;
 
 export function addMachineOptions(command: Command): Command {
   return command
-    .option('--kernel <file>', 'Linux image or ELF, possibly gzipped, instead of the one that ships')
+    .option(
+      '--kernel <file[,flat]>',
+      'Linux image or ELF, possibly gzipped, instead of the one that ships; or a flat binary that starts at 0x80200000',
+    )
     .option('--initrd <file>', 'initial RAM disk')
     .option('--append <line>', "kernel command line (with the kernel that ships: added to Braid's own)")
     .option('--bare <file>', 'ELF or flat binary for M-mode; ends at the test finisher or at a write to tohost')
@@ -70,14 +73,16 @@ export function createOptions(image: string | undefined, flags: RunFlags, time: 
     const readOnly = disk.endsWith(',ro');
     return { path: readOnly ? disk.slice(0, -3) : disk, readOnly };
   });
-  const { kernel, initrd, bare, firmware, seed, epoch: when, maxSteps } = flags;
+  const { initrd, bare, firmware, seed, epoch: when, maxSteps } = flags;
+  const flat = flags.kernel?.match(/[,.]flat$/) ? true : undefined;
+  const kernel = flags.kernel?.replace(/,flat$/, '');
   const root = image !== undefined && kernel === undefined && firmware === undefined;
   const append = [
     ...(root ? [`root=/dev/vda ${disks[0]!.readOnly ? 'ro' : 'rw'}`] : []),
     ...(flags.append === undefined ? [] : [flags.append]),
   ];
   return {
-    ...defined({ kernel, initrd, bare, firmware, seed, epoch: when, maxSteps }),
+    ...defined({ kernel, flat, initrd, bare, firmware, seed, epoch: when, maxSteps }),
     ...(append.length > 0 ? { append: append.join(' ') } : {}),
     disks,
     memory: flags.memory,

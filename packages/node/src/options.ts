@@ -32,6 +32,8 @@ export interface AttachOptions {
 export interface CreateOptions extends AttachOptions {
   /** A Linux image or ELF, possibly packed with gzip. Without it, and without `bare`, Braid's own. */
   readonly kernel?: FileOption;
+  /** The kernel is a flat binary without a header, for S-mode, 2 MiB above the start of RAM. */
+  readonly flat?: boolean;
   /** Without it and without `kernel`, Braid's own. */
   readonly initrd?: FileOption;
   /** The kernel's command line; for Braid's own kernel, what is added to it. */
@@ -112,7 +114,7 @@ function diskOf(disk: DiskOption): DiskSource {
 }
 
 async function bootOf(options: CreateOptions): Promise<{ boot: Boot; console: ConsoleDevice }> {
-  const { bare, firmware, kernel, initrd, append } = options;
+  const { bare, firmware, kernel, initrd, append, flat } = options;
   const file = async (what: string, source: FileOption) =>
     typeof source === 'string' ? await readWhole(what, source) : source;
   const packed = async (what: string, source: FileOption) => {
@@ -145,7 +147,13 @@ async function bootOf(options: CreateOptions): Promise<{ boot: Boot; console: Co
       packed('kernel', kernel),
       initrd === undefined ? undefined : file('initial RAM disk', initrd),
     ]);
-    const boot: Boot = { kind: 'linux', kernel: kernelBytes, ...(initrdBytes ? { initrd: initrdBytes } : {}), ...line };
+    const boot: Boot = {
+      kind: 'linux',
+      kernel: kernelBytes,
+      ...(flat ? { flat } : {}),
+      ...(initrdBytes ? { initrd: initrdBytes } : {}),
+      ...line,
+    };
     return { boot, console: consoleOf(append) };
   }
   // Unpacked here, as the guest would take as long for it as for all the rest of its start.

@@ -145,3 +145,17 @@ test('command lines and symbols that cannot be right are refused', () => {
   const symbols = { begin_signature: 0x8000_0010n, end_signature: 0x8000_0000n };
   refused({ kind: 'bare', image: buildElf({ segments, symbols }) }, /end_signature/);
 });
+
+test('a flat kernel is taken as it is when it is called flat, and refused otherwise', () => {
+  const kernel = Uint8Array.of(0x13, 0, 0, 0, 0x6f, 0, 0, 0);
+  const options = { memory: 64 * 2 ** 20, harts: 1, seed: 1n };
+  const plan = planBoot({ ...options, boot: { kind: 'linux', kernel, flat: true } });
+  assert.equal(plan.start.pc, 0x8020_0000n);
+  assert.equal(plan.start.mode, 'S');
+  assert.deepEqual(plan.writes.find(({ what }) => what === 'kernel')?.data, kernel);
+  assert.throws(() => planBoot({ ...options, boot: { kind: 'linux', kernel } }), BootError);
+  assert.throws(
+    () => planBoot({ ...options, boot: { kind: 'linux', kernel: new Uint8Array(0), flat: true } }),
+    BootError,
+  );
+});

@@ -88,9 +88,12 @@ export function planBoot(options: Pick<MachineOptions, 'boot' | 'memory' | 'hart
 type TreeBase = Pick<PlatformTreeConfig, 'memory' | 'harts' | 'rngSeed'>;
 
 function planLinux(boot: Extract<Boot, { kind: 'linux' }>, ram: Ram, tree: TreeBase): BootPlan {
-  const pc = isElf(boot.kernel)
-    ? placeKernelElf(ram, parseElf(boot.kernel), RAM + HUGE_PAGE)
-    : placeImage(ram, boot.kernel, undefined);
+  let pc: number;
+  if (boot.flat) {
+    refuseEmpty(boot.kernel, 'kernel');
+    pc = ram.place('kernel', RAM + HUGE_PAGE, boot.kernel);
+  } else if (isElf(boot.kernel)) pc = placeKernelElf(ram, parseElf(boot.kernel), RAM + HUGE_PAGE);
+  else pc = placeImage(ram, boot.kernel, undefined);
   checkCommandLine(boot.append, COMMAND_LINE_SIZE - 1);
   const { dtb } = placeHigh(ram, { ...tree, reader: 'supervisor', ...bootargs(boot.append) }, boot.initrd, undefined);
   return {

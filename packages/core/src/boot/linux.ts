@@ -45,7 +45,7 @@ export function parseLinuxImage(bytes: Uint8Array): LinuxImage {
     throw new BootError(
       WHERE,
       'it has no RISC-V boot image header',
-      'give arch/riscv/boot/Image, Image.gz or an ELF file',
+      'give arch/riscv/boot/Image, Image.gz or an ELF file; a flat binary that starts at 0x80200000 has to be called flat',
     );
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -24,7 +24,7 @@ import { serveHtif } from './htif.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import { type Configuration, checkOptions, type Exit, type MachineOptions, type Stop } from './options.ts';
 import { Platform } from './platform.ts';
-import { DEFAULT_SLICE, Schedule } from './schedule.ts';
+import { defaultSlice, Schedule } from './schedule.ts';
 
 /** Where a machine's output goes. Called while it runs; the arrays are the receiver's to keep. */
 export interface Outputs {
@@ -90,7 +90,7 @@ export class Machine implements EngineHost {
     const plan = start.kind === 'boot' ? planBoot(options) : undefined;
     this.ram = new Ram(engine.pool, options.memory, start.kind === 'restore' ? start.source : undefined);
     this.hartSet = new Harts(engine, options.harts);
-    this.schedule = new Schedule(options.harts, options.slice ?? DEFAULT_SLICE);
+    this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
     this.monitorSbi = start.kind === 'restore' ? start.monitorSbi : plan!.start.mode === 'S';
     this.symbols = start.kind === 'restore' ? start.symbols : plan!.symbols;

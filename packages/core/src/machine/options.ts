@@ -5,8 +5,17 @@ import type { NetBackend } from '../devices/virtio-net/backend.ts';
 
 /** What the harts start with. */
 export type Boot =
-  /** A Linux `Image` (uncompressed) or ELF, entered in S-mode; SBI is the monitor's own. */
-  | { readonly kind: 'linux'; readonly kernel: Uint8Array; readonly initrd?: Uint8Array; readonly append?: string }
+  /**
+   * A Linux `Image` (uncompressed) or ELF, entered in S-mode; SBI is the monitor's own. `flat`: a binary without any header that is
+   * loaded, and entered, 2 MiB above the start of RAM.
+   */
+  | {
+      readonly kind: 'linux';
+      readonly kernel: Uint8Array;
+      readonly flat?: boolean;
+      readonly initrd?: Uint8Array;
+      readonly append?: string;
+    }
   /** An M-mode firmware at the start of RAM (OpenSBI's fw_dynamic or fw_jump), which finds kernel and initrd as on QEMU. */
   | {
       readonly kind: 'firmware';

