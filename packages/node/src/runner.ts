@@ -12,16 +12,18 @@
 
 import type { ExecHandle } from '@braid/core/agent/client.ts';
 import { AgentError } from '@braid/core/agent/errors.ts';
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
-import { MemoryBackend } from '@braid/core/devices/virtio-block/backend.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import { stateHash } from '@braid/core/machine/hash.ts';
-import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
-import { Machine } from '@braid/core/machine/machine.ts';
-import type { DiskOptions, Exit } from '@braid/core/machine/options.ts';
-import { restoreMachine, saveMachine } from '@braid/core/machine/save.ts';
+import { comparePositions, formatPosition } from '@braid/core/machine/log.ts';
+import type { Machine } from '@braid/core/machine/machine.ts';
+import type { Exit } from '@braid/core/machine/options.ts';
+import { saveMachine } from '@braid/core/machine/save.ts';
+import { assemble, MAIN_PORT } from './assemble.ts';
 import { BraidError, toRecord } from './errors.ts';
-import { FileBackend } from './files.ts';
+import type { FileBackend } from './files.ts';
+import { GuestCalls } from './guest-calls.ts';
+import { RunLength, WallTime } from './pace.ts';
+import { PanicWatch } from './panic.ts';
 import {
   type CallName,
   type Calls,
@@ -31,26 +33,14 @@ import {
   type Report,
   type Request,
   type Setup,
-  type Stats,
 } from './protocol.ts';
+import { signature, stats } from './results.ts';
+import { type Wait, Waits } from './waits.ts';
 
-/** Host time of a run between two looks at the messages, in ms: short where somebody types or time is paced. */
-const RUN_MS = 8;
-const RUN_MS_PACED = 2;
-const FIRST_RUN = 200_000;
-const MAX_RUN = 50_000_000;
-/** Wall time: how far the guest's clock may be ahead before the machine sleeps, in ns. */
-const AHEAD = 2_000_000n;
-const MAX_TIMER_MS = 2 ** 31 - 1;
-const MAIN_PORT = 0;
 /** Events kept while nobody records: a machine that runs for days must not fill the memory. */
 const LOG_LIMIT = 65_536;
-const PANIC = 'Kernel panic - not syncing';
-const SEEN_LIMIT = 64 * 1024;
 /** Typed input that waits for the guest before the next is asked for. */
 const INPUT_AHEAD = 64 * 1024;
-/** Guest time that a guest may take to power off. */
-const SHUTDOWN_SECONDS = 90;
 /** Steps that a kernel gets to say why it panicked. */
 const PANIC_STEPS = 5_000_000n;
 
@@ -60,32 +50,16 @@ export interface RunnerHost {
   drain(): void;
 }
 
-/** Somebody who waits for the machine. */
-interface Wait {
-  readonly id: number;
-  readonly name: CallName;
-  /** Ends the wait when the machine ends; without it, that is an error. */
-  ended?(exit: Exit): unknown;
-  /** Steps of all harts at which it is over. */
-  readonly until?: bigint;
-  readonly position?: Position;
-  pattern?: { readonly expression: string | RegExp; text: string };
-  /** Input may come from outside. */
-  readonly live?: boolean;
-  /** Idle gaps are not jumped over on account of this one. */
-  readonly passive?: boolean;
-}
-
 export class Runner {
   private readonly engine: Engine;
   private readonly host: RunnerHost;
   private machine: Machine | undefined;
   private setup: Setup | undefined;
   private consoleDevice: ConsoleDevice = 'serial';
-  private files: FileBackend[] = [];
+  private files: readonly FileBackend[] = [];
 
-  private readonly waits = new Map<number, Wait>();
-  private readonly programs = new Map<number, ExecHandle>();
+  private readonly waits = new Waits();
+  private readonly guest: GuestCalls;
   /** To be done at the next slice boundary. */
   private actions: (() => void)[] = [];
   /** Answers that wait for the next slice boundary. */
@@ -96,30 +70,35 @@ export class Runner {
   /** Output that has not been taken. */
   private ahead = 0;
   private pendingConsole: Uint8Array[] = [];
-  private panicText: string | undefined;
-  private recent = '';
+  private readonly panic = new PanicWatch();
   private exitReported = false;
   /** After a panic, the steps at which the kernel has had its say. */
   private panicEnd: bigint | undefined;
   private consoleWrites: number[] = [];
-  /** Where a correction of time was queued: it enters at the end of that slice. */
-  private correctedAt: Position | undefined;
   private haltReported = false;
 
   private looping = false;
   private timer: NodeJS.Timeout | undefined;
   private stalled = false;
-  private runSteps = FIRST_RUN;
+  private runLength = new RunLength(false);
+  private readonly wallTime = new WallTime();
   private hostMs = 0;
-  /** Wall time: host time (ms) at which guest time was 0. */
-  private origin = 0;
-  private paced = false;
   /** What the machine was last told. */
   private skipIdle: boolean | undefined;
 
   constructor(engine: Engine, host: RunnerHost) {
     this.engine = engine;
     this.host = host;
+    this.guest = new GuestCalls({
+      act: (action) => this.actions.push(action),
+      answer: (id, value) => this.answer(id, value),
+      waiting: (id) => this.waits.has(id),
+      output: (id, stream, bytes) => {
+        this.ahead += bytes.length;
+        this.flushConsole();
+        this.host.report({ type: 'output', id, stream, bytes });
+      },
+    });
   }
 
   /** Takes a request. The machine goes on with `advance`. */
@@ -147,15 +126,16 @@ export class Runner {
       case 'input': {
         const done = (outcome: unknown) =>
           this.answer(request.reply, () => (outcome instanceof AgentError ? Promise.reject(outcome) : undefined));
-        return this.withProgram(request.id, done, (program) => {
+        const act = (program: ExecHandle) => {
           if (request.bytes) program.write(request.bytes, done);
           else program.end(done);
-        });
+        };
+        return this.guest.with(request.id, act, done);
       }
       case 'signal':
-        return this.withProgram(request.id, undefined, (program) => program.signal(request.signal));
+        return this.guest.with(request.id, (program) => program.signal(request.signal));
       case 'terminal':
-        return this.withProgram(request.id, undefined, (program) => program.resize(request.rows, request.cols));
+        return this.guest.with(request.id, (program) => program.resize(request.rows, request.cols));
     }
   }
 
@@ -163,18 +143,6 @@ export class Runner {
   private acknowledgeConsole(): void {
     if (this.consoleWrites.length === 0 || (this.machine && this.machine.backlog > INPUT_AHEAD)) return;
     for (const id of this.consoleWrites.splice(0)) this.host.report({ type: 'result', id, value: undefined });
-  }
-
-  private withProgram(
-    id: number,
-    gone: ((error: AgentError) => void) | undefined,
-    act: (program: ExecHandle) => void,
-  ): void {
-    this.actions.push(() => {
-      const program = this.programs.get(id);
-      if (program) act(program);
-      else gone?.(new AgentError('gone', 'exec', 'the program is over'));
-    });
   }
 
   private call<K extends CallName>(id: number, name: K, args: Calls[K][0]): void {
@@ -195,9 +163,9 @@ export class Runner {
       case 'stateHash':
         return stateHash(machine);
       case 'stats':
-        return this.stats();
+        return { ...stats(machine), hostSeconds: this.hostMs / 1000, panic: this.panic.message };
       case 'signature':
-        return this.signature();
+        return signature(machine);
       case 'save':
         return { version: 1, console: this.consoleDevice, machine: saveMachine(machine) };
       case 'pause':
@@ -209,7 +177,7 @@ export class Runner {
       if (name === 'wait' || name === 'shutdown') return machine.exit;
       throw this.exitedError(machine.exit);
     }
-    if (this.panicText !== undefined) throw this.panicError();
+    if (this.panic.message !== undefined) throw this.panicError();
     this.paused = false;
     switch (name) {
       case 'run':
@@ -235,40 +203,13 @@ export class Runner {
       }
       case 'wait':
         return this.wait({ id, name, ended: (exit) => exit, ...(args as Calls['wait'][0]) });
-      case 'boot':
-        return this.ask(id, name, (done) => machine.agent.ping(done));
-      case 'readFile': {
-        const { path, limit } = args as Calls['readFile'][0];
-        return this.ask(id, name, (done) => machine.agent.readFile(path, done, limit === undefined ? {} : { limit }));
-      }
-      case 'writeFile': {
-        const { path, bytes } = args as Calls['writeFile'][0];
-        return this.ask(id, name, (done) => machine.agent.writeFile(path, bytes, done));
-      }
-      case 'shutdown': {
-        const { mode } = args as Calls['shutdown'][0];
-        this.actions.push(() =>
-          machine.agent.shutdown(mode, (outcome) => {
-            if (outcome instanceof AgentError) this.answer(id, () => Promise.reject(outcome));
-            else this.limitShutdown(machine, id);
-          }),
-        );
+      case 'shutdown':
+        this.guest.ask(machine, id, name, args);
         return this.wait({ id, name, ended: (exit) => exit });
-      }
-      case 'spawn':
-        return this.spawn(id, args as Calls['spawn'][0]);
+      default:
+        this.guest.ask(machine, id, name, args);
+        return this.wait({ id, name });
     }
-    return undefined;
-  }
-
-  /** A guest that agreed to power off and does not: a program in it, which powering off would end, says when it is time. */
-  private limitShutdown(machine: Machine, id: number): void {
-    const exit = (outcome: { readonly code?: number } | AgentError) => {
-      if (outcome instanceof AgentError || outcome.code !== 0) return;
-      const why = `it is still running ${SHUTDOWN_SECONDS} s after it agreed to power off`;
-      this.answer(id, () => Promise.reject(new AgentError('timeout', 'guest-shutdown', why)));
-    };
-    machine.agent.exec({ argv: ['sleep', String(SHUTDOWN_SECONDS)] }, { output: () => {}, exit });
   }
 
   private made(): Machine {
@@ -277,33 +218,13 @@ export class Runner {
   }
 
   private create(setup: Setup): Made {
-    const disks: DiskOptions[] = [];
-    try {
-      for (const source of setup.disks) disks.push({ backend: this.openDisk(source) });
-      const outputs = {
-        console: (bytes: Uint8Array) => this.output(bytes),
-        terminal: (bytes: Uint8Array) => this.output(bytes),
-      };
-      const { memory, harts, seed, epoch } = setup;
-      const slice = setup.slice === undefined ? {} : { slice: setup.slice };
-      if (setup.state === undefined) {
-        const options = { boot: setup.boot!, memory, harts, seed, epoch, disks, ...slice };
-        this.machine = new Machine(this.engine, options, outputs);
-        // The files are in the machine's memory now.
-        options.boot = { kind: 'bare', image: new Uint8Array(0) };
-        this.machine.watchHostInterface();
-        this.consoleDevice = setup.console;
-        if (setup.console === 'virtio') this.machine.input({ kind: 'port-open', port: MAIN_PORT, open: true });
-      } else {
-        const { machine, console } = checkSaved(setup.state);
-        this.machine = restoreMachine(this.engine, machine, { disks, epoch }, outputs);
-        this.consoleDevice = console;
-        this.skipIdle = this.machine.skipIdle;
-      }
-    } catch (error) {
-      for (const file of this.files.splice(0)) file.close();
-      throw error;
-    }
+    const output = (bytes: Uint8Array) => this.output(bytes);
+    const assembled = assemble(this.engine, setup, { console: output, terminal: output });
+    this.machine = assembled.machine;
+    this.consoleDevice = assembled.consoleDevice;
+    this.files = assembled.files;
+    this.skipIdle = assembled.skipIdle;
+    this.runLength = new RunLength(setup.time === 'wall');
     const { boot: _, state: __, ...rest } = setup;
     this.setup = rest;
     const { options, symbols } = this.machine;
@@ -316,31 +237,19 @@ export class Runner {
     };
   }
 
-  private openDisk(source: Setup['disks'][number]) {
-    if ('bytes' in source) {
-      const { length } = source.bytes;
-      if (length === 0 || length % 512 !== 0) {
-        throw new BraidError('ERR_BRAID_OPTION', `a disk of ${length} bytes: give a multiple of 512`);
-      }
-      return new MemoryBackend(source.bytes, source.readOnly);
-    }
-    const file = new FileBackend(source.path, source.readOnly);
-    this.files.push(file);
-    return file;
-  }
-
   private dispose(): void {
     clearTimeout(this.timer);
     const { machine } = this;
     this.machine = undefined;
     let failure: unknown;
-    for (const file of this.files.splice(0)) {
+    for (const file of this.files) {
       try {
         file.close();
       } catch (error) {
         failure = error;
       }
     }
+    this.files = [];
     machine?.free();
     this.failAll(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     if (failure) throw failure;
@@ -349,41 +258,9 @@ export class Runner {
   // --- Waiting
 
   private wait(wait: Wait): typeof LATER {
-    this.waits.set(wait.id, wait);
+    this.waits.add(wait);
     this.haltReported = false;
     return LATER;
-  }
-
-  /** Waits for an answer of the agent. */
-  private ask<T>(id: number, name: CallName, request: (done: (outcome: T | AgentError) => void) => void): typeof LATER {
-    this.actions.push(() => {
-      if (!this.waits.has(id)) return;
-      request((outcome) => this.answer(id, () => (outcome instanceof AgentError ? Promise.reject(outcome) : outcome)));
-    });
-    return this.wait({ id, name });
-  }
-
-  private spawn(id: number, request: Calls['spawn'][0]): typeof LATER {
-    this.actions.push(() => {
-      if (!this.waits.has(id)) return;
-      const machine = this.made();
-      const before = machine.totalSteps;
-      const program = machine.agent.exec(request, {
-        output: (stream, bytes) => {
-          if (!this.waits.has(id)) return;
-          this.ahead += bytes.length;
-          this.flushConsole();
-          this.host.report({ type: 'output', id, stream, bytes });
-        },
-        exit: (outcome) => {
-          this.programs.delete(id);
-          const steps = machine.totalSteps - before;
-          this.answer(id, () => (outcome instanceof AgentError ? Promise.reject(outcome) : { ...outcome, steps }));
-        },
-      });
-      if (this.waits.has(id)) this.programs.set(id, program);
-    });
-    return this.wait({ id, name: 'spawn' });
   }
 
   /** From a callback: the answer goes out at the next boundary. A rejected promise stands for an error. */
@@ -399,9 +276,7 @@ export class Runner {
 
   private cancel(id: number): void {
     this.waits.delete(id);
-    const program = this.programs.get(id);
-    // Nobody will read what it writes: it ends, at the machine's next chance.
-    if (program) this.actions.push(() => program.signal(9));
+    this.guest.cancel(id);
   }
 
   private result(id: number, value: unknown): void {
@@ -415,14 +290,13 @@ export class Runner {
   }
 
   private failAll(error: BraidError): void {
-    for (const { id } of this.waits.values()) this.fail(id, error);
-    this.waits.clear();
-    this.programs.clear();
+    for (const { id } of this.waits.takeAll()) this.fail(id, error);
+    this.guest.clear();
   }
 
   private reportPanic(): void {
     this.flushConsole();
-    this.host.report({ type: 'panic', message: this.panicText! });
+    this.host.report({ type: 'panic', message: this.panic.message! });
   }
 
   private exitedError(exit: Exit): BraidError {
@@ -436,7 +310,7 @@ export class Runner {
   }
 
   private panicError(): BraidError {
-    return new BraidError('ERR_BRAID_PANIC', `the guest's kernel panicked: ${this.panicText}`);
+    return new BraidError('ERR_BRAID_PANIC', `the guest's kernel panicked: ${this.panic.message}`);
   }
 
   // --- Output
@@ -445,31 +319,8 @@ export class Runner {
     this.pendingConsole.push(bytes);
     this.ahead += bytes.length;
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
-    for (const wait of this.waits.values()) {
-      if (wait.pattern) this.match(wait, text);
-    }
-    this.recent += text;
-    const at = this.recent.indexOf(PANIC);
-    if (at >= 0 && this.panicText === undefined) {
-      const end = this.recent.indexOf('\n', at);
-      if (end < 0 && this.recent.length - at < 300) return;
-      const line = this.recent.slice(at + PANIC.length, end < 0 ? undefined : end);
-      this.panicText = escapeGuestText(line.replace(/^:?\s*/, '').trimEnd(), { limit: 300 });
-      this.panicEnd = this.made().totalSteps + PANIC_STEPS;
-    }
-    if (this.panicText !== undefined || at < 0) this.recent = this.recent.slice(-PANIC.length);
-  }
-
-  private match(wait: Wait, text: string): void {
-    const { pattern, id } = wait;
-    pattern!.text += text;
-    const { expression } = pattern!;
-    const utf8 = Buffer.from(pattern!.text, 'latin1').toString();
-    const found = typeof expression === 'string' ? utf8.includes(expression) : utf8.search(expression) >= 0;
-    if (found) {
-      delete wait.pattern;
-      this.answer(id, () => this.machine?.position);
-    } else if (pattern!.text.length > SEEN_LIMIT) pattern!.text = pattern!.text.slice(-SEEN_LIMIT / 2);
+    for (const id of this.waits.see(text)) this.answer(id, () => this.machine?.position);
+    if (this.panic.see(text)) this.panicEnd = this.made().totalSteps + PANIC_STEPS;
   }
 
   private flushConsole(): void {
@@ -513,12 +364,15 @@ export class Runner {
     const inSlice = !machine.schedule.atBoundary && (this.actions.length > 0 || this.answers.length > 0);
     const wanted = this.free || this.waits.size > 0 || inSlice;
     if (!wanted || this.paused || this.ahead > OUTPUT_AHEAD) {
-      this.paced = false;
+      this.wallTime.stop();
       return false;
     }
     if (inSlice) machine.interrupt();
     this.chooseIdle(machine);
-    if (this.setup!.time === 'wall' && !this.keepPace(machine)) return false;
+    if (this.setup!.time === 'wall' && !this.wallTime.keepPace(machine)) {
+      this.sleep(machine.now);
+      return false;
+    }
     return this.run(machine);
   }
 
@@ -534,24 +388,17 @@ export class Runner {
     const limit = this.stepLimit(machine);
     const before = machine.totalSteps;
     const from = performance.now();
-    const steps = limit !== undefined && limit < BigInt(this.runSteps) ? Number(limit) : this.runSteps;
+    const { runLength } = this;
+    const steps = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
     const stop = machine.run(steps);
     const spent = performance.now() - from;
     this.hostMs += spent;
-    if (stop.reason === 'steps' && steps === this.runSteps) {
-      const target = this.setup!.time === 'wall' ? RUN_MS_PACED : RUN_MS;
-      const next = (Number(machine.totalSteps - before) * target) / Math.max(spent, 0.05);
-      this.runSteps = Math.round(Math.min(MAX_RUN, Math.max(FIRST_RUN / 4, (this.runSteps + next) / 2)));
+    if (stop.reason === 'steps' && steps === runLength.steps) {
+      runLength.learn(Number(machine.totalSteps - before), spent);
     }
     const { log } = machine;
     if (log.events.length > LOG_LIMIT) log.events.length = 0;
-    const { correctedAt } = this;
-    if (
-      correctedAt &&
-      (stop.reason === 'idle' || comparePositions({ ...machine.position, step: 0 }, correctedAt) > 0)
-    ) {
-      this.correctedAt = undefined;
-    }
+    this.wallTime.ran(machine, stop.reason === 'idle');
     this.acknowledgeConsole();
     this.flushConsole();
     switch (stop.reason) {
@@ -573,7 +420,7 @@ export class Runner {
   private idle(machine: Machine, until: bigint | undefined): boolean {
     if (this.atBoundary()) return true;
     if (until === undefined && machine.backlog === 0) {
-      const live = this.free || (!this.inputEnded && [...this.waits.values()].some((wait) => wait.live));
+      const live = this.free || (!this.inputEnded && this.waits.live);
       if (!this.haltReported) {
         this.haltReported = true;
         this.host.report({ type: 'halt' });
@@ -589,11 +436,7 @@ export class Runner {
       return false;
     }
     if (this.setup!.time === 'virtual' || until === undefined) return false;
-    // A timer of ours is good to a millisecond or two, and a disk answers in microseconds of guest time: short gaps are jumped.
-    if (until - this.hostTime() <= AHEAD) {
-      machine.input({ kind: 'time', advance: until - machine.now });
-      return true;
-    }
+    if (this.wallTime.jump(machine, until)) return true;
     this.sleep(until);
     return false;
   }
@@ -602,16 +445,12 @@ export class Runner {
     if (!this.exitReported) {
       this.exitReported = true;
       this.flushConsole();
-      if (this.panicText !== undefined) this.reportPanic();
+      if (this.panic.message !== undefined) this.reportPanic();
       this.host.report({ type: 'exit', exit });
     }
     for (const answer of this.answers.splice(0)) answer();
-    for (const wait of [...this.waits.values()]) {
-      if (!wait.ended) continue;
-      this.waits.delete(wait.id);
-      this.result(wait.id, wait.ended(exit));
-    }
-    this.failAll(this.panicText === undefined ? this.exitedError(exit) : this.panicError());
+    for (const { id, ended } of this.waits.takeEnded()) this.result(id, ended?.(exit));
+    this.failAll(this.panic.message === undefined ? this.exitedError(exit) : this.panicError());
     // What was still to be said to the agent: nobody listens.
     for (const action of this.actions.splice(0)) action();
     return false;
@@ -621,12 +460,7 @@ export class Runner {
   private reachGoals(machine: Machine): void {
     const total = machine.totalSteps;
     const { maxSteps } = this.setup!;
-    for (const wait of [...this.waits.values()]) {
-      const there = wait.until === total || (wait.position && comparePositions(wait.position, machine.position) <= 0);
-      if (!there) continue;
-      this.waits.delete(wait.id);
-      this.result(wait.id, machine.position);
-    }
+    for (const { id } of this.waits.takeReached(machine)) this.result(id, machine.position);
     if (this.panicEnd !== undefined && total >= this.panicEnd && !this.paused) {
       this.paused = true;
       this.reportPanic();
@@ -644,107 +478,25 @@ export class Runner {
 
   /** How many steps the next run may make. */
   private stepLimit(machine: Machine): bigint | undefined {
-    const total = machine.totalSteps;
-    const { position } = machine;
-    let end = this.setup!.maxSteps;
-    const consider = (steps: bigint) => {
-      if (end === undefined || steps < end) end = steps;
-    };
-    for (const wait of this.waits.values()) {
-      if (wait.until !== undefined) consider(wait.until);
-      if (!wait.position) continue;
-      if (wait.position.round === position.round && wait.position.hart === position.hart) {
-        consider(total + BigInt(wait.position.step - position.step));
-      } else if (position.step === 0) consider(total + 1n);
-      else machine.interrupt(); // no further than the next slice
-    }
-    if (this.panicEnd !== undefined) consider(this.panicEnd);
-    return end === undefined ? undefined : end - total;
+    const ends = [this.setup!.maxSteps, this.panicEnd, this.waits.stepLimit(machine)].filter(
+      (end) => end !== undefined,
+    );
+    if (ends.length === 0) return undefined;
+    return ends.reduce((first, end) => (end < first ? end : first)) - machine.totalSteps;
   }
 
   /** Idle gaps are jumped over while somebody waits, in virtual time. */
   private chooseIdle(machine: Machine): void {
-    const on = this.setup!.time === 'virtual' && [...this.waits.values()].some((wait) => !wait.passive);
+    const on = this.setup!.time === 'virtual' && this.waits.active;
     if (on === this.skipIdle) return;
     this.skipIdle = on;
     machine.input({ kind: 'skip-idle', on });
   }
 
-  // --- Wall time
-
-  private keepPace(machine: Machine): boolean {
-    const now = performance.now();
-    if (!this.paced) {
-      // Guest time stands still while the machine does.
-      this.paced = true;
-      this.origin = now - Number(machine.now) / 1e6;
-      return true;
-    }
-    const difference = this.hostTime() - machine.now;
-    if (difference > 0n) {
-      if (!this.correctedAt) {
-        this.correctedAt = { ...machine.position, step: 0 };
-        machine.input({ kind: 'time', advance: difference });
-      }
-      return true;
-    }
-    if (-difference <= AHEAD) return true;
-    this.sleep(machine.now);
-    return false;
-  }
-
-  /** Guest time by the host's clock. */
-  private hostTime(): bigint {
-    return BigInt(Math.round((performance.now() - this.origin) * 1e6));
-  }
-
   /** Until the host's clock reaches a guest time. */
   private sleep(until: bigint): void {
-    const ms = this.origin + Number(until) / 1e6 - performance.now();
-    this.timer = setTimeout(() => this.advance(), Math.min(MAX_TIMER_MS, Math.max(0, ms)));
-  }
-
-  // --- Results
-
-  private stats(): Stats {
-    const machine = this.made();
-    const perHart = Array.from({ length: machine.harts }, (_, hart) => ({
-      steps: machine.steps(hart),
-      instructions: machine.instructions(hart),
-    }));
-    return {
-      steps: machine.totalSteps,
-      instructions: perHart.reduce((sum, hart) => sum + hart.instructions, 0n),
-      hostSeconds: this.hostMs / 1000,
-      guestSeconds: Number(machine.now) / 1e9,
-      perHart,
-      position: machine.position,
-      exit: machine.exit,
-      panic: this.panicText,
-      seed: machine.options.seed,
-    };
-  }
-
-  private signature(): Uint8Array {
-    const machine = this.made();
-    const { signature } = machine.symbols;
-    if (!signature) {
-      throw new BraidError('ERR_BRAID_OPTION', 'the program has no symbols begin_signature and end_signature');
-    }
-    const bytes = new Uint8Array(signature.end - signature.begin);
-    machine.ram.read(signature.begin, bytes);
-    return bytes;
+    this.timer = setTimeout(() => this.advance(), this.wallTime.delay(until));
   }
 }
 
 const LATER = Symbol('later');
-
-/** A record of `save`, as far as it is ours; the rest is checked by the core. */
-function checkSaved(value: unknown): { machine: unknown; console: ConsoleDevice } {
-  const record = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
-  const { version, console, machine } = record;
-  if (version !== 1) throw new BraidError('ERR_BRAID_STATE', 'this is no saved machine of this version of Braid');
-  if (console !== 'serial' && console !== 'virtio')
-    throw new BraidError('ERR_BRAID_STATE', 'saved machine: console is unknown');
-  return { machine, console };
-}

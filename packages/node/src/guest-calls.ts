@@ -1,0 +1,123 @@
+/**
+ * What calls ask of the guest by way of its agent: files, programs, to power off. The agent is spoken to at slice boundaries
+ * only, and what it answers is passed on at the next one.
+ */
+
+import type { ExecHandle } from '@braid/core/agent/client.ts';
+import { AgentError } from '@braid/core/agent/errors.ts';
+import type { Machine } from '@braid/core/machine/machine.ts';
+import type { CallName, Calls } from './protocol.ts';
+
+/** Guest time that a guest may take to power off. */
+const SHUTDOWN_SECONDS = 90;
+
+/** What the calls need of the runner. */
+export interface GuestCallsHost {
+  /** Does something at the next slice boundary, where the agent may be spoken to. */
+  act(action: () => void): void;
+  /** Answers a call at the next slice boundary; a rejected promise stands for an error. */
+  answer(id: number, value: () => unknown): void;
+  /** Whether a call still waits. */
+  waiting(id: number): boolean;
+  output(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
+}
+
+export class GuestCalls {
+  private readonly host: GuestCallsHost;
+  /** Programs, by the number of the call that started them. */
+  private readonly running = new Map<number, ExecHandle>();
+
+  constructor(host: GuestCallsHost) {
+    this.host = host;
+  }
+
+  /** Passes on what a call asks, at the next boundary; the call waits for the answer. */
+  ask(machine: Machine, id: number, name: CallName, args: never): void {
+    const { agent } = machine;
+    switch (name) {
+      case 'boot':
+        return this.request(id, (done) => agent.ping(done));
+      case 'readFile': {
+        const { path, limit } = args as Calls['readFile'][0];
+        return this.request(id, (done) => agent.readFile(path, done, limit === undefined ? {} : { limit }));
+      }
+      case 'writeFile': {
+        const { path, bytes } = args as Calls['writeFile'][0];
+        return this.request(id, (done) => agent.writeFile(path, bytes, done));
+      }
+      case 'shutdown':
+        return this.shutdown(machine, id, args);
+      case 'spawn':
+        return this.spawn(machine, id, args);
+    }
+  }
+
+  /** A request whose outcome is the answer. */
+  private request<T>(id: number, send: (done: (outcome: T | AgentError) => void) => void): void {
+    this.host.act(() => {
+      if (!this.host.waiting(id)) return;
+      send((outcome) => this.answer(id, outcome));
+    });
+  }
+
+  private answer(id: number, outcome: unknown): void {
+    this.host.answer(id, () => (outcome instanceof AgentError ? Promise.reject(outcome) : outcome));
+  }
+
+  private shutdown(machine: Machine, id: number, { mode }: Calls['shutdown'][0]): void {
+    this.host.act(() =>
+      machine.agent.shutdown(mode, (outcome) => {
+        if (outcome instanceof AgentError) this.answer(id, outcome);
+        else this.limitShutdown(machine, id);
+      }),
+    );
+  }
+
+  /** A guest that agreed to power off and does not: a program in it, which powering off would end, says when it is time. */
+  private limitShutdown(machine: Machine, id: number): void {
+    const exit = (outcome: { readonly code?: number } | AgentError) => {
+      if (outcome instanceof AgentError || outcome.code !== 0) return;
+      const why = `it is still running ${SHUTDOWN_SECONDS} s after it agreed to power off`;
+      this.answer(id, new AgentError('timeout', 'guest-shutdown', why));
+    };
+    machine.agent.exec({ argv: ['sleep', String(SHUTDOWN_SECONDS)] }, { output: () => {}, exit });
+  }
+
+  private spawn(machine: Machine, id: number, request: Calls['spawn'][0]): void {
+    this.host.act(() => {
+      if (!this.host.waiting(id)) return;
+      const before = machine.totalSteps;
+      const program = machine.agent.exec(request, {
+        output: (stream, bytes) => {
+          if (this.host.waiting(id)) this.host.output(id, stream, bytes);
+        },
+        exit: (outcome) => {
+          this.running.delete(id);
+          const steps = machine.totalSteps - before;
+          this.answer(id, outcome instanceof AgentError ? outcome : { ...outcome, steps });
+        },
+      });
+      if (this.host.waiting(id)) this.running.set(id, program);
+    });
+  }
+
+  /** Does something with a program, at the next boundary. */
+  with(id: number, act: (program: ExecHandle) => void, gone?: (error: AgentError) => void): void {
+    this.host.act(() => {
+      const program = this.running.get(id);
+      if (program) act(program);
+      else gone?.(new AgentError('gone', 'exec', 'the program is over'));
+    });
+  }
+
+  /** Nobody will read what it writes: it ends, at the machine's next chance. */
+  cancel(id: number): void {
+    const program = this.running.get(id);
+    if (program) this.host.act(() => program.signal(9));
+  }
+
+  /** Forgets them all. */
+  clear(): void {
+    this.running.clear();
+  }
+}
