@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { findNode } from '../packages/node/bin/runtime.mjs';
 
 export const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
@@ -41,12 +42,18 @@ export function ensureSetup() {
     npm && node
       ? spawnSync(node, [npm, ...args], options)
       : spawnSync('npm', args, { ...options, shell: process.platform === 'win32' });
-  if (result.status === 0) return;
+  if (result.status === 0) return warmUp();
   throw new Error(
     `${result.error ? result.error.message : gist(result.stderr)}\n\nBraid could not install its dependencies.\n` +
       'Next step: connect to the network and run "npm ci" in the project, once. Offline, "npm ci --offline" is enough\n' +
       "if npm's cache has the packages.",
   );
+}
+
+/** A machine of one step, so that the first real start finds Braid compiled already. Whether it works is not ours to say. */
+function warmUp() {
+  const braid = join(ROOT, 'packages', 'node', 'bin', 'braid.mjs');
+  spawnSync(findNode().path, [braid, 'run', '--max-steps', '1'], { stdio: 'ignore', timeout: 20_000 });
 }
 
 /** npm's first complaints, without its usage text. */

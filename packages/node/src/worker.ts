@@ -1,5 +1,6 @@
 /** The thread of a machine: an engine, and the runner that serves requests. Starts to compile the engine before it is asked. */
 
+import { flushCompileCache } from 'node:module';
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { Engine } from '@braid/core/engine/engine.ts';
 import { Pool } from '@braid/core/memory/pool.ts';
@@ -22,3 +23,6 @@ port.on('message', (batch: readonly Request[]) => {
   take(batch);
   runner.advance();
 });
+
+// What Node has compiled is kept for the next start, where the command asked for that; a process that is killed would not.
+setTimeout(() => flushCompileCache(), 3000).unref();
