@@ -123,10 +123,10 @@ export class Engine implements Tracer {
       (this.area + AREA.dataRecords) >>> 2,
       (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2,
     );
-    this.setScratch('map', BigInt(host.ram.directory));
-    this.setScratch('ramPages', BigInt(host.ram.pages));
-    this.setScratch('harts', BigInt(host.harts));
-    this.setScratch('monitorSbi', host.monitorSbi ? 1n : 0n);
+    this.set('map', BigInt(host.ram.directory));
+    this.set('ramPages', BigInt(host.ram.pages));
+    this.set('harts', BigInt(host.harts));
+    this.set('monitorSbi', host.monitorSbi ? 1n : 0n);
   }
 
   /** Ends the attachment of a machine that is going away. */
@@ -157,10 +157,6 @@ export class Engine implements Tracer {
 
   set(field: HartField | ScratchField, value: bigint): void {
     this.view.setBigUint64(OFFSET[field], value, true);
-  }
-
-  private setScratch(field: ScratchField, value: bigint): void {
-    this.set(field, value);
   }
 
   getX(n: number): bigint {

@@ -104,7 +104,6 @@ export class Machine implements EngineHost {
       finish: (exit) => this.finish(exit),
       console: (bytes) => this.outputs.console?.(bytes),
       port: (port, bytes) => (port === AGENT ? this.fromAgent.push(bytes) : this.outputs.terminal?.(bytes)),
-      portOpened: () => {},
     });
     this.sbi = new Sbi(this.sbiHost());
     this.agent = new AgentClient({ send: (bytes) => this.sendToPort(AGENT, bytes), now: () => this.now });

@@ -30,7 +30,6 @@ export interface PlatformHost {
   finish(exit: Exit): void;
   console(bytes: Uint8Array): void;
   port(port: number, bytes: Uint8Array): void;
-  portOpened(port: number, open: boolean): void;
 }
 
 const MSIP = 1n << 3n;
@@ -91,7 +90,6 @@ export class Platform {
     const rest = DISK_SLOTS;
     this.console = new VirtioConsole(slot(rest), {
       output: (port, bytes) => host.port(port, bytes),
-      opened: (port, open) => host.portOpened(port, open),
     });
     this.entropy = new VirtioEntropy(slot(rest + 1), options.seed);
     this.net = new VirtioNet(slot(rest + 2), options.net?.backend ?? noneBackend, {
