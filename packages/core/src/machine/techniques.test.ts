@@ -44,7 +44,9 @@ function boot(engine: Engine, techniques: number): EngineCounters {
   ) as EngineCounters;
 }
 
-test('each technique can be turned off, and then is', { skip: !existsSync(image) && 'there is no default guest' }, () => {
+test('each technique can be turned off, and then is', {
+  skip: !existsSync(image) && 'there is no default guest',
+}, () => {
   const engine = new Engine(new Pool());
   const all = boot(engine, 0);
   assert.equal(boot(engine, DISABLE.tags).hits, 0n);
