@@ -106,7 +106,7 @@ test('the programs do all that they are for', () => {
   const view = new DataView(seen.buffer);
   const recipe = { harts: 4, sbi: false, seed: SEED, rounds: 60, tasks: [...TASKS] };
   const machine = recipeMachine(recipe, { slice: 500 });
-  runSteps(machine, 200_000);
+  runSteps(machine, 5_000_000);
   assert.deepEqual(machine.exit, { kind: 'poweroff', code: 0 });
   machine.ram.read(buildProgram(recipe).base + 0x10_0000, seen);
   assert.equal(view.getBigUint64(SHARED_PAGE.done, true), 4n);
