@@ -18,8 +18,9 @@ import {
   WORKER_AREA,
   WORKER_AREA_SIZE,
 } from '../memory/layout.ts';
-import { POOL_MEMORY, type Pool } from '../memory/pool.ts';
+import { POOL_MEMORY, type Pool, PoolFullError } from '../memory/pool.ts';
 import type { Ram, Tracer } from '../memory/ram.ts';
+import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
 
@@ -78,6 +79,7 @@ export class Engine implements Tracer {
   readonly pool: Pool;
   private readonly area: number;
   private readonly view: DataView;
+  private readonly code: CodePages;
   private readonly exports: Exports;
   private host: EngineHost | undefined;
 
@@ -86,6 +88,7 @@ export class Engine implements Tracer {
     this.pool = pool;
     this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
+    this.code = new CodePages(pool, this.area);
     const interpreter = generateInterpreter(worker, POOL_MEMORY);
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
     const decoder = new SlotDecoder(pool, interpreter);
@@ -109,7 +112,6 @@ export class Engine implements Tracer {
     };
     const module = new WebAssembly.Module(interpreter.bytes);
     this.exports = new WebAssembly.Instance(module, { host: imports }).exports as unknown as Exports;
-    pool.codeHolders.push(() => this.exports.flushAll());
   }
 
   /** Makes a machine the one that runs; what was derived for another is dropped. */
@@ -142,11 +144,12 @@ export class Engine implements Tracer {
   }
 
   private codePage(frame: number): number {
-    let page = this.pool.allocateCodePage(frame);
+    let page = this.code.make(frame);
     if (page === 0) {
       // Full: everything decoded goes, and is decoded again when it runs.
-      this.pool.dropCodePages();
-      page = this.pool.allocateCodePage(frame);
+      this.dropCode();
+      page = this.code.make(frame);
+      if (page === 0) throw new PoolFullError(0);
     }
     return page;
   }
@@ -197,6 +200,7 @@ export class Engine implements Tracer {
   /** Runs the hart in the window for at most `budget` steps (1 .. 2^30). */
   run(budget: number): RunResult {
     const { view } = this;
+    if (!this.code.valid) this.dropCode();
     view.setUint32(OFFSET.exit, 0, true);
     view.setBigUint64(OFFSET.heldBudget, 0n, true);
     view.setUint32(OFFSET.budget, budget, true);
@@ -221,7 +225,7 @@ export class Engine implements Tracer {
 
   /** Has `EngineHost.watched` called after every store of a hart to the frame at a host address. */
   watch(hostAddress: number): void {
-    const frame = Math.floor(hostAddress / PAGE);
+    const frame = frameOf(hostAddress);
     this.exports.dropWriters(frame);
     this.pool.words[this.pool.recordWord(frame, FRAME_RECORD.flags)]! |= WATCHED;
   }
@@ -243,8 +247,14 @@ export class Engine implements Tracer {
 
   /** Drops every shadow table and every decoded instruction: nothing that a guest can see changes (I2). */
   dropCaches(): void {
-    this.pool.dropCodePages();
+    this.dropCode();
     this.pool.bytes.fill(0, this.area + AREA.straddles, this.area + AREA.dataTables);
+  }
+
+  /** Forgets every decoded instruction, and every table that leads there. */
+  private dropCode(): void {
+    this.exports.flushAll();
+    this.code.drop();
   }
 
   /** Makes the next store to every page come through the slow path. Part of taking a hash. */

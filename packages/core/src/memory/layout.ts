@@ -4,10 +4,10 @@
  * ```text
  * 0000_0000  pool header     64 KiB   never mapped to a guest: address 0 stands for "nothing"; HEADER at its start
  * 0001_0000  CSR numbers      4 KiB   csr number -> row of the CSR table, a byte each
- * 0010_0000  worker areas    16 x 8 MiB   hart window, shadow tables
- * 0810_0000  frame records    32 MiB   one of 32 bytes for each 4 KiB of the pool
- * 0a10_0000  code pages       96 MiB   decoded instructions, one block for each frame that holds code
- * 1010_0000  frames           to the end, 4 KiB each
+ * 0010_0000  worker areas    16 x 16 MiB   hart window, shadow tables, what a worker has made of code
+ * 1010_0000  frame records    32 MiB   one of 32 bytes for each 4 KiB of the pool
+ * 1210_0000  code pages       96 MiB   decoded instructions, one block for each frame that holds code and worker that ran it
+ * 1810_0000  frames           to the end, 4 KiB each
  * ```
  *
  * Nothing costs host memory until it is touched.
@@ -30,21 +30,23 @@ export const HEADER = {
   nextCodePage: 21,
   freeCodePage: 22,
   endCodePage: 23,
+  /** Changes when all code pages were taken away from their workers. */
+  codeEpoch: 24,
 } as const;
 
 export const CSR_NUMBERS = 0x0001_0000;
 
 export const WORKER_AREA = 0x0010_0000;
-export const WORKER_AREA_SIZE = 0x0080_0000;
+export const WORKER_AREA_SIZE = 0x0100_0000;
 export const MAX_WORKERS = 16;
 
-export const FRAME_RECORDS = 0x0810_0000;
+export const FRAME_RECORDS = 0x1010_0000;
 /**
  * ```text
  * 0  references  u32   maps and others that hold the frame; 0 = free
  * 4  flags       u32   HAS_CODE, IS_TABLE, WATCHED, from bit 8 on the levels at which it was walked
- * 8  code        u32   its code page (engine), or 0; the next free frame while free
- * 12 generation  u32   bumped whenever what was derived from the content is dropped
+ * 8  next        u32   the next free frame, while free
+ * 12 generation  u32   bumped when bytes change from which some worker may have derived code
  * 16 writers     4xu16 shadow slots (index + 1) through which the frame may be writable; the last MANY = anywhere
  * 24 root        u32   while IS_TABLE: page number of the only root it was walked from, or MANY_ROOTS
  * 28 writes      u32   traced writes since something was last derived
@@ -54,7 +56,7 @@ export const FRAME_RECORD = {
   size: 32,
   references: 0,
   flags: 4,
-  code: 8,
+  next: 8,
   generation: 12,
   writers: 16,
   root: 24,
@@ -69,15 +71,23 @@ export const MANY_ROOTS = 0xffff_ffff;
 export const WRITER_SLOTS = 4;
 export const MANY_WRITERS = 0xffff;
 
-export const CODE_PAGES = 0x0a10_0000;
-export const CODE_PAGES_END = 0x1010_0000;
+export const CODE_PAGES = 0x1210_0000;
+export const CODE_PAGES_END = 0x1810_0000;
 /**
- * A code page: 2048 slots of 8 bytes (one a halfword), a sentinel slot behind them, then the frame's number (u32).
+ * A code page: 2048 slots of 8 bytes (one a halfword), a sentinel slot behind them, then the frame's number (u32), the frame's
+ * generation for which the slots are right, and how often they were dropped, which tells a translation whether it still is.
  * Blocks are spread by a cache line more than their size, so that equal offsets do not share cache sets.
  */
-export const CODE_PAGE = { slots: 2048, sentinel: 2048 * 8, frame: 2049 * 8, size: 2048 * 8 + 192 } as const;
+export const CODE_PAGE = {
+  slots: 2048,
+  sentinel: 2048 * 8,
+  frame: 2049 * 8,
+  generation: 2049 * 8 + 4,
+  version: 2049 * 8 + 8,
+  size: 2048 * 8 + 192,
+} as const;
 
-export const FIRST_FRAME = 0x1010_0000 / PAGE;
+export const FIRST_FRAME = 0x1810_0000 / PAGE;
 export const FRAMES_END = 0x1_0000_0000 / PAGE;
 
 /** Guest RAM begins here (QEMU `virt`). */
@@ -128,7 +138,25 @@ export const AREA = {
   straddles: 0x4000,
   dataTables: 0x1_0000,
   fetchTables: 0x1_0000 + MAX_HARTS * ELEMENTS * DATA.bytes,
+  regions: 0x58_0000,
+  heat: 0x70_0000,
+  /** Frame number -> the worker's code page for it, u32 each. */
+  codeMap: 0x80_0000,
 } as const;
+
+/**
+ * Records of translated regions, by their place in the function table:
+ *
+ * ```text
+ * 0  slot      what the slot held that now leads to the region; sentinels at 8 and 16, where the next instruction would be
+ * 24 page      u32  code page of the second page that it covers, 0 without one
+ * 28 version   u32  of that code page
+ * ```
+ */
+export const REGION = { entries: 32768, size: 32, shift: 5, slot: 0, page: 24, version: 28 } as const;
+
+/** Counters (u16) of arrivals at code, by a hash of the slot's address. */
+export const HEAT = { entries: 65536 } as const;
 
 /**
  * Decoded instructions that lie across two pages, direct-mapped by their bits: a slot, a sentinel 16 bytes behind it (where

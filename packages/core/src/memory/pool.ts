@@ -14,7 +14,6 @@ import {
   FRAME_RECORD,
   FRAME_RECORDS,
   FRAMES_END,
-  HAS_CODE,
   HEADER,
   PAGE,
   POOL_PAGES,
@@ -36,8 +35,6 @@ export class Pool {
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
   readonly halves: Uint16Array;
-  /** Called before all code pages go: whoever may refer to one forgets it. An engine adds itself, and stays for good. */
-  readonly codeHolders: (() => void)[] = [];
 
   /**
    * `limit`: how many frames machines may hold together; `codePages`: how many of them may hold code at the same time. By default
@@ -89,7 +86,7 @@ export class Pool {
     const frame = this.exclusively(() => {
       const free = words[HEADER.freeFrame]!;
       if (free !== 0) {
-        words[HEADER.freeFrame] = words[this.recordWord(free, FRAME_RECORD.code)]!;
+        words[HEADER.freeFrame] = words[this.recordWord(free, FRAME_RECORD.next)]!;
         words[HEADER.freeFrames]!--;
         return free;
       }
@@ -99,7 +96,7 @@ export class Pool {
       return -next;
     });
     if (frame > 0) {
-      words[this.recordWord(frame, FRAME_RECORD.code)] = 0;
+      words[this.recordWord(frame, FRAME_RECORD.next)] = 0;
       this.bytes.fill(0, frame * PAGE, (frame + 1) * PAGE);
     }
     const number = Math.abs(frame);
@@ -118,29 +115,22 @@ export class Pool {
     const { words } = this;
     const first = this.recordWord(frame, 0);
     const generation = words[this.recordWord(frame, FRAME_RECORD.generation)]!;
-    const codePage = words[this.recordWord(frame, FRAME_RECORD.code)]!;
     words.fill(0, first, first + FRAME_RECORD.size / 4);
     words[this.recordWord(frame, FRAME_RECORD.generation)] = generation + 1;
-    this.exclusively(() => {
-      this.putFree(frame);
-      if (codePage === 0) return;
-      words[codePage >>> 2] = words[HEADER.freeCodePage]!;
-      words[(codePage + CODE_PAGE.frame) >>> 2] = 0;
-      words[HEADER.freeCodePage] = codePage;
-    });
+    this.exclusively(() => this.putFree(frame));
   }
 
   private putFree(frame: number): void {
     const { words } = this;
-    words[this.recordWord(frame, FRAME_RECORD.code)] = words[HEADER.freeFrame]!;
+    words[this.recordWord(frame, FRAME_RECORD.next)] = words[HEADER.freeFrame]!;
     words[HEADER.freeFrame] = frame;
     words[HEADER.freeFrames]!++;
   }
 
   /**
    * After a thread has died, whatever it was doing: makes counts and the free list anew from what survives. `directories` are those
-   * of the maps in use, `frames` what else is held, once for each holder. Nobody else may use the pool meanwhile, and code pages
-   * are dropped. Cost: a look at every map entry and every frame's record.
+   * of the maps in use, `frames` what else is held, once for each holder. Nobody else may use the pool meanwhile, and every worker
+   * loses its code pages. Cost: a look at every map entry and every frame's record.
    */
   rebuild(directories: readonly number[], frames: readonly number[] = []): void {
     const { words } = this;
@@ -161,21 +151,23 @@ export class Pool {
         if (count(leaf)) forEntries(leaf, count);
       });
     }
-    this.dropCodePages();
+    words[HEADER.nextCodePage] = CODE_PAGES;
+    words[HEADER.freeCodePage] = 0;
+    words[HEADER.codeEpoch]!++;
     words[HEADER.freeFrame] = 0;
     words[HEADER.freeFrames] = 0;
     counts.forEach((references, i) => {
       const frame = FIRST_FRAME + i;
       words[this.recordWord(frame, FRAME_RECORD.references)] = references;
+      words[this.recordWord(frame, FRAME_RECORD.next)] = 0;
       if (references === 0) this.putFree(frame);
-      else words[this.recordWord(frame, FRAME_RECORD.code)] = 0;
     });
   }
 
-  /** Room for a code page, emptied; 0 when there is none left. */
-  allocateCodePage(frame: number): number {
+  /** Room for a code page, as its last user left it; 0 when there is none left. */
+  takeCodePage(): number {
     const { words } = this;
-    const page = this.exclusively(() => {
+    return this.exclusively(() => {
       const free = words[HEADER.freeCodePage]!;
       if (free !== 0) {
         words[HEADER.freeCodePage] = words[free >>> 2]!;
@@ -186,27 +178,20 @@ export class Pool {
       words[HEADER.nextCodePage] = next + CODE_PAGE.size;
       return next;
     });
-    if (page === 0) return 0;
-    this.bytes.fill(0, page, page + CODE_PAGE.size);
-    words[(page + CODE_PAGE.frame) >>> 2] = frame;
-    words[this.recordWord(frame, FRAME_RECORD.code)] = page;
-    return page;
   }
 
-  /** Takes every code page away from its frame, and makes every engine of this thread forget them. */
-  dropCodePages(): void {
+  giveCodePages(pages: Iterable<number>): void {
     const { words } = this;
-    for (const forget of this.codeHolders) forget();
     this.exclusively(() => {
-      for (let page = CODE_PAGES; page < words[HEADER.nextCodePage]!; page += CODE_PAGE.size) {
-        const frame = words[(page + CODE_PAGE.frame) >>> 2]!;
-        const word = this.recordWord(frame, FRAME_RECORD.code);
-        if (words[word] !== page) continue;
-        words[word] = 0;
-        words[this.recordWord(frame, FRAME_RECORD.flags)]! &= ~HAS_CODE;
+      for (const page of pages) {
+        words[page >>> 2] = words[HEADER.freeCodePage]!;
+        words[HEADER.freeCodePage] = page;
       }
-      words[HEADER.nextCodePage] = CODE_PAGES;
-      words[HEADER.freeCodePage] = 0;
     });
+  }
+
+  /** Says which code pages a worker may refer to: those that it took since this last changed. */
+  get codeEpoch(): number {
+    return this.words[HEADER.codeEpoch]!;
   }
 }

@@ -23,7 +23,7 @@ import {
 import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { SLOT } from '../slot.ts';
 import { has, type Library } from './context.ts';
-import { recordOf, type ShadowFunctions } from './shadow.ts';
+import { codeOf, recordOf, type ShadowFunctions } from './shadow.ts';
 
 export interface AccessFunctions {
   /** (address, size) -> the value, zero-extended. */
@@ -510,8 +510,18 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     });
     const frame = f.let(i32.shrU(f.call(frameAddress, page, i32.const(0)), 12));
     const record = f.let(recordOf(frame));
-    const code = f.let(i32.load(record, FRAME_RECORD.code));
-    f.if(i32.eqz(code), () => f.set(code, f.call(imports.codePage, frame)));
+    const code = f.let(codeOf(w, frame));
+    const generation = i32.load(record, FRAME_RECORD.generation);
+    f.if(
+      code,
+      () =>
+        // Another worker has changed the frame's code, or it is another's frame now.
+        f.if(i32.ne(i32.load(code, CODE_PAGE.generation), generation), () => {
+          f.do(shadow.emptyCode, code);
+          f.store(4, code, generation, CODE_PAGE.generation);
+        }),
+      () => f.set(code, f.call(imports.codePage, frame)),
+    );
     f.if(i32.eqz(i32.and(i32.load(record, FRAME_RECORD.flags), HAS_CODE)), () => {
       f.do(shadow.dropWriters, frame);
       f.store(4, record, i32.or(i32.load(record, FRAME_RECORD.flags), HAS_CODE), FRAME_RECORD.flags);

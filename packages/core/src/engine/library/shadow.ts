@@ -45,7 +45,12 @@ export interface ShadowFunctions {
   readonly dropCode: FunctionRef;
   /** (frame, table index): notes that an entry makes the frame writable. */
   readonly noteWriter: FunctionRef;
+  /** (code page): nothing of it is decoded any more. */
+  readonly emptyCode: FunctionRef;
 }
+
+/** The worker's code page of a frame, or 0. */
+export const codeOf = (w: Library['w'], frame: Expr): Expr => i32.load(i32.shl(frame, 2), w.area + AREA.codeMap);
 
 /** Record of a frame. */
 export const recordOf = (frame: Expr): Expr => i32.add(i32.mul(frame, FRAME_RECORD.size), FRAME_RECORDS);
@@ -324,11 +329,19 @@ export function addShadow(lib: Library): ShadowFunctions {
     f.do(flushRoot, select(leaf, i32.const(MANY_ROOTS | 0), field32(record, FRAME_RECORD.root)));
   });
 
+  /** (code page): nothing of it is decoded any more. */
+  const emptyCode = module.function('emptyCode', ['i32'], [], (f, page) => {
+    f.memoryFill(page, i32.const(0), i32.const(CODE_PAGE.sentinel));
+    f.store(4, page, i32.add(i32.load(page, CODE_PAGE.version), 1), CODE_PAGE.version);
+  });
+
   const dropCode = module.function('dropCode', ['i32'], [], (f, frame) => {
     const record = f.let(recordOf(frame));
-    const page = f.let(field32(record, FRAME_RECORD.code));
+    const page = f.let(codeOf(w, frame));
     const i = f.local('i32');
     const entry = f.local('i32');
+    f.store(4, record, i32.and(field32(record, FRAME_RECORD.flags), ~HAS_CODE), FRAME_RECORD.flags);
+    f.store(4, record, i32.add(field32(record, FRAME_RECORD.generation), 1), FRAME_RECORD.generation);
     f.if(i32.eqz(page), () => f.return());
     forTables(f, 'fetch', (table) => {
       f.set(i, i32.const(0));
@@ -344,9 +357,8 @@ export function addShadow(lib: Library): ShadowFunctions {
         },
       );
     });
-    f.memoryFill(page, i32.const(0), i32.const(CODE_PAGE.sentinel));
-    f.store(4, record, i32.add(field32(record, FRAME_RECORD.generation), 1), FRAME_RECORD.generation);
-    f.store(4, record, i32.and(field32(record, FRAME_RECORD.flags), ~HAS_CODE), FRAME_RECORD.flags);
+    f.do(emptyCode, page);
+    f.store(4, page, field32(record, FRAME_RECORD.generation), CODE_PAGE.generation);
     attention(lib, f);
   });
 
@@ -368,13 +380,18 @@ export function addShadow(lib: Library): ShadowFunctions {
           const offset = i32.and(address, 4095);
           const slot = f.let(i32.shrU(offset, 1));
           const end = f.let(i32.shrU(i32.add(offset, i32.sub(size, 1)), 1));
-          const page = field32(record, FRAME_RECORD.code);
+          // What other workers have decoded of the frame is not known here: they see the generation.
+          const generation = f.let(i32.add(field32(record, FRAME_RECORD.generation), 1));
+          f.store(4, record, generation, FRAME_RECORD.generation);
+          const page = f.let(codeOf(w, frame));
+          f.if(page, () => f.store(4, page, generation, CODE_PAGE.generation));
+          f.set(end, select(page, end, i32.const(-1)));
           f.set(slot, select(i32.ltU(slot, 3), i32.const(0), i32.sub(slot, 3)));
           f.while(
-            () => i32.leU(slot, end),
+            () => i32.leS(slot, end),
             () => {
               f.if(i32.load(i32.add(page, i32.shl(slot, 3))), () => {
-                f.memoryFill(page, i32.const(0), i32.const(CODE_PAGE.sentinel));
+                f.do(emptyCode, page);
                 attention(lib, f);
                 f.set(slot, end);
               });
@@ -409,8 +426,8 @@ export function addShadow(lib: Library): ShadowFunctions {
   });
 
   // The whole group's size is bounded by the worker's area.
-  if (MAX_HARTS * ELEMENTS * (DATA.bytes + FETCH.bytes) + AREA.dataTables > 0x80_0000) throw new RangeError('area');
-  return { selectSpace, flushAll, dropWriters, traceStore, becomeTable, dropCode, noteWriter };
+  if (MAX_HARTS * ELEMENTS * (DATA.bytes + FETCH.bytes) + AREA.dataTables > AREA.regions) throw new RangeError('area');
+  return { selectSpace, flushAll, dropWriters, traceStore, becomeTable, dropCode, noteWriter, emptyCode };
 }
 
 export { DATA, FETCH };
