@@ -3,7 +3,7 @@
 import { decode as decodeRow, expand, operands } from '../isa/index.ts';
 import { CODE_PAGE, CODE_PAGES, FRAME_RECORD, PAGE, STRADDLES } from '../memory/layout.ts';
 import type { Pool } from '../memory/pool.ts';
-import type { Interpreter } from './interpreter.ts';
+import type { Direction, Interpreter } from './interpreter.ts';
 import { COLD, COLD_ILLEGAL, COLD_LONG, PSEUDO, SLOT } from './slot.ts';
 
 export class SlotDecoder {
@@ -37,7 +37,7 @@ export class SlotDecoder {
     let a = o.rd * 8;
     const b = o.rs1 * 8;
     let c = o.imm;
-    let local = false;
+    let local: Direction | undefined;
     let follows = true;
     switch (row.format) {
       case 'S':
@@ -48,8 +48,10 @@ export class SlotDecoder {
       case 'J': {
         if (row.format === 'B') a = o.rs2 * 8;
         const target = offset + o.imm;
-        local = offset >= 0 && target >= 0 && target < PAGE;
-        if (local) c = o.imm * 4;
+        if (offset >= 0 && target >= 0 && target < PAGE) {
+          local = o.imm > 0 ? 'forward' : 'backward';
+          c = o.imm * 4;
+        }
         follows = row.format === 'B';
         break;
       }

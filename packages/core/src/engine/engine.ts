@@ -14,6 +14,7 @@ import {
   FRAME_RECORD,
   MAX_HARTS,
   PAGE,
+  REGION,
   WATCHED,
   WORKER_AREA,
   WORKER_AREA_SIZE,
@@ -109,6 +110,8 @@ export class Engine implements Tracer {
       monitorCall: () => attached().monitorCall(),
       timerChanged: () => attached().timerChanged(),
       watched: () => attached().watched(),
+      table: new WebAssembly.Table({ element: 'anyfunc', initial: REGION.entries, maximum: REGION.entries }),
+      hot: (_slot: number, _low: number, _high: number) => {},
     };
     const module = new WebAssembly.Module(interpreter.bytes);
     this.exports = new WebAssembly.Instance(module, { host: imports }).exports as unknown as Exports;

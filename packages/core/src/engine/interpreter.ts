@@ -9,25 +9,29 @@
  * budget is 0, or earlier when somebody has called `attention` (the rest is then in `heldBudget`).
  */
 
-import { MSTATUS } from '../hart/state.ts';
+import { LEFT, MSTATUS } from '../hart/state.ts';
 import { type Row, rows, type Semantics, type Size } from '../isa/index.ts';
-import { DATA, FETCH, RAM_BASE } from '../memory/layout.ts';
+import { AREA, DATA, FETCH, HEAT, RAM_BASE, REGION } from '../memory/layout.ts';
 import { addSoftfloat } from '../softfloat/index.ts';
 import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, Module, select } from '../wasm/index.ts';
 import { ACCESS, type AccessFunctions, addAccess } from './library/access.ts';
+import { addBridge } from './library/bridge.ts';
 import { has, importHost, type Library, Window } from './library/context.ts';
 import { addCsrs } from './library/csr.ts';
 import { addShadow } from './library/shadow.ts';
 import { addSystem, type SystemInstruction } from './library/system.ts';
 import { addTraps } from './library/trap.ts';
-import { COLD, COLD_ILLEGAL, COLD_LONG, PSEUDO, slotFields } from './slot.ts';
+import { COLD, COLD_ILLEGAL, COLD_LONG, PSEUDO, SLOT, slotFields } from './slot.ts';
+
+export type Direction = 'forward' | 'backward';
+const LOCALS = [undefined, 'forward', 'backward'] as const;
 
 /** What a handler is made for, beyond its row. */
 export interface Variant {
   readonly row: Row;
   readonly length: 2 | 4;
-  /** A branch or jump whose target lies in the same page. */
-  readonly local: boolean;
+  /** A branch or jump whose target lies in the same page, and in which direction. */
+  readonly local: Direction | undefined;
   /** jal or jalr without a link. */
   readonly discard: boolean;
 }
@@ -35,12 +39,17 @@ export interface Variant {
 export interface Interpreter {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** The handler of an instruction, as slots name it. */
-  handlerOf(row: Row, length: 2 | 4, local: boolean, rd: number): number;
+  handlerOf(row: Row, length: 2 | 4, local: Direction | undefined, rd: number): number;
+  /** What translated code names the out-of-line handler of a row, for `outOfLine`. */
+  outOfLineOf(row: Row): number;
   /** The handler that does the work of two in a row, or undefined. */
   pairOf(first: number, second: number): number | undefined;
   /** To be stored at CSR_NUMBERS. */
   readonly csrNumbers: Uint8Array;
 }
+
+/** (pc, budget, depth) -> what is left of the budget, or LEFT. */
+export const REGION_TYPE = [['i64', 'i32', 'i32'], ['i32']] as const;
 
 /** Floating-point state off: nothing of it may be touched. */
 const floatOff = (lib: Library) => i64.eqz(i64.and(lib.w.get('mstatus'), MSTATUS.FS));
@@ -64,8 +73,9 @@ interface Place {
   /** After it: traps leave, the budget is read again. */
   settle(): void;
   leave(): void;
-  goTo(target: Expr): void;
-  branchLocal?(distance: Expr): void;
+  /** `arrival`: how much the target's heat rises. */
+  goTo(target: Expr, arrival: Expr): void;
+  branchLocal?(distance: Expr, direction: Direction): void;
 }
 
 /** Semantics over a slot at `ip`: operands are loaded when they are used. */
@@ -273,14 +283,17 @@ class SlotSemantics implements Semantics {
   }
 
   jump(): void {
-    if (this.variant.local) this.place.branchLocal!(this.fields.c());
-    else this.place.goTo(i64.add(this.place.pc(), this.fields.cLong()));
+    const { local } = this.variant;
+    if (local) this.place.branchLocal!(this.fields.c(), local);
+    else this.place.goTo(i64.add(this.place.pc(), this.fields.cLong()), i32.const(ARRIVAL.jump));
   }
 
   jumpTo(target: Expr): void {
     const pinned = this.f.let(target);
     this.rd(this.next());
-    this.place.goTo(pinned);
+    // A return leads into the middle of code that is already under way.
+    const returns = this.variant.discard ? i32.eq(this.fields.b(), 8) : i32.const(0);
+    this.place.goTo(pinned, select(returns, i32.const(ARRIVAL.return), i32.const(ARRIVAL.jump)));
   }
 
   trap(cause: number, tval: Expr): void {
@@ -336,6 +349,10 @@ function raiseFlags(lib: Library, f: Fn, flags: Expr): void {
   w.set(f, 'mstatus', i64.or(w.get('mstatus'), MSTATUS.FS));
 }
 
+/** How much an arrival says for translating what stands there, and how much is enough. */
+const ARRIVAL = { jump: 8, loop: 8, return: 1, trap: 4 } as const;
+const HOT = 8 * 40;
+
 const isFloat = (row: Row) => row.extension === 'F' || row.extension === 'D';
 const isHot = (row: Row) => row.hot && (row.extension === 'I' || row.extension === 'M');
 const hasLocalForm = (row: Row) => row.format === 'B' || row.format === 'J';
@@ -364,21 +381,21 @@ interface Pair {
 }
 
 function pairs(): Pair[] {
-  const variant = (text: string): Variant => {
+  const variant = (text: string, direction: Direction): Variant => {
     const length = Number(text.at(-1)) as 2 | 4;
     const row = rows.find(({ name }) => name === text.slice(0, -1))!;
     const compressed = length === 2;
     return {
       row,
       length,
-      local: row.format === 'B' || (row.name === 'jal' && compressed),
+      local: row.format === 'B' || (row.name === 'jal' && compressed) ? direction : undefined,
       // The compressed jumps in question are `c.j` and `c.jr`; the long ones are calls.
       discard: hasLink(row) && compressed,
     };
   };
   return PAIRS.split(',').map((pair) => {
     const [first, second] = pair.trim().split(' ');
-    return { first: variant(first!), second: variant(second!) };
+    return { first: variant(first!, 'forward'), second: variant(second!, 'forward') };
   });
 }
 
@@ -387,7 +404,7 @@ function hotVariants(): Variant[] {
   const variants: Variant[] = [];
   for (const row of rows.filter(isHot)) {
     for (const length of [2, 4] as const) {
-      for (const local of hasLocalForm(row) ? [true, false] : [false]) {
+      for (const local of hasLocalForm(row) ? LOCALS : [undefined]) {
         for (const discard of hasLink(row) ? [true, false] : [false]) variants.push({ row, length, local, discard });
       }
     }
@@ -401,6 +418,7 @@ export function generateInterpreter(
 ): Interpreter {
   const module = new Module();
   module.importMemory('host', 'memory', memory);
+  module.importTable('host', 'table', REGION.entries);
   const imports = importHost(module);
   const w = new Window(worker);
   const lib: Library = { module, w, imports };
@@ -424,8 +442,10 @@ export function generateInterpreter(
   const float = addColdFunction(parts, 'float', floatRows);
   const fused = pairs();
   const run = addRun(parts, hot, fused, cold, float, coldRows.length, traps.interrupt);
+  const bridge = addBridge(lib, access, cold, float, coldRows.length);
 
   module.export('run', run);
+  for (const [name, ref] of Object.entries({ ...bridge, ...soft })) module.export(name, ref);
   module.export('selectSpace', shadow.selectSpace);
   module.export('flushAll', shadow.flushAll);
   module.export('dropWriters', shadow.dropWriters);
@@ -433,19 +453,19 @@ export function generateInterpreter(
   module.export('traceStore', shadow.traceStore);
 
   const coldIndex = new Map([...coldRows, ...floatRows].map((row, i) => [row, COLD_ILLEGAL + 1 + i]));
-  const handlerOf = (row: Row, length: 2 | 4, local: boolean, rd: number): number => {
+  const handlerOf = (row: Row, length: 2 | 4, local: Direction | undefined, rd: number): number => {
     if (vanishes(row, rd)) return length === 2 ? PSEUDO.nop2 : PSEUDO.nop4;
     if (isHot(row) && (rd !== 0 || row.format !== 'L')) {
       return hotIndex.get(variantKey({ row, length, local, discard: hasLink(row) && rd === 0 }))!;
     }
     return COLD | (length === 4 ? COLD_LONG : 0) | coldIndex.get(row)!;
   };
-  /** Handlers of each row, by length, `local`, and whether rd is x0. */
+  /** Handlers of each row, by `local`, length, and whether rd is x0. */
   const handlers = new Map(
     rows.map((row) => [
       row,
-      Uint16Array.from({ length: 8 }, (_, i) =>
-        handlerOf(row, i & 4 ? 4 : 2, (i & 2) !== 0 && hasLocalForm(row), i & 1),
+      Uint16Array.from({ length: 12 }, (_, i) =>
+        handlerOf(row, i & 2 ? 4 : 2, hasLocalForm(row) ? LOCALS[i >> 2] : undefined, i & 1),
       ),
     ]),
   );
@@ -457,7 +477,9 @@ export function generateInterpreter(
     bytes: module.encode(),
     pairOf: (first, second) => fusedIndex.get((first << 16) | second),
     csrNumbers: csrs.numbers,
-    handlerOf: (row, length, local, rd) => handlers.get(row)![(length & 4) | (local ? 2 : 0) | (rd === 0 ? 0 : 1)]!,
+    handlerOf: (row, length, local, rd) =>
+      handlers.get(row)![(LOCALS.indexOf(local) << 2) | ((length & 4) >> 1) | (rd === 0 ? 0 : 1)]!,
+    outOfLineOf: (row) => coldIndex.get(row)! - (COLD_ILLEGAL + 1),
   };
 }
 
@@ -472,14 +494,14 @@ function addColdFunction(parts: Parts, name: string, list: readonly Row[]): Func
       publish: () => {},
       settle: () => f.if(w.get32('trapped'), () => f.return(i32.const(1))),
       leave: () => f.return(i32.const(1)),
-      goTo: (target) => {
+      goTo: (target, _arrival) => {
         w.set(f, 'pc', target);
         f.return(i32.const(1));
       },
     };
     f.switch(index, list.length, (i) => {
       const row = list[i]!;
-      const variant: Variant = { row, length: 4, local: false, discard: false };
+      const variant: Variant = { row, length: 4, local: undefined, discard: false };
       row.execute(new SlotSemantics(f, parts, place, variant, ip, true));
     });
     f.return(i32.const(0));
@@ -497,6 +519,7 @@ function addRun(
 ): FunctionRef {
   const { lib, access } = parts;
   const { w, imports } = lib;
+  const regionType = lib.module.functionType(...REGION_TYPE);
   return lib.module.function('run', ['i32'], [], (f, budget) => {
     const ip = f.local('i32');
     /** pc = pcBase + ip / 4 (a slot is four times as long as the halfword that it stands for). */
@@ -505,6 +528,8 @@ function addRun(
     const entry = f.local('i32');
     const code = f.local('i32');
     const handler = f.local('i32');
+    const arrival = f.local('i32');
+    const left = f.local('i32');
 
     const pc = () => i64.add(pcBase, i64.extendU(i32.shrU(ip, 2)));
     const publishBudget = () => w.set32(f, 'budget', budget);
@@ -512,6 +537,24 @@ function addRun(
     const finish = () => {
       publishBudget();
       f.return();
+    };
+    /** Counts an arrival at `ip`. Any hash will do: what is counted never shows in what is computed. */
+    const warm = (by: Expr) => {
+      f.scope(() => {
+        const counter = f.let(i32.and(i32.shrU(ip, 2), (HEAT.entries - 1) * 2));
+        const heat = f.let(i32.add(i32.load16U(counter, w.area + AREA.heat), by));
+        f.store(2, counter, heat, w.area + AREA.heat);
+        f.if(
+          i32.geU(heat, HOT),
+          () => {
+            f.store(2, counter, i32.const(0), w.area + AREA.heat);
+            f.set(target, pc());
+            f.do(imports.hot, ip, i32.wrap(target), i32.wrap(i64.shrU(target, 32)));
+          },
+          undefined,
+          'unlikely',
+        );
+      });
     };
 
     f.loop((outer) => {
@@ -525,6 +568,7 @@ function addRun(
         });
       });
       f.set(target, w.get('pc'));
+      f.set(arrival, i32.const(ARRIVAL.trap));
       f.loop((go) => {
         const fetchIndex = i32.and(i32.wrap(i64.shrU(target, 12 - FETCH.shift)), (FETCH.entries - 1) << FETCH.shift);
         f.set(entry, i32.add(w.get32('fetchTable'), fetchIndex));
@@ -546,6 +590,7 @@ function addRun(
         );
         f.set(ip, i32.add(code, i32.shl(i32.and(i32.wrap(target), 0xffe), 2)));
         f.set(pcBase, i64.sub(target, i64.extendU(i32.shrU(ip, 2))));
+        warm(arrival);
 
         f.loop((next) => {
           const advance = (length: number) => f.set(ip, i32.add(ip, length * 4));
@@ -570,6 +615,7 @@ function addRun(
           pseudo[PSEUDO.sentinel] = () => {
             uncount();
             f.set(target, pc());
+            f.set(arrival, i32.const(ARRIVAL.return));
             f.br(go);
           };
           pseudo[PSEUDO.straddle] = () => {
@@ -581,6 +627,25 @@ function addRun(
             f.if(i32.eqz(code), () => f.br(outer));
             uncount();
             f.set(ip, code);
+            f.set(pcBase, i64.sub(target, i64.extendU(i32.shrU(ip, 2))));
+          };
+          pseudo[PSEUDO.region] = () => {
+            uncount();
+            f.set(target, pc());
+            const place = i32.load(ip, SLOT.c);
+            f.set(left, f.callIndirect(regionType, place, target, budget, i32.const(0)));
+            f.if(i32.geS(left, 0), () => {
+              f.set(budget, left);
+              f.set(target, w.get('pc'));
+              f.set(arrival, i32.const(ARRIVAL.return));
+              f.br(go);
+            });
+            f.if(i32.eq(left, LEFT.unwound), () => {
+              takeBudget();
+              f.br(outer);
+            });
+            // Refused: the first instruction is done here, from its copy.
+            f.set(ip, i32.add(i32.shl(i32.load(ip, SLOT.c), REGION.shift), w.area + AREA.regions));
             f.set(pcBase, i64.sub(target, i64.extendU(i32.shrU(ip, 2))));
           };
           pseudo[PSEUDO.nop2] = () => advance(2);
@@ -599,12 +664,14 @@ function addRun(
                 f.if(w.get32('trapped'), () => f.br(outer));
               },
               leave: () => f.br(outer),
-              goTo: (to) => {
+              goTo: (to, by) => {
                 f.set(target, to);
+                f.set(arrival, by);
                 f.br(go);
               },
-              branchLocal: (distance) => {
+              branchLocal: (distance, direction) => {
                 f.set(ip, i32.add(ip, distance));
+                if (direction === 'backward') warm(i32.const(ARRIVAL.loop));
                 f.br(next);
               },
             };

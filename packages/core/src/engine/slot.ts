@@ -12,7 +12,8 @@
  * U J                    8 rd                imm, or 4 imm within a page
  * CSR CSRI               8 rd      8 rs1     csr | writes << 16 | uimm << 24
  * ```
- * Handler 0 means that the halfword has not been decoded.
+ * Handler 0 means that the halfword has not been decoded. The slot of a region's first instruction has the handler `region`, a and b
+ * 0, and as c the region's place in the function table.
  */
 
 import { type Expr, i32, i64 } from '../wasm/index.ts';
@@ -20,7 +21,7 @@ import { type Expr, i32, i64 } from '../wasm/index.ts';
 export const SLOT = { size: 8, handler: 0, a: 2, b: 3, c: 4 } as const;
 
 /** Handlers that are not instructions. */
-export const PSEUDO = { decode: 0, sentinel: 1, straddle: 2, nop2: 3, nop4: 4, count: 5 } as const;
+export const PSEUDO = { decode: 0, sentinel: 1, straddle: 2, nop2: 3, nop4: 4, region: 5, count: 6 } as const;
 
 /** Cold handlers have this bit; it is followed by one that says whether the instruction has four bytes. */
 export const COLD = 0x8000;

@@ -75,6 +75,10 @@ const SCRATCH = [
   'heldBudget',
   /** 1 after an exception was delivered, until the main function has seen it. */
   'trapped',
+  /** What became of an access beyond the inline check: see UNWIND. */
+  'unwind',
+  /** Operands of an instruction that translated code has the interpreter do, as a slot. */
+  'operands',
   /** Why the run ended, when not by its budget: see EXIT. */
   'exit',
   'dataTable',
@@ -114,6 +118,12 @@ export const OFFSET: Readonly<Record<HartField | ScratchField, number>> = Object
 /** Bytes of the window that are hart state. */
 export const STATE_BYTES = 512 + 8 * FIELDS.length;
 export const WINDOW_BYTES = 512 + 8 * (FIELDS.length + SCRATCH.length);
+
+/** Values of `unwind`: go on; leave, the access has trapped; leave, the access is done and somebody asks for attention. */
+export const UNWIND = { none: 0, trapped: 1, attention: 2 } as const;
+
+/** What a region returns when it is not the budget that is left: `pc` says where to go on; it has done nothing. */
+export const LEFT = { unwound: -1, refused: -2 } as const;
 
 /** Values of `exit`. */
 export const EXIT = { none: 0, wait: 1, pause: 2 } as const;

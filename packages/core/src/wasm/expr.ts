@@ -348,6 +348,22 @@ export const f64 = {
   promote: unary('f32', 'f64', 0xbb),
 };
 
+function fused(type: 'f32' | 'f64', splat: number, madd: number, extract: number) {
+  return (a: Expr, b: Expr, c: Expr): Expr => {
+    for (const operand of [a, b, c]) lift(type, operand);
+    return new Expr(type, (out) => {
+      for (const operand of [a, b, c]) {
+        operand.write(out);
+        out.bytes([0xfd, splat]);
+      }
+      out.bytes([0xfd, madd, 0x02, 0xfd, extract, 0x00]);
+    });
+  };
+}
+
+/** `a * b + c`, rounded once or twice as the host likes: its relaxed SIMD is the only way there. */
+export const relaxedMulAdd = { f32: fused('f32', 0x13, 0x85, 0x1f), f64: fused('f64', 0x14, 0x87, 0x21) };
+
 /** `condition ? yes : no`; both arms are computed. */
 export function select(condition: Int, yes: Expr, no: Expr): Expr {
   const c = lift('i32', condition);

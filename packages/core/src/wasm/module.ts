@@ -41,6 +41,23 @@ export class FunctionRef {
   }
 }
 
+/** An immutable global of the module: a value that is fixed when an instance is made. */
+export class Global extends Expr {
+  constructor(type: ValType, index: number) {
+    super(type, (out) => {
+      out.byte(0x23);
+      out.u32(index);
+    });
+  }
+}
+
+/** The type of functions in a table, as calls through it name it. */
+export interface FunctionType {
+  readonly index: number;
+  readonly params: readonly ValType[];
+  readonly results: readonly ValType[];
+}
+
 /** A branch target, opened by `block` or `loop`. */
 export interface Label {
   readonly depth: number;
@@ -269,6 +286,28 @@ export class Fn {
     return new Expr(target.results[0]!, (out) => this.writeCall(out, target, args));
   }
 
+  private writeIndirect(opcode: number, out: Bytes, type: FunctionType, entry: Expr, args: readonly Expr[]): void {
+    args.forEach((arg, i) => {
+      if (arg.type !== type.params[i]) throw new TypeError(`indirect call: argument ${i} is ${arg.type}`);
+      arg.write(out);
+    });
+    entry.write(out);
+    out.byte(opcode);
+    out.u32(type.index);
+    out.byte(0); // the table
+  }
+
+  /** Calls the function in table 0 at `entry`; a null or another type traps. */
+  callIndirect(type: FunctionType, entry: Expr, ...args: Expr[]): Expr {
+    if (type.results.length !== 1) throw new TypeError('an indirect call as a value has one result');
+    return new Expr(type.results[0]!, (out) => this.writeIndirect(0x11, out, type, entry, args));
+  }
+
+  /** Goes on in the function in table 0 at `entry`, whose results become this function's: no frame is left behind. */
+  returnCallIndirect(type: FunctionType, entry: Expr, ...args: Expr[]): void {
+    this.writeIndirect(0x13, this.out, type, entry, args);
+  }
+
   /** The function's code entry (locals, body, end), and where its hints are from the entry's start. */
   encode(): { code: Bytes; hints: [number, 0 | 1][] } {
     const entry = new Bytes();
@@ -304,6 +343,13 @@ export class Module {
   private readonly importBytes: Bytes[] = [];
   private readonly functions: FunctionRef[] = [];
   private readonly exports: [string, FunctionRef][] = [];
+  private globals = 0;
+  private readonly names: boolean;
+
+  /** `names`: whether functions keep their names, for profilers and traps. */
+  constructor({ names = true }: { names?: boolean } = {}) {
+    this.names = names;
+  }
 
   private typeIndex(params: readonly ValType[], results: readonly ValType[]): number {
     const key = `${params}>${results}`;
@@ -333,6 +379,26 @@ export class Module {
     bytes.byte(limits.shared ? 3 : 1);
     bytes.u32(limits.min);
     bytes.u32(limits.max);
+  }
+
+  /** An immutable global. */
+  importGlobal(module: string, name: string, type: ValType): Global {
+    const bytes = this.addImport(module, name, 0x03);
+    bytes.byte(VALTYPE[type]);
+    bytes.byte(0x00);
+    return new Global(type, this.globals++);
+  }
+
+  /** Table 0, of function references, with at least `min` entries. */
+  importTable(module: string, name: string, min: number): void {
+    const bytes = this.addImport(module, name, 0x01);
+    bytes.byte(0x70);
+    bytes.byte(0x00);
+    bytes.u32(min);
+  }
+
+  functionType(params: readonly ValType[], results: readonly ValType[]): FunctionType {
+    return { index: this.typeIndex(params, results), params, results };
   }
 
   /** All imports come before the first function. */
@@ -413,7 +479,7 @@ export class Module {
         return bytes;
       }),
     );
-    this.writeNames(out);
+    if (this.names) this.writeNames(out);
     return out.view().slice();
   }
 

@@ -18,6 +18,10 @@ export class Window {
     this.base = this.area + AREA.window;
   }
 
+  address(field: Field): Expr {
+    return i32.const(this.base + OFFSET[field]);
+  }
+
   get(field: Field): Expr {
     return i64.load(i32.const(0), this.base + OFFSET[field]);
   }
@@ -84,6 +88,8 @@ export interface Imports {
   readonly timerChanged: FunctionRef;
   /** (): something was stored to a watched frame. */
   readonly watched: FunctionRef;
+  /** (slot address, pc low, pc high): the code there is often arrived at. */
+  readonly hot: FunctionRef;
 }
 
 export interface Library {
@@ -108,6 +114,7 @@ export function importHost(module: Module): Imports {
     monitorCall: fn('monitorCall', 0, 0),
     timerChanged: fn('timerChanged', 0, 0),
     watched: fn('watched', 0, 0),
+    hot: fn('hot', 3, 0),
   };
 }
 
