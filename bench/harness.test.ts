@@ -3,8 +3,6 @@ import { describe, test } from 'node:test';
 import {
   alternate,
   findPeer,
-  format,
-  formatTable,
   geomeans,
   geometricMean,
   makeRow,
@@ -14,6 +12,7 @@ import {
   usageOf,
   Watched,
 } from './harness.ts';
+import { format, formatTable } from './lib/table.ts';
 
 const linux = { skip: process.platform !== 'linux' && 'reads /proc' };
 

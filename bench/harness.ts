@@ -1,25 +1,44 @@
-// What every benchmark shares: running Braid and its peers by turns, the report and its two printed forms, and
-// child processes watched from outside (time to a pattern on their output, CPU time, peak memory).
+// What every benchmark shares: running Braid and its peers by turns, the report, and child processes watched from outside
+// (time to a pattern on their output, CPU time, peak memory). The report's forms for people are in lib/table.ts and lib/plot.ts.
 //
 //   const report = new Report('boot');
 //   const times = await alternate(3, { braid: () => bootBraid(), qemu: qemu && (() => bootQemu(qemu)) });
 //   report.add({ name: 'to the prompt', unit: 's', better: 'lower', results: times, group: 'boot', must: 1.2 });
+//   report.must('boot', 'qemu', 1); // the geometric mean of that group's ratios
 //   report.print();
 //
 // A ratio above 1 always means that Braid is better, whichever way the unit counts.
 
 import { type ChildProcess, spawn } from 'node:child_process';
-import { accessSync, constants, readdirSync, readFileSync } from 'node:fs';
+import { accessSync, constants, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { formatPlot } from './lib/plot.ts';
+import { format, formatTable } from './lib/table.ts';
+
+/** Where --save puts a report. */
+const RESULTS = fileURLToPath(new URL('../docs/results', import.meta.url));
 
 /** What is printed with --json, one object. */
 export interface BenchReport {
   bench: string;
   host: { cpu: string; cores: number; node: string };
+  /** What a reader of the figures has to know. */
+  note?: string;
   rows: Row[];
   /** For each group of rows, the geometric mean of their ratios to each peer. */
   geomean: Record<string, Record<string, number>>;
+  /** What the project promises of these means. A peer that is not on this machine is left out. */
+  musts?: GroupMust[];
+}
+
+/** At least `bound` times better than the peer, and whether this run's geometric mean is. */
+export interface GroupMust {
+  group: string;
+  peer: string;
+  bound: number;
+  met: boolean;
 }
 
 export interface Row {
@@ -130,13 +149,16 @@ export function geomeans(rows: readonly Row[]): BenchReport['geomean'] {
   return Object.fromEntries(Object.entries(ratios).map(([group, peers]) => [group, mean(peers)]));
 }
 
-/** A benchmark's rows, and how they are printed: as a table, or as one JSON object with `--json`. */
+/** A benchmark's rows. */
 export class Report {
   readonly bench: string;
   readonly rows: Row[] = [];
+  private readonly note: string | undefined;
+  private readonly bounds: Omit<GroupMust, 'met'>[] = [];
 
-  constructor(bench: string) {
+  constructor(bench: string, note?: string) {
     this.bench = bench;
+    this.note = note;
   }
 
   /** Adds a row, and shows on a terminal's stderr that the work goes on. */
@@ -147,58 +169,45 @@ export class Report {
     return row;
   }
 
-  toJSON(): BenchReport {
-    const host = { cpu: cpus()[0]?.model ?? 'unknown', cores: availableParallelism(), node: process.version };
-    return { bench: this.bench, host, rows: this.rows, geomean: geomeans(this.rows) };
+  /** Promises that the geometric mean of a group's ratios to a peer is at least this. */
+  must(group: string, peer: string, bound: number): void {
+    this.bounds.push({ group, peer, bound });
   }
 
-  print(json = process.argv.includes('--json')): void {
-    process.stdout.write(`${json ? JSON.stringify(this) : formatTable(this.toJSON())}\n`);
+  toJSON(): BenchReport {
+    const host = { cpu: cpus()[0]?.model ?? 'unknown', cores: availableParallelism(), node: process.version };
+    const geomean = geomeans(this.rows);
+    const musts = this.bounds.flatMap((must) => {
+      const mean = geomean[must.group]?.[must.peer];
+      return mean === undefined ? [] : [{ ...must, met: mean >= must.bound }];
+    });
+    return {
+      bench: this.bench,
+      host,
+      ...(this.note !== undefined && { note: this.note }),
+      rows: this.rows,
+      geomean,
+      ...(musts.length > 0 && { musts }),
+    };
+  }
+
+  /** As a table, or as one JSON object with `--json`. With `--save`, it is kept in docs/results as well. */
+  print(): void {
+    process.stdout.write(`${process.argv.includes('--json') ? JSON.stringify(this) : formatTable(this.toJSON())}\n`);
+    if (process.argv.includes('--save')) this.save(RESULTS);
+  }
+
+  /** Writes it into a folder: the object, and a picture of the ratios when there are any. */
+  save(folder: string): void {
+    mkdirSync(folder, { recursive: true });
+    const report = this.toJSON();
+    writeFileSync(join(folder, `${this.bench}.json`), `${JSON.stringify(report)}\n`);
+    if (Object.keys(report.geomean).length > 0) writeFileSync(join(folder, `${this.bench}.svg`), formatPlot(report));
   }
 }
 
 /** Whether `--quick` asks for less work in each run (never for fewer runs than a median needs). */
 export const quick = process.argv.includes('--quick');
-
-/** Three significant digits and no exponent: 0.0123, 1.23, 12.3, 1234. */
-export function format(value: number): string {
-  if (!Number.isFinite(value) || value === 0) return String(value);
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
-  return value.toFixed(Math.min(digits, 9));
-}
-
-export function formatTable(report: BenchReport): string {
-  const peers = [...new Set(report.rows.flatMap((row) => Object.keys(row.peers)))];
-  const promises = report.rows.some((row) => row.must);
-  const header = ['', 'unit', 'braid', 'min - max', ...peers.flatMap((peer) => [peer, 'ratio'])];
-  const table = [promises ? [...header, 'must'] : header];
-  for (const row of report.rows) {
-    const cells = [row.name, row.unit, format(row.value), row.spread.map(format).join(' - ')];
-    for (const peer of peers) {
-      const value = row.peers[peer];
-      cells.push(value === undefined ? '-' : format(value), value === undefined ? '-' : `${format(row.ratio[peer]!)}x`);
-    }
-    if (promises) {
-      const sign = row.better === 'lower' ? '<=' : '>=';
-      cells.push(row.must ? `${sign} ${format(row.must.bound)} ${row.must.met ? 'met' : 'MISSED'}` : '');
-    }
-    table.push(cells);
-  }
-  const widths = table[0]!.map((_, column) => Math.max(...table.map((cells) => cells[column]!.length)));
-  const lines = table.map((cells) =>
-    cells
-      .map((cell, column) => (column < 2 ? cell.padEnd(widths[column]!) : cell.padStart(widths[column]!)))
-      .join('  ')
-      .trimEnd(),
-  );
-  const { cpu, cores, node } = report.host;
-  lines.unshift(`${report.bench}: ${cpu}, ${cores} ${cores === 1 ? 'core' : 'cores'}, Node ${node}`, '');
-  for (const [group, means] of Object.entries(report.geomean)) {
-    for (const [peer, mean] of Object.entries(means)) lines.push(`${group}: ${format(mean)}x ${peer} (geometric mean)`);
-  }
-  if (peers.length > 0) lines.push('A ratio above 1 means that Braid is better.');
-  return lines.join('\n');
-}
 
 const missing = new Set<string>();
 
@@ -364,6 +373,15 @@ export class Watched implements AsyncDisposable {
     return usageOf(this.child.pid ?? 0);
   }
 
+  /** Stops it and its descendants where they are, until resume(). */
+  pause(): void {
+    this.signal('SIGSTOP');
+  }
+
+  resume(): void {
+    this.signal('SIGCONT');
+  }
+
   /** Waits for its end; resolves with its exit code, or null when a signal ended it. */
   async exit(): Promise<number | null> {
     await this.ended;
@@ -372,8 +390,12 @@ export class Watched implements AsyncDisposable {
 
   /** Kills it and its descendants, and waits until it is gone. */
   async kill(): Promise<void> {
-    if (this.failure === undefined && this.child.pid !== undefined) process.kill(-this.child.pid, 'SIGKILL');
+    this.signal('SIGKILL');
     await this.ended;
+  }
+
+  private signal(name: NodeJS.Signals): void {
+    if (this.failure === undefined && this.child.pid !== undefined) process.kill(-this.child.pid, name);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

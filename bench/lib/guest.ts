@@ -11,7 +11,7 @@ import { findPeer } from '../harness.ts';
 
 export const ROOT: string = fileURLToPath(new URL('../..', import.meta.url));
 const PREBUILT = join(ROOT, 'guest', 'prebuilt');
-const CROSS_COMPILER = 'riscv64-linux-gnu-gcc';
+export const CROSS_COMPILER = 'riscv64-linux-gnu-gcc';
 
 /** The end of the default guest's shell prompt. */
 export const PROMPT = ':~# ';
@@ -61,14 +61,24 @@ function cpio(programs: Readonly<Record<string, Uint8Array>>): Buffer {
 
 /** Builds bench/programs/NAME.c for the guest; undefined, with a note on stderr, where there is no cross compiler. */
 export function compileProgram(name: string, scratch: Scratch): Uint8Array | undefined {
-  const compiler = findPeer(CROSS_COMPILER);
+  const path = compile(CROSS_COMPILER, name, join(scratch.folder, name), '-march=rv64gc');
+  return path === undefined ? undefined : readFileSync(path);
+}
+
+/** The same for this machine; its path. */
+export const compileNative = (name: string, scratch: Scratch): string | undefined =>
+  compile('gcc', name, join(scratch.folder, `native-${name}`));
+
+function compile(command: string, name: string, output: string, ...target: string[]): string | undefined {
+  const compiler = findPeer(command);
   if (!compiler) return undefined;
-  const output = join(scratch.folder, name);
   const source = join(ROOT, 'bench', 'programs', `${name}.c`);
-  const args = ['-O2', '-march=rv64gc', '-static', '-s', '-o', output, source];
+  // Floating point is what the source says, so that its bits are the same everywhere.
+  const exact = ['-ffp-contract=off', '-fno-math-errno'];
+  const args = ['-O2', ...exact, ...target, '-static', '-s', '-o', output, source];
   const { status, stderr, error } = spawnSync(compiler, args, { encoding: 'utf8' });
   if (status !== 0) throw new Error(`cannot compile ${source}: ${error?.message ?? stderr}`);
-  return readFileSync(output);
+  return output;
 }
 
 /** A machine that QEMU is to have as Braid has it. */

@@ -14,6 +14,8 @@
 /* Not inlined, so that each kernel stays the loop that it says. */
 #define KERNEL __attribute__((noinline))
 
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
 /* "<NAME>" on a line of its own, at once. */
 static inline void mark_start(const char *name)
 {
@@ -35,6 +37,23 @@ static inline uint64_t next_random(uint64_t *state)
     x ^= x >> 7;
     x ^= x << 17;
     return *state = x;
+}
+
+struct kernel { const char *name; uint64_t (*run)(int repetitions); };
+
+/* main of a program of kernels, PROGRAM KERNEL REPETITIONS: one repetition first, which touches its memory, then the marked ones. */
+static inline int run_kernel(const struct kernel *kernels, size_t count, int argc, char **argv)
+{
+    for (size_t i = 0; argc == 3 && i < count; i++) {
+        if (strcmp(argv[1], kernels[i].name))
+            continue;
+        kernels[i].run(1);
+        mark_start(argv[1]);
+        mark_end(argv[1], kernels[i].run(atoi(argv[2])));
+        return 0;
+    }
+    fprintf(stderr, "usage: %s KERNEL REPETITIONS\n", argv[0]);
+    return 2;
 }
 
 #endif

@@ -6,8 +6,6 @@
  */
 #include "bench.h"
 
-#define COUNT(array) (sizeof(array) / sizeof(array)[0])
-
 /* Adds, shifts, multiplications, divisions and branches on registers. */
 KERNEL static uint64_t arithmetic(int repetitions)
 {
@@ -412,21 +410,76 @@ KERNEL static uint64_t crc(int repetitions)
     return (uint64_t)crc << 32 | b << 16 | a;
 }
 
-static const struct { const char *name; uint64_t (*run)(int); } kernels[] = {
-    { "arithmetic", arithmetic }, { "calls", calls },   { "strings", strings },         { "sort", sort },   { "hash-table", hash_table },
-    { "sha256", sha256 },         { "crc", crc },       { "compression", compression }, { "bytecode", bytecode },
+/* One load after the other, each of which says where the next is: a random cycle through all of the nodes. */
+struct node { struct node *next; uint64_t key, padding[6]; };
+
+static struct node near_nodes[1 << 8], far_nodes[1 << 18]; /* 16 KiB and 16 MiB */
+
+static void tie_cycle(struct node *nodes, size_t count)
+{
+    uint64_t seed = 3;
+    for (size_t i = 0; i < count; i++)
+        nodes[i] = (struct node){ .next = &nodes[i], .key = next_random(&seed) };
+    for (size_t i = count - 1; i > 0; i--) { /* Sattolo: exchanges with earlier ones only leave a single cycle */
+        size_t other = next_random(&seed) % i;
+        struct node *next = nodes[i].next;
+        nodes[i].next = nodes[other].next;
+        nodes[other].next = next;
+    }
+}
+
+static uint64_t chase_cycle(struct node *nodes, size_t count, size_t steps)
+{
+    struct node *node = nodes;
+    uint64_t sum = 0;
+    if (!node->next) /* the first call, before the marker */
+        tie_cycle(nodes, count);
+    for (size_t i = 0; i < steps; i++) {
+        sum = sum * 31 + node->key;
+        node = node->next;
+    }
+    return sum;
+}
+
+KERNEL static uint64_t chase(int repetitions)
+{
+    return chase_cycle(far_nodes, COUNT(far_nodes), (size_t)repetitions << 18);
+}
+
+KERNEL static uint64_t chase_small(int repetitions)
+{
+    return chase_cycle(near_nodes, COUNT(near_nodes), (size_t)repetitions << 18);
+}
+
+/* The library's memcpy: blocks of 256 KiB, and records of up to 256 bytes that are not aligned. */
+KERNEL static uint64_t copy(int repetitions)
+{
+    static unsigned char from[1 << 18], to[1 << 18];
+    uint64_t seed = 13, sum = 0;
+    for (size_t i = 0; i < sizeof from; i++)
+        from[i] = next_random(&seed);
+    for (int r = 0; r < repetitions * 4; r++) {
+        from[next_random(&seed) % sizeof from]++;
+        memcpy(to, from, sizeof to);
+        for (int i = 0; i < 4096; i++) {
+            uint64_t number = next_random(&seed);
+            size_t length = (number & 255) + 1;
+            memcpy(to + (number >> 8) % (sizeof to - 256), from + (number >> 32) % (sizeof from - 256), length);
+        }
+        for (size_t i = 0; i < sizeof to; i += 64)
+            sum = sum * 31 + to[i];
+    }
+    return sum;
+}
+
+static const struct kernel kernels[] = {
+    { "arithmetic", arithmetic },   { "calls", calls },       { "strings", strings },
+    { "sort", sort },               { "hash-table", hash_table }, { "sha256", sha256 },
+    { "crc", crc },                 { "compression", compression }, { "bytecode", bytecode },
+    { "chase", chase },             { "chase-small", chase_small }, { "copy", copy },
 };
 
 int main(int argc, char **argv)
 {
-    for (size_t i = 0; argc == 3 && i < COUNT(kernels); i++) {
-        if (strcmp(argv[1], kernels[i].name))
-            continue;
-        kernels[i].run(1);
-        mark_start(argv[1]);
-        mark_end(argv[1], kernels[i].run(atoi(argv[2])));
-        return 0;
-    }
-    fprintf(stderr, "usage: integer KERNEL REPETITIONS\n");
-    return 2;
+    return run_kernel(kernels, COUNT(kernels), argc, argv);
 }

@@ -1,0 +1,2 @@
+import type { BenchReport } from '../harness.ts';
+export const formatPlot = (report: BenchReport): string => report.bench;
