@@ -1,16 +1,16 @@
 /** Fills slots from instruction bits: the only place that knows both the table and the slot layout. */
 
 import { decode as decodeRow, expand, operands } from '../isa/index.ts';
-import { CODE_PAGE, CODE_PAGES, FRAME_RECORD, PAGE, STRADDLES } from '../memory/layout.ts';
+import { CODE_PAGE, CODE_PAGES, FRAME_RECORD, PAGE } from '../memory/layout.ts';
 import type { Pool } from '../memory/pool.ts';
 import type { Direction, Interpreter } from './interpreter.ts';
 import { COLD, COLD_ILLEGAL, COLD_LONG, PSEUDO, SLOT } from './slot.ts';
 
 export class SlotDecoder {
   private readonly pool: Pool;
-  private readonly handlers: Pick<Interpreter, 'handlerOf' | 'pairOf'>;
+  private readonly handlers: Pick<Interpreter, 'handlerOf' | 'pairOf' | 'isPair'>;
 
-  constructor(pool: Pool, handlers: Pick<Interpreter, 'handlerOf' | 'pairOf'>) {
+  constructor(pool: Pool, handlers: Pick<Interpreter, 'handlerOf' | 'pairOf' | 'isPair'>) {
     this.pool = pool;
     this.handlers = handlers;
   }
@@ -114,9 +114,17 @@ export class SlotDecoder {
     if (pair !== undefined) halves[first >>> 1] = pair;
   }
 
-  /** Decodes an instruction of four bytes into a place of its own, with a sentinel where the next one would be. */
+  /** Decodes an instruction into a place of its own, with sentinels where the next one would be. */
   decodeAlone(bits: number, slot: number): void {
     this.write(slot, bits, -1);
-    this.put(slot + STRADDLES.sentinel, PSEUDO.sentinel, 0, 0, 0);
+    for (const length of [2, 4]) this.put(slot + length * (SLOT.size / 2), PSEUDO.sentinel, 0, 0, 0);
+  }
+
+  /** Decodes an instruction again so that it does nothing but its own work. */
+  separate(slot: number): void {
+    const { pool } = this;
+    if (!this.handlers.isPair(pool.halves[slot >>> 1]!)) return;
+    pool.words[slot >>> 2] = 0;
+    this.decode(slot);
   }
 }

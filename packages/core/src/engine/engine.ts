@@ -24,6 +24,13 @@ import type { Ram, Tracer } from '../memory/ram.ts';
 import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
+import { probeFloatHost } from './translator/floats.ts';
+import {
+  type CompileListener,
+  NOTHING_TRANSLATED,
+  Translator,
+  type TranslatorStatistics,
+} from './translator/translator.ts';
 
 /** What generated code needs of the machine that is attached. */
 export interface EngineHost {
@@ -43,6 +50,13 @@ export interface EngineHost {
   watched(): void;
   /** Another machine is about to use the window: takes its hart's state out of it. */
   unload(): void;
+}
+
+export interface EngineOptions {
+  /** Translate hot code; otherwise the interpreter does everything. Nothing that a guest can see depends on it. Default true. */
+  readonly translate?: boolean;
+  /** Told when work of translation begins and ends. */
+  readonly onCompile?: CompileListener;
 }
 
 /** Why a run came back before its budget was used up. */
@@ -81,11 +95,12 @@ export class Engine implements Tracer {
   private readonly area: number;
   private readonly view: DataView;
   private readonly code: CodePages;
+  private readonly translator: Translator | undefined;
   private readonly exports: Exports;
   private host: EngineHost | undefined;
 
   /** `worker`: which worker area of the pool is this engine's. Compiling takes some tens of milliseconds. */
-  constructor(pool: Pool, worker = 0) {
+  constructor(pool: Pool, worker = 0, { translate = true, onCompile }: EngineOptions = {}) {
     this.pool = pool;
     this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
@@ -94,6 +109,7 @@ export class Engine implements Tracer {
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
     const decoder = new SlotDecoder(pool, interpreter);
     const attached = () => this.host!;
+    const table = new WebAssembly.Table({ element: 'anyfunc', initial: REGION.entries, maximum: REGION.entries });
     const imports = {
       memory: pool.memory,
       readDevice: (low: number, high: number, size: number) =>
@@ -110,11 +126,24 @@ export class Engine implements Tracer {
       monitorCall: () => attached().monitorCall(),
       timerChanged: () => attached().timerChanged(),
       watched: () => attached().watched(),
-      table: new WebAssembly.Table({ element: 'anyfunc', initial: REGION.entries, maximum: REGION.entries }),
-      hot: (_slot: number, _low: number, _high: number) => {},
+      table,
+      hot: (slot: number, low: number, high: number) => {
+        this.translator?.hot(slot >>> 0, (BigInt(high) << 32n) | BigInt(low >>> 0));
+      },
     };
     const module = new WebAssembly.Module(interpreter.bytes);
-    this.exports = new WebAssembly.Instance(module, { host: imports }).exports as unknown as Exports;
+    const { exports } = new WebAssembly.Instance(module, { host: imports });
+    this.exports = exports as unknown as Exports;
+    if (!translate) return;
+    const { signatures, outOfLineOf } = interpreter;
+    const functions = Object.fromEntries(Object.keys(signatures).map((name) => [name, exports[name]]));
+    this.translator = new Translator(
+      pool,
+      this.area,
+      decoder,
+      { memory: pool.memory, table, area: this.area, functions, signatures, outOfLineOf, host: probeFloatHost() },
+      onCompile,
+    );
   }
 
   /** Makes a machine the one that runs; what was derived for another is dropped. */
@@ -210,6 +239,7 @@ export class Engine implements Tracer {
     this.exports.run(budget);
     const left = view.getUint32(OFFSET.budget, true) + view.getUint32(OFFSET.heldBudget, true);
     view.setUint32(OFFSET.budget, 0, true);
+    this.translator?.settle();
     return { steps: budget - left, exit: view.getUint32(OFFSET.exit, true) };
   }
 
@@ -257,6 +287,7 @@ export class Engine implements Tracer {
   /** Forgets every decoded instruction, and every table that leads there. */
   private dropCode(): void {
     this.exports.flushAll();
+    this.translator?.reset();
     this.code.drop();
   }
 
@@ -274,6 +305,11 @@ export class Engine implements Tracer {
         words[tag + 1] = 0;
       }
     }
+  }
+
+  /** What has been translated; zeros where nothing ever is. */
+  get translation(): Readonly<TranslatorStatistics> {
+    return this.translator?.statistics ?? NOTHING_TRANSLATED;
   }
 
   get counters(): EngineCounters {

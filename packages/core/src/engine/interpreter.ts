@@ -9,11 +9,21 @@
  * budget is 0, or earlier when somebody has called `attention` (the rest is then in `heldBudget`).
  */
 
-import { LEFT, MSTATUS } from '../hart/state.ts';
+import { MSTATUS } from '../hart/state.ts';
 import { type Row, rows, type Semantics, type Size } from '../isa/index.ts';
 import { AREA, DATA, FETCH, HEAT, RAM_BASE, REGION } from '../memory/layout.ts';
 import { addSoftfloat } from '../softfloat/index.ts';
-import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, Module, select } from '../wasm/index.ts';
+import {
+  type Expr,
+  type Fn,
+  type FunctionRef,
+  i32,
+  i64,
+  type Local,
+  Module,
+  select,
+  type ValType,
+} from '../wasm/index.ts';
 import { ACCESS, type AccessFunctions, addAccess } from './library/access.ts';
 import { addBridge } from './library/bridge.ts';
 import { has, importHost, type Library, Window } from './library/context.ts';
@@ -44,11 +54,14 @@ export interface Interpreter {
   outOfLineOf(row: Row): number;
   /** The handler that does the work of two in a row, or undefined. */
   pairOf(first: number, second: number): number | undefined;
+  /** Parameters and results of the exported functions that translated code calls. */
+  readonly signatures: Readonly<Record<string, readonly [readonly ValType[], readonly ValType[]]>>;
+  isPair(handler: number): boolean;
   /** To be stored at CSR_NUMBERS. */
   readonly csrNumbers: Uint8Array;
 }
 
-/** (pc, budget, depth) -> what is left of the budget, or LEFT. */
+/** (pc, budget, depth) -> what is left of the budget, or LEFT; `pc` says where to go on. */
 export const REGION_TYPE = [['i64', 'i32', 'i32'], ['i32']] as const;
 
 /** Floating-point state off: nothing of it may be touched. */
@@ -445,7 +458,8 @@ export function generateInterpreter(
   const bridge = addBridge(lib, access, cold, float, coldRows.length);
 
   module.export('run', run);
-  for (const [name, ref] of Object.entries({ ...bridge, ...soft })) module.export(name, ref);
+  const callable = { ...bridge, ...soft };
+  for (const [name, ref] of Object.entries(callable)) module.export(name, ref);
   module.export('selectSpace', shadow.selectSpace);
   module.export('flushAll', shadow.flushAll);
   module.export('dropWriters', shadow.dropWriters);
@@ -476,6 +490,10 @@ export function generateInterpreter(
   return {
     bytes: module.encode(),
     pairOf: (first, second) => fusedIndex.get((first << 16) | second),
+    signatures: Object.fromEntries(
+      Object.entries(callable).map(([name, { params, results }]) => [name, [params, results]]),
+    ),
+    isPair: (handler) => handler >= PSEUDO.count + hot.length && handler < COLD,
     csrNumbers: csrs.numbers,
     handlerOf: (row, length, local, rd) =>
       handlers.get(row)![(LOCALS.indexOf(local) << 2) | ((length & 4) >> 1) | (rd === 0 ? 0 : 1)]!,
@@ -640,11 +658,11 @@ function addRun(
               f.set(arrival, i32.const(ARRIVAL.return));
               f.br(go);
             });
-            f.if(i32.eq(left, LEFT.unwound), () => {
+            // With no step made the region has refused: its first instruction is done here, from its copy.
+            f.if(i32.ne(i32.add(w.get32('budget'), w.get32('heldBudget')), budget), () => {
               takeBudget();
               f.br(outer);
             });
-            // Refused: the first instruction is done here, from its copy.
             f.set(ip, i32.add(i32.shl(i32.load(ip, SLOT.c), REGION.shift), w.area + AREA.regions));
             f.set(pcBase, i64.sub(target, i64.extendU(i32.shrU(ip, 2))));
           };

@@ -122,8 +122,8 @@ export const WINDOW_BYTES = 512 + 8 * (FIELDS.length + SCRATCH.length);
 /** Values of `unwind`: go on; leave, the access has trapped; leave, the access is done and somebody asks for attention. */
 export const UNWIND = { none: 0, trapped: 1, attention: 2 } as const;
 
-/** What a region returns when it is not the budget that is left: `pc` says where to go on; it has done nothing. */
-export const LEFT = { unwound: -1, refused: -2 } as const;
+/** What a region gives instead of the budget when it has left everything: `pc`, and `budget` beside it, say where to go on. */
+export const LEFT = -1;
 
 /** Values of `exit`. */
 export const EXIT = { none: 0, wait: 1, pause: 2 } as const;

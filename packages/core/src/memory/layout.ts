@@ -160,6 +160,6 @@ export const HEAT = { entries: 65536 } as const;
 
 /**
  * Decoded instructions that lie across two pages, direct-mapped by their bits: a slot, a sentinel 16 bytes behind it (where
- * the next instruction would be), and the bits.
+ * the next instruction would be), and the bits at 24.
  */
-export const STRADDLES = { entries: 256, size: 32, sentinel: 16, bits: 24 } as const;
+export const STRADDLES = { entries: 256, size: 32, bits: 24 } as const;

@@ -13,6 +13,9 @@
  * +400000   window: 16 pages, seen at virtual 0x4000_0000 through entries that tasks edit
  * +500000   patch: a page of functions that tasks rewrite
  * ```
+ *
+ * Every program comes to its end, wherever slices end: the holder of a lock never waits, tries with a reservation are counted, every
+ * `wfi` is followed by a timer, and what is executed in the window is harmless whoever maps or writes its pages meanwhile.
  */
 
 import { buildImage } from '../boot/testing.ts';
@@ -30,6 +33,10 @@ const WINDOW = 0x40_0000;
 const PATCH = 0x50_0000;
 const WINDOW_PAGES = 16;
 const WINDOW_VIRTUAL = 0x4000_0000;
+/** Ticks until a timer comes back by itself. */
+const TIMER_PERIOD = 2047;
+/** Tries with a reservation: slices shorter than the loop break every one. */
+const TRIES = 20;
 
 /** Offsets in the shared page, of a kernel image as much as of a bare one. */
 export const SHARED_PAGE = {
@@ -56,6 +63,42 @@ export const HART_PAGE = {
 const [ra, t0, t1, t2, s0, s1, a0, a1, a2, a6, a7, s2, t3, t4, t5] = [
   1, 5, 6, 7, 8, 9, 10, 11, 12, 16, 17, 18, 28, 29, 30,
 ] as const;
+
+/**
+ * Each page of the window holds the second part of a function that begins at the end of the page before, and the first part of one
+ * that goes on in the next page. Both parts always have this form, so any two pages make a function:
+ *
+ * ```text
+ * byte   4094 4095 | 0     1    2    3    4    5
+ *        93   8e   | .e    ..   67   80   00   00      addi t4, t4, ...; ret
+ * ```
+ */
+const WINDOW_FUNCTION = BigInt(encodeAdd(0)) | (BigInt(encode(rowOf('jalr'), { rs1: ra })) << 32n);
+const WINDOW_FUNCTION_AT = 4094;
+/** The bits of it that may have any value: the constant. */
+const WINDOW_FUNCTION_FREE = 0xfff0_0000n;
+
+function encodeAdd(imm: number): number {
+  return encode(rowOf('addi'), { rd: t4, rs1: t4, imm });
+}
+
+/** What a store of so many bytes at an offset in a page has to leave as it is in the window's functions: which bits are free, and the others. */
+function windowBits(offset: number, size: number): { free: bigint; fixed: bigint } {
+  let free = 0n;
+  let fixed = 0n;
+  for (let i = 0; i < size; i++) {
+    const at = BigInt(8 * i);
+    const byte = (offset + i - WINDOW_FUNCTION_AT + 4096) % 4096;
+    const inFunction = byte < 8;
+    const shift = BigInt(8 * byte);
+    free |= (inFunction ? (WINDOW_FUNCTION_FREE >> shift) & 0xffn : 0xffn) << at;
+    if (inFunction) fixed |= ((WINDOW_FUNCTION >> shift) & 0xffn) << at;
+  }
+  return { free, fixed };
+}
+
+const STORES = { sd: 8, sw: 4, sh: 2, sb: 1 } as const;
+type Store = keyof typeof STORES;
 
 export const TASKS = [
   'amo',
@@ -229,7 +272,9 @@ class Writer {
     a.op('csrrci', { csr: CSR.sip, imm: 2 });
     a.jump(0, 'supervisorReturn');
     a.label('supervisorTimer');
-    a.op('addi', { rd: t2, imm: -1 });
+    // It comes back: one that comes between the arming of a timer and `wfi` would leave the hart asleep.
+    a.csrr(t2, CSR.time);
+    a.op('addi', { rd: t2, rs1: t2, imm: TIMER_PERIOD });
     a.csrw(CSR.stimecmp, t2);
     a.label('supervisorReturn');
     a.op('ld', { rd: t1, rs1: t0, imm: 0 });
@@ -317,6 +362,7 @@ class Writer {
     a.csrw(CSR.stvec, t0);
     a.op('addi', { rd: t0, imm: 7 });
     a.csrw(CSR.scounteren, t0);
+    this.makeFunctions();
     this.makeTables(hart);
     a.op('addi', { rd: t0, imm: -1 });
     a.csrw(CSR.stimecmp, t0);
@@ -346,6 +392,23 @@ class Writer {
     a.label(rest);
     a.op('wfi');
     a.jump(0, rest);
+  }
+
+  /** Puts the window's functions into its pages. Every hart does so before it calls one, and harms no other's. */
+  private makeFunctions(): void {
+    const { a } = this;
+    const again = a.newLabel();
+    a.li(t0, this.base + WINDOW + 2048);
+    a.li(t1, WINDOW_FUNCTION & 0xffffn);
+    a.li(t2, WINDOW_FUNCTION >> 16n);
+    a.li(t3, WINDOW_PAGES);
+    a.li(t4, 4096);
+    a.label(again);
+    a.op('sh', { rs1: t0, rs2: t1, imm: WINDOW_FUNCTION_AT - 2048 });
+    a.op('sd', { rs1: t0, rs2: t2, imm: -2048 });
+    a.op('add', { rd: t0, rs1: t0, rs2: t4 });
+    a.op('addi', { rd: t3, rs1: t3, imm: -1 });
+    a.branch('bne', t3, 0, again);
   }
 
   /** Devices and RAM one to one by gigapages, and the window by 4 KiB pages. Harts that share tables all write the same. */
@@ -386,14 +449,26 @@ class Writer {
   private touchWindow(page: number): void {
     const { a, choices } = this;
     const offset = choices.pick([0, 8, 64, 4088, 4092, 4094, 2048 + 8 * choices.below(200)]);
-    a.li(t3, WINDOW_VIRTUAL + page * 4096 + offset);
     if (choices.chance(0.5)) {
+      a.li(t3, WINDOW_VIRTUAL + page * 4096 + offset);
       a.op(choices.pick(['ld', 'lw', 'lhu', 'lb']), { rd: t5, rs1: t3 });
       a.op('add', { rd: t4, rs1: t4, rs2: t5 });
     } else {
       a.op('addi', { rd: t4, rs1: t4, imm: 1 + choices.below(2000) });
-      a.op(choices.pick(['sd', 'sw', 'sh', 'sb']), { rs1: t3, rs2: t4 });
+      this.storeWindow(choices.pick(['sd', 'sw', 'sh', 'sb']), page * 4096 + offset);
     }
+  }
+
+  /** Stores t4 at an offset in the window, but the bits that make a function there; t3 and t5 are lost. */
+  private storeWindow(store: Store, offset: number): void {
+    const { a } = this;
+    const { free, fixed } = windowBits(offset % 4096, STORES[store]);
+    a.li(t3, free);
+    a.op('and', { rd: t5, rs1: t4, rs2: t3 });
+    a.li(t3, fixed);
+    a.op('or', { rd: t5, rs1: t5, rs2: t3 });
+    a.li(t3, WINDOW_VIRTUAL + offset);
+    a.op(store, { rs1: t3, rs2: t5 });
   }
 
   /** Adds a constant to a doubleword in memory; `register` is lost. */
@@ -423,7 +498,7 @@ class Writer {
   private writeFunction(address: number): void {
     const { a, choices } = this;
     a.li(t0, address);
-    a.li(t1, encode(rowOf('addi'), { rd: t4, rs1: t4, imm: choices.below(2048) }));
+    a.li(t1, encodeAdd(choices.below(2048)));
     a.op('sw', { rs1: t0, rs2: t1 });
     a.li(t1, encode(rowOf('jalr'), { rs1: ra }));
     a.op('sw', { rs1: t0, rs2: t1, imm: 4 });
@@ -444,12 +519,17 @@ class Writer {
       case 'reserved': {
         shared(SHARED_PAGE.locked, t0);
         const again = a.newLabel();
+        const done = a.newLabel();
+        a.li(t3, TRIES);
         a.label(again);
         a.op('lr.d', { rd: t1, rs1: t0 });
         a.op('addi', { rd: t1, rs1: t1, imm: 1 });
         for (let n = choices.below(6); n > 0; n--) a.op('xori', { rd: t2, rs1: t1, imm: n });
         a.op('sc.d', { rd: t2, rs1: t0, rs2: t1 });
-        a.branch('bne', t2, 0, again);
+        a.branch('beq', t2, 0, done);
+        a.op('addi', { rd: t3, rs1: t3, imm: -1 });
+        a.branch('bne', t3, 0, again);
+        a.label(done);
         break;
       }
       case 'lock': {
@@ -504,7 +584,7 @@ class Writer {
         break;
       }
       case 'wait':
-        // A timer makes sure that somebody wakes up.
+        // A timer makes sure that somebody wakes up, if need be when it comes back.
         a.csrr(t0, CSR.time);
         a.op('addi', { rd: t0, rs1: t0, imm: 1 + choices.below(40) });
         a.csrw(CSR.stimecmp, t0);
@@ -522,10 +602,16 @@ class Writer {
         if (choices.chance(0.3)) a.op('jalr', { rd: ra, rs1: t3 });
         else a.op(choices.pick(['ld', 'sd', 'amoadd.d', 'lr.w']), { rd: 0, rs1: t3 });
         break;
-      case 'misaligned':
-        a.li(t3, WINDOW_VIRTUAL + 4096 * choices.below(WINDOW_PAGES - 1) + 4089 + choices.below(7));
-        a.op(choices.pick(['ld', 'sd', 'lw', 'amoadd.d', 'sc.d']), { rd: t5, rs1: t3, rs2: t4 });
+      case 'misaligned': {
+        const offset = 4096 * choices.below(WINDOW_PAGES - 1) + 4089 + choices.below(7);
+        const name = choices.pick(['ld', 'sd', 'lw', 'amoadd.d', 'sc.d'] as const);
+        if (name === 'sd') this.storeWindow(name, offset);
+        else {
+          a.li(t3, WINDOW_VIRTUAL + offset);
+          a.op(name, { rd: t5, rs1: t3, rs2: t4 });
+        }
         break;
+      }
       case 'swap': {
         const page = this.entryAddress(hart, t0);
         this.entryAddress(hart, t1);
@@ -576,14 +662,10 @@ class Writer {
       case 'window': {
         // Code at the end of one window page, going on in the next one, which depends on how the pages are mapped.
         const page = choices.below(WINDOW_PAGES - 1);
-        this.writeFunction(WINDOW_VIRTUAL + page * 4096 + 4094);
-        // Only where the code is what was written: another hart may have moved the page.
-        const skip = a.newLabel();
-        a.op('lw', { rd: t2, rs1: t0, imm: 4 });
-        a.branch('bne', t1, t2, skip);
+        this.writeFunction(WINDOW_VIRTUAL + page * 4096 + WINDOW_FUNCTION_AT);
+        // What runs may be another function than what was written: another hart may have moved a page or written to it.
         if (choices.chance(0.5)) a.op('fence.i');
         a.op('jalr', { rd: ra, rs1: t0 });
-        a.label(skip);
         break;
       }
       case 'counters':

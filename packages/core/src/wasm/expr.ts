@@ -323,6 +323,8 @@ function float(type: 'f32' | 'f64', eq: number, abs: number, add: number) {
     sub: floatBinary(type, type, add + 1),
     mul: floatBinary(type, type, add + 2),
     div: floatBinary(type, type, add + 3),
+    min: floatBinary(type, type, add + 4),
+    max: floatBinary(type, type, add + 5),
   };
 }
 

@@ -343,6 +343,7 @@ export class Module {
   private readonly importBytes: Bytes[] = [];
   private readonly functions: FunctionRef[] = [];
   private readonly exports: [string, FunctionRef][] = [];
+  private readonly elements: Bytes[] = [];
   private globals = 0;
   private readonly names: boolean;
 
@@ -435,6 +436,17 @@ export class Module {
     return ref;
   }
 
+  /** Puts functions into table 0, one behind another from `place` on, when an instance is made. */
+  element(place: Expr, functions: readonly FunctionRef[]): void {
+    const bytes = new Bytes();
+    bytes.byte(0x00);
+    place.write(bytes);
+    bytes.byte(0x0b);
+    bytes.u32(functions.length);
+    for (const ref of functions) bytes.u32(ref.index);
+    this.elements.push(bytes);
+  }
+
   export(name: string, ref: FunctionRef): void {
     this.exports.push([name, ref]);
   }
@@ -470,6 +482,7 @@ export class Module {
         return bytes;
       }),
     );
+    if (this.elements.length) section(9, this.elements);
     this.writeHints(out);
     section(
       10,

@@ -1,0 +1,688 @@
+/**
+ * Writes a region as one wasm function, `(pc, budget, depth) -> budget`.
+ *
+ * Guest registers are locals. The budget is paid block by block, and looked at where the function is entered, at loop headers and
+ * after calls, against the most that can be spent until the next look (`worst`): so it never runs out inside. Where it would, the
+ * function leaves and the interpreter makes the last steps.
+ *
+ * Ways out:
+ * - a return of the guest gives back the budget, with `pc` in the hart's state; who called looks whether it is where it goes on;
+ * - an exit to code elsewhere goes on in that region, if there is one, without coming back (`chain`);
+ * - everything unusual (`unwind`) stores what is dirty and gives LEFT, on which every caller leaves at once. So whatever changes
+ *   code or its mapping, and asks for attention, ends all translated activations.
+ */
+
+import { F, type HartField, LEFT, MSTATUS, OFFSET, type ScratchField, UNWIND, X } from '../../hart/state.ts';
+import type { Row, Semantics, Size } from '../../isa/index.ts';
+import { AREA, CODE_PAGE, DATA, FETCH, RAM_BASE, REGION } from '../../memory/layout.ts';
+import {
+  type Expr,
+  type Fn,
+  type FunctionRef,
+  type FunctionType,
+  i32,
+  i64,
+  type Label,
+  type Local,
+  select,
+} from '../../wasm/index.ts';
+import { PSEUDO, SLOT } from '../slot.ts';
+import { attempt, type FloatHost } from './floats.ts';
+import type { Instruction, Region } from './region.ts';
+import {
+  analyzeRegisters,
+  isFloat,
+  isNothing,
+  isOutOfLine,
+  NONE,
+  type NodeRegisters,
+  type Registers,
+  union,
+} from './registers.ts';
+import { type Node, structure } from './structure.ts';
+
+/** What the functions of a module share. */
+export interface ModuleParts {
+  /** Address of the worker's area, and the place in the function table of the module's first region. */
+  readonly area: Expr;
+  readonly place: Expr;
+  /** Which of the module's regions this is. */
+  readonly index: number;
+  readonly regionType: FunctionType;
+  readonly loadMiss: FunctionRef;
+  readonly storeMiss: FunctionRef;
+  readonly outOfLine: FunctionRef;
+  /** The softfloat library; empty unless a region has floating point. */
+  readonly soft: Readonly<Record<string, FunctionRef>>;
+  readonly outOfLineOf: (row: Row) => number;
+  readonly host: FloatHost;
+}
+
+/** How deep guest calls nest as wasm calls. */
+const MAX_DEPTH = 96;
+const FETCH_INDEX = (FETCH.entries - 1) << FETCH.shift;
+const DATA_INDEX = (DATA.entries - 1) << DATA.shift;
+/** Registers that calling conventions keep return addresses in. */
+const LINKS = new Set([1, 5]);
+
+const LOADS: Record<Size, [(a: Expr, offset?: number) => Expr, (a: Expr, offset?: number) => Expr]> = {
+  1: [i64.load8S, i64.load8U],
+  2: [i64.load16S, i64.load16U],
+  4: [i64.load32S, i64.load32U],
+  8: [i64.load, i64.load],
+};
+const EXTENDS = { 1: i64.extend8S, 2: i64.extend16S, 4: i64.extend32S };
+
+export const usesFloat = (region: Region): boolean =>
+  [...region.blocks.values()].some(({ instructions }) => instructions.some(isFloat));
+
+class RegionWriter implements Semantics {
+  readonly f: Fn;
+  private readonly parts: ModuleParts;
+  private readonly region: Region;
+  private readonly nodes: readonly Node[];
+  private readonly registers: readonly NodeRegisters[];
+  private readonly worst: number[] = [];
+  private readonly pcIn: Local;
+  private readonly budget: Local;
+  private readonly depth: Local;
+  private readonly x: (Local | undefined)[] = new Array(32).fill(undefined);
+  private readonly fp: (Local | undefined)[] = new Array(32).fill(undefined);
+  private readonly table: Local;
+  private readonly target: Local;
+  private readonly maskX: Local;
+  private readonly maskF: Local;
+  /** Floating point is on and dirty, with a legal mode; and: NX has accrued and the mode is to nearest even. */
+  private readonly floatOn: Local | undefined;
+  private readonly floatNear: Local | undefined;
+  private readonly loops = new Map<Node, Label>();
+  private readonly merges = new Map<Node, Label>();
+  private unwindLabel!: Label;
+  private chainLabel!: Label;
+
+  /** The instruction being written, what is dirty before it, and how much of its block comes behind it. */
+  private i!: Instruction;
+  private dirty!: Registers;
+  private behind = 0;
+  private condition: Expr | undefined;
+  private jumpTarget: Local | undefined;
+
+  constructor(f: Fn, params: readonly Local[], parts: ModuleParts, region: Region) {
+    this.f = f;
+    this.parts = parts;
+    this.region = region;
+    [this.pcIn, this.budget, this.depth] = params as [Local, Local, Local];
+    this.nodes = structure(region);
+    this.registers = analyzeRegisters(this.nodes);
+    this.table = f.local('i32');
+    this.target = f.local('i64');
+    this.maskX = f.local('i32');
+    this.maskF = f.local('i32');
+    if (usesFloat(region)) {
+      this.floatOn = f.local('i32');
+      this.floatNear = f.local('i32');
+    }
+    const used = this.registers.flatMap(({ effects }) => effects.flatMap(({ reads, writes }) => [reads, writes]));
+    const { x, f: float } = used.reduce(union, NONE);
+    for (let n = 0; n < 32; n++) {
+      if (x & (1 << n)) this.x[n] = f.local('i64');
+      if (float & (1 << n)) this.fp[n] = f.local('i64');
+    }
+    for (let n = this.nodes.length - 1; n >= 0; n--) {
+      const node = this.nodes[n]!;
+      let most = 0;
+      if (node.block.end.kind !== 'call') {
+        for (const way of node.ways) {
+          if (way && way.order > n && !way.isLoop) most = Math.max(most, this.worst[way.order]!);
+        }
+      }
+      this.worst[n] = node.block.instructions.length + most;
+    }
+  }
+
+  // The hart's state.
+
+  private get(field: HartField | ScratchField): Expr {
+    return i64.load(this.parts.area, OFFSET[field]);
+  }
+  private get32(field: HartField | ScratchField): Expr {
+    return i32.load(this.parts.area, OFFSET[field]);
+  }
+  private set(field: HartField | ScratchField, value: Expr): void {
+    this.f.store(8, this.parts.area, value, OFFSET[field]);
+  }
+  private set32(field: HartField | ScratchField, value: Expr): void {
+    this.f.store(4, this.parts.area, value, OFFSET[field]);
+  }
+
+  /** The address of a place of the region. */
+  private address(at: number): Expr {
+    return i64.add(this.pcIn, i64.const(at - this.region.head));
+  }
+
+  // Registers.
+
+  private local(n: number): Local {
+    return this.x[n]!;
+  }
+  private localF(n: number): Local {
+    return this.fp[n]!;
+  }
+
+  private forEach({ x, f }: Registers, visit: (local: Local, offset: number) => void): void {
+    for (let rest = x; rest; rest &= rest - 1) {
+      const n = 31 - Math.clz32(rest & -rest);
+      visit(this.local(n), X + 8 * n);
+    }
+    for (let rest = f; rest; rest &= rest - 1) {
+      const n = 31 - Math.clz32(rest & -rest);
+      visit(this.localF(n), F + 8 * n);
+    }
+  }
+  private load_(registers: Registers): void {
+    this.forEach(registers, (local, offset) => this.f.set(local, i64.load(this.parts.area, offset)));
+  }
+  private store_(registers: Registers): void {
+    this.forEach(registers, (local, offset) => this.f.store(8, this.parts.area, local, offset));
+  }
+
+  // The function.
+
+  write(): void {
+    const { f, region, parts } = this;
+    const refuse = () => {
+      this.set('pc', this.pcIn);
+      this.set32('budget', this.budget);
+      f.return(i32.const(LEFT));
+    };
+    f.if(i32.ltS(this.budget, this.worst[0]!), refuse, undefined, 'unlikely');
+    if (region.second !== 0) {
+      const page = f.let(i64.add(i64.and(this.pcIn, -4096), region.second * 4096));
+      const entry = f.let(i32.add(this.get32('fetchTable'), i32.and(i32.wrap(i64.shrU(page, 8)), FETCH_INDEX)));
+      const code = f.let(i32.load(entry, FETCH.code));
+      const record = f.let(i32.add(parts.area, i32.shl(i32.add(parts.place, parts.index), REGION.shift)));
+      const other = i32.or(
+        i64.ne(i64.load(entry, FETCH.tag), page),
+        i32.or(
+          i32.ne(i32.load(record, AREA.regions + REGION.page), code),
+          i32.ne(i32.load(record, AREA.regions + REGION.version), i32.load(code, CODE_PAGE.version)),
+        ),
+      );
+      f.if(other, refuse, undefined, 'unlikely');
+    }
+    f.set(this.table, this.get32('dataTable'));
+    this.refreshFloat();
+    this.load_(this.registers[0]!.liveIn);
+    f.block((chain) => {
+      this.chainLabel = chain;
+      f.block((unwind) => {
+        this.unwindLabel = unwind;
+        this.tree(this.nodes[0]!);
+        f.unreachable();
+      });
+      this.unwind();
+    });
+    this.chain();
+  }
+
+  /** Stores what the masks say and leaves; `pc` and `budget` are in the hart's state. */
+  private unwind(): void {
+    const { f } = this;
+    const stores = (locals: readonly (Local | undefined)[], mask: Local, base: number) => {
+      locals.forEach((local, n) => {
+        if (!local) return;
+        f.if(i32.and(mask, 1 << n), () => f.store(8, this.parts.area, local, base + 8 * n));
+      });
+    };
+    stores(this.x, this.maskX, X);
+    stores(this.fp, this.maskF, F);
+    f.return(i32.const(LEFT));
+  }
+
+  private leave(dirty: Registers): void {
+    const { f } = this;
+    f.set(this.maskX, i32.const(dirty.x));
+    if (usesFloat(this.region)) f.set(this.maskF, i32.const(dirty.f));
+    f.br(this.unwindLabel);
+  }
+
+  /** The region at an address: calls `found` with its place in the function table. */
+  private find(target: Expr, found: (place: Expr) => void): void {
+    const { f } = this;
+    const entry = f.let(i32.add(this.get32('fetchTable'), i32.and(i32.wrap(i64.shrU(target, 8)), FETCH_INDEX)));
+    f.if(i64.ltU(i64.xor(target, i64.load(entry, FETCH.tag)), 4096), () => {
+      const slot = f.let(i32.add(i32.load(entry, FETCH.code), i32.shl(i32.and(i32.wrap(target), 0xffe), 2)));
+      f.if(i32.eq(i32.load(slot), PSEUDO.region), () => found(i32.load(slot, SLOT.c)));
+    });
+  }
+
+  /** Goes on at `target`, everything stored. */
+  private chain(): void {
+    const { f } = this;
+    this.find(this.target, (place) =>
+      f.returnCallIndirect(this.parts.regionType, place, this.target, this.budget, this.depth),
+    );
+    this.set('pc', this.target);
+    f.return(this.budget);
+  }
+
+  private tree(node: Node): void {
+    const merges = node.children.filter((child) => child.isMerge);
+    const body = () => this.within(node, merges.length - 1, merges);
+    if (!node.isLoop) return body();
+    this.f.loop((again) => {
+      this.loops.set(node, again);
+      body();
+    });
+  }
+
+  /** The block itself inside the ends of those that follow it: the last in order outermost. */
+  private within(node: Node, i: number, merges: readonly Node[]): void {
+    if (i < 0) return this.node(node);
+    const next = merges[i]!;
+    this.f.block((end) => {
+      this.merges.set(next, end);
+      this.within(node, i - 1, merges);
+    });
+    this.tree(next);
+  }
+
+  /** From a block's end to a place. */
+  private go(from: Node, to: Node | undefined, at: number): void {
+    const { f } = this;
+    if (!to) {
+      this.store_(this.registers[from.order]!.dirtyOut);
+      f.set(this.target, this.address(at));
+      f.br(this.chainLabel);
+    } else if (to.order <= from.order) f.br(this.loops.get(to)!);
+    else if (to.isMerge) f.br(this.merges.get(to)!);
+    else this.tree(to);
+  }
+
+  private node(node: Node): void {
+    const { f, budget } = this;
+    const { block } = node;
+    const own = this.registers[node.order]!;
+    if (node.isLoop) {
+      f.if(
+        i32.ltS(budget, this.worst[node.order]!),
+        () => {
+          this.set('pc', this.address(block.at));
+          this.set32('budget', budget);
+          this.leave(own.dirtyIn);
+        },
+        undefined,
+        'unlikely',
+      );
+    }
+    f.set(budget, i32.sub(budget, block.instructions.length));
+    this.dirty = own.dirtyIn;
+    block.instructions.forEach((i, n) => {
+      this.i = i;
+      this.behind = block.instructions.length - 1 - n;
+      f.scope(() => this.instruction(i, own.effects[n]!.writes));
+      this.dirty = union(this.dirty, own.effects[n]!.writes);
+    });
+    this.end(node);
+  }
+
+  private end(node: Node): void {
+    const { f, condition } = this;
+    const { end } = node.block;
+    const { dirtyOut } = this.registers[node.order]!;
+    switch (end.kind) {
+      case 'next':
+      case 'jump':
+        return this.go(node, node.ways[0], end.to);
+      case 'branch':
+        f.if(
+          condition!,
+          () => this.go(node, node.ways[0], end.taken),
+          () => this.go(node, node.ways[1], end.next),
+        );
+        return;
+      case 'call': {
+        this.store_(dirtyOut);
+        if (end.target === undefined) f.set(this.target, this.jumpTarget!);
+        else f.set(this.target, this.address(end.target));
+        const next = node.ways[0];
+        if (!next) return f.br(this.chainLabel);
+        this.call(next);
+        return this.go(node, next, end.next);
+      }
+      case 'return':
+        this.store_(dirtyOut);
+        if (LINKS.has(this.i.o.rs1)) {
+          this.set('pc', this.jumpTarget!);
+          f.return(this.budget);
+        } else {
+          f.set(this.target, this.jumpTarget!);
+          f.br(this.chainLabel);
+        }
+    }
+  }
+
+  /** Calls what stands at `target`; falls through to `next` when it has come back there. */
+  private call(next: Node): void {
+    const { f, target, budget } = this;
+    f.block((done) => {
+      f.scope(() => {
+        f.if(i32.ltU(this.depth, MAX_DEPTH), () => {
+          this.find(target, (place) => {
+            f.set(budget, f.callIndirect(this.parts.regionType, place, target, budget, i32.add(this.depth, 1)));
+            f.br(done);
+          });
+        });
+      });
+      this.set('pc', target);
+      f.return(budget);
+    });
+    const back = () => i64.eq(this.get('pc'), this.address(next.block.at));
+    f.if(
+      i32.ltS(budget, this.worst[next.order]!),
+      () => {
+        f.if(i32.and(i32.geS(budget, 0), back()), () => {
+          this.set32('budget', budget);
+          f.return(i32.const(LEFT));
+        });
+        f.return(budget);
+      },
+      undefined,
+      'unlikely',
+    );
+    f.if(i32.eqz(back()), () => f.return(budget), undefined, 'unlikely');
+    f.set(this.table, this.get32('dataTable'));
+    this.refreshFloat();
+    this.load_(this.registers[next.order]!.liveIn);
+  }
+
+  // Instructions.
+
+  private instruction(i: Instruction, writes: Registers): void {
+    const { f } = this;
+    this.condition = undefined;
+    this.jumpTarget = undefined;
+    if (isNothing(i)) return;
+    if (isOutOfLine(i)) return this.outOfLine(writes);
+    if (i.row.pure && i.o.rd === 0) return;
+    if (!isFloat(i)) return i.row.execute(this);
+    f.block((done) => {
+      f.if(
+        i32.eqz(this.floatOn!),
+        () => {
+          this.outOfLine(writes);
+          f.br(done);
+        },
+        undefined,
+        'unlikely',
+      );
+      i.row.execute(this);
+    });
+  }
+
+  /** Has the interpreter do the instruction. */
+  private outOfLine(writes: Registers): void {
+    const { f, parts, i, dirty } = this;
+    const { o } = i;
+    // A slot, as `decode.ts` makes it.
+    const isCsr = i.row.format === 'CSR' || i.row.format === 'CSRI';
+    const source = i.row.format === 'CSR' ? o.rs1 : o.imm;
+    let a = o.rd * 8;
+    let c = (o.rs2 * 8) | ((o.rs3 * 8) << 8) | (o.rm << 16);
+    if (isCsr) c = o.csr | (source !== 0 ? 1 << 16 : 0) | (i.row.format === 'CSRI' ? o.imm << 24 : 0);
+    else if (i.row.format === 'FL') c = o.imm;
+    else if (i.row.format === 'FS') {
+      a = o.rs2 * 8;
+      c = o.imm;
+    }
+    const low = BigInt((a << 16) | ((o.rs1 * 8) << 24)) & 0xffff_ffffn;
+    const slot = i64.const((BigInt(c) << 32n) | low);
+    this.store_(dirty);
+    const left = f.call(
+      parts.outOfLine,
+      i32.const(parts.outOfLineOf(i.row)),
+      slot,
+      this.pc(),
+      this.budgetBehind(),
+      i32.const(i.length),
+    );
+    f.if(left, () => this.leave({ x: 0, f: 0 }), undefined, 'unlikely');
+    this.load_(writes);
+    f.set(this.table, this.get32('dataTable'));
+    this.refreshFloat();
+  }
+
+  /** The budget as the interpreter would have it during this instruction. */
+  private budgetBehind(): Expr {
+    return i32.add(this.budget, this.behind);
+  }
+
+  private refreshFloat(): void {
+    const { f, floatOn, floatNear } = this;
+    if (!floatOn) return;
+    const on = i64.eq(i64.and(this.get('mstatus'), MSTATUS.FS), i64.const(MSTATUS.FS));
+    f.set(floatOn, i32.and(on, i32.leU(this.get32('frm'), 4)));
+    f.set(floatNear!, i32.and(i32.and(floatOn, i32.eqz(this.get32('frm'))), this.get32('fflags')));
+  }
+
+  rs1(): Expr {
+    return this.i.o.rs1 === 0 ? i64.const(0) : this.local(this.i.o.rs1);
+  }
+  rs2(): Expr {
+    return this.i.o.rs2 === 0 ? i64.const(0) : this.local(this.i.o.rs2);
+  }
+  rs1w(): Expr {
+    return i32.wrap(this.rs1());
+  }
+  rs2w(): Expr {
+    return i32.wrap(this.rs2());
+  }
+  imm(): Expr {
+    return i64.const(this.i.o.imm);
+  }
+  immw(): Expr {
+    return i32.const(this.i.o.imm);
+  }
+  pc(): Expr {
+    return this.address(this.i.at);
+  }
+  next(): Expr {
+    return this.address(this.i.at + this.i.length);
+  }
+  rd(value: Expr): void {
+    if (this.i.o.rd !== 0) this.f.set(this.local(this.i.o.rd), value);
+  }
+  rdw(value: Expr): void {
+    this.rd(i64.extendS(value));
+  }
+
+  fs1(): Expr {
+    return this.localF(this.i.o.rs1);
+  }
+  fs2(): Expr {
+    return this.localF(this.i.o.rs2);
+  }
+  fs3(): Expr {
+    return this.localF(this.i.o.rs3);
+  }
+  private unbox(value: Expr): Expr {
+    return this.f.let(select(i64.eq(i64.shrS(value, 32), -1), i32.wrap(value), i32.const(0x7fc00000)));
+  }
+  fs1s(): Expr {
+    return this.unbox(this.fs1());
+  }
+  fs2s(): Expr {
+    return this.unbox(this.fs2());
+  }
+  fs3s(): Expr {
+    return this.unbox(this.fs3());
+  }
+  fd(value: Expr): void {
+    this.f.set(this.localF(this.i.o.rd), value);
+  }
+  fds(value: Expr): void {
+    this.fd(i64.or(i64.extendU(value), -(1n << 32n)));
+  }
+  /** Has been looked at before the instruction. */
+  needFloat(): void {}
+  roundingMode(): Expr {
+    return this.i.o.rm === 7 ? this.get32('frm') : i32.const(this.i.o.rm);
+  }
+  soft(name: string, ...args: Expr[]): Expr {
+    const { f, parts } = this;
+    const target = parts.soft[name];
+    if (!target) throw new TypeError(`no softfloat function ${name}`);
+    const takesMode = target.params.length === args.length && args.at(-1)?.type === 'i32';
+    const pinned = args.map((arg, n) => (takesMode && n === args.length - 1 ? arg : f.let(arg)));
+    const result = f.local(target.results[0]!);
+    const slow = () => {
+      f.set(result, f.call(target, ...pinned));
+      this.refreshFloat();
+    };
+    const fast = attempt(name, pinned, parts.host);
+    if (!fast) {
+      slow();
+      return result;
+    }
+    f.set(result, fast.result);
+    const stands = fast.stands(result);
+    const good = fast.rounds ? i32.and(this.floatNear!, stands) : stands;
+    f.if(i32.eqz(good), slow, undefined, 'unlikely');
+    return result;
+  }
+  raise(): void {
+    throw new TypeError('flags are raised by the softfloat library');
+  }
+
+  private entryOf(va: Expr): Local {
+    return this.f.let(i32.add(this.table, i32.and(i32.wrap(i64.shrU(va, 12 - DATA.shift)), DATA_INDEX)));
+  }
+
+  load(size: Size, signed: boolean, address: Expr): Local {
+    const { f, i } = this;
+    const va = f.let(address);
+    const entry = this.entryOf(va);
+    const value = f.local('i64');
+    f.if(
+      i64.ltU(i64.xor(va, i64.load(entry, DATA.read)), 4097 - size),
+      () => f.set(value, LOADS[size][signed ? 0 : 1](i32.add(i32.wrap(va), i32.load(entry, DATA.addend)))),
+      () => {
+        const { loadMiss } = this.parts;
+        f.set(value, f.call(loadMiss, va, i32.const(size), this.pc(), this.budgetBehind(), i32.const(i.length)));
+        if (signed && size < 8) f.set(value, EXTENDS[size as 1 | 2 | 4](value));
+        f.if(this.get32('unwind'), () => {
+          f.if(i32.eq(this.get32('unwind'), UNWIND.attention), () => {
+            // The load is done: what it writes is written before leaving.
+            this.loaded(value, size);
+            const { x, f: float } = this.dirty;
+            const isF = i.row.format === 'FL';
+            this.leave({ x: isF || i.o.rd === 0 ? x : x | (1 << i.o.rd), f: isF ? float | (1 << i.o.rd) : float });
+          });
+          this.leave(this.dirty);
+        });
+      },
+      'likely',
+    );
+    return value;
+  }
+
+  /** What rows of the formats L and FL do with what they have loaded. */
+  private loaded(value: Local, size: Size): void {
+    if (this.i.row.format === 'L') this.rd(value);
+    else if (size === 8) this.fd(value);
+    else this.fds(i32.wrap(value));
+  }
+
+  store(size: Size, address: Expr, value: Expr): void {
+    const { f, i } = this;
+    const va = f.let(address);
+    const entry = this.entryOf(va);
+    f.if(
+      i64.ltU(i64.xor(va, i64.load(entry, DATA.write)), 4097 - size),
+      () => f.store(size, i32.add(i32.wrap(va), i32.load(entry, DATA.addend)), value),
+      () => {
+        const { storeMiss } = this.parts;
+        const unwind = f.call(
+          storeMiss,
+          va,
+          i32.const(size),
+          value,
+          this.pc(),
+          this.budgetBehind(),
+          i32.const(i.length),
+        );
+        f.if(unwind, () => this.leave(this.dirty));
+      },
+      'likely',
+    );
+  }
+
+  /** Runs `body` with the host address of an atomic's operand, or has the interpreter do the instruction. */
+  private atomic(size: 4 | 8, tag: number, body: (host: Local, entry: Local, va: Local) => void): void {
+    const { f, i } = this;
+    const va = f.let(this.rs1());
+    const entry = this.entryOf(va);
+    f.if(
+      i64.eqz(i64.and(i64.xor(va, i64.load(entry, tag)), BigInt(-4096 | (size - 1)))),
+      () => body(f.let(i32.add(i32.wrap(va), i32.load(entry, DATA.addend))), entry, va),
+      () => this.outOfLine({ x: i.o.rd === 0 ? 0 : 1 << i.o.rd, f: 0 }),
+      'likely',
+    );
+  }
+  private static loadAtomic(size: 4 | 8, host: Expr): Expr {
+    return size === 8 ? i64.load(host) : i64.load32S(host);
+  }
+  private physical(entry: Expr, va: Expr): Expr {
+    return i64.add(i64.or(i64.shl(i64.load32U(entry, DATA.page), 12), i64.and(va, 4095)), RAM_BASE);
+  }
+  amo(size: 4 | 8, update: (old: Expr) => Expr): void {
+    const { f } = this;
+    this.atomic(size, DATA.write, (host) => {
+      const old = f.let(RegionWriter.loadAtomic(size, host));
+      f.store(size, host, f.let(update(old)));
+      this.rd(old);
+    });
+  }
+  loadReserved(size: 4 | 8): void {
+    this.atomic(size, DATA.read, (host, entry, va) => {
+      this.set('reservation', this.physical(entry, va));
+      this.rd(RegionWriter.loadAtomic(size, host));
+    });
+  }
+  storeConditional(size: 4 | 8): void {
+    const { f } = this;
+    this.atomic(size, DATA.write, (host, entry, va) => {
+      const success = f.let(i64.eq(this.get('reservation'), this.physical(entry, va)));
+      this.set('reservation', i64.const(0));
+      f.if(success, () => f.store(size, host, this.rs2()));
+      this.rd(i64.extendU(i32.eqz(success)));
+    });
+  }
+
+  branch(condition: Expr): void {
+    this.condition = condition;
+  }
+  /** The block's end knows where. */
+  jump(): void {}
+  jumpTo(target: Expr): void {
+    this.jumpTarget = this.f.let(target);
+    this.f.set(this.target, this.jumpTarget);
+    this.rd(this.next());
+    this.jumpTarget = this.target;
+  }
+
+  trap(): void {
+    throw new TypeError('a row that traps is not translated');
+  }
+  illegal(): void {
+    throw new TypeError('an illegal instruction is not translated');
+  }
+  system(): void {
+    throw new TypeError('a system instruction is done out of line');
+  }
+}
+
+/** Writes the region as the body of a function of type REGION_TYPE. The region has at least one block. */
+export function writeRegion(f: Fn, params: readonly Local[], parts: ModuleParts, region: Region): void {
+  new RegionWriter(f, params, parts, region).write();
+}

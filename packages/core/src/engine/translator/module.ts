@@ -1,0 +1,89 @@
+/** A batch of regions as one WebAssembly module, and what such modules import. */
+
+import type { Row } from '../../isa/index.ts';
+import { REGION } from '../../memory/layout.ts';
+import { POOL_MEMORY } from '../../memory/pool.ts';
+import { Module } from '../../wasm/index.ts';
+import { REGION_TYPE } from '../interpreter.ts';
+import { type ModuleParts, usesFloat, writeRegion } from './emit.ts';
+import type { FloatHost } from './floats.ts';
+import type { Region } from './region.ts';
+
+/** Of a worker: regions are the same for every worker until they are instantiated. */
+export interface RegionImports {
+  readonly memory: WebAssembly.Memory;
+  readonly table: WebAssembly.Table;
+  /** Address of the worker's area. */
+  readonly area: number;
+  /** Functions of the interpreter's module by name: the bridge and the softfloat library. */
+  readonly functions: Readonly<Record<string, unknown>>;
+  readonly signatures: Signatures;
+  readonly outOfLineOf: (row: Row) => number;
+  readonly host: FloatHost;
+}
+
+type Types = readonly ('i32' | 'i64' | 'f32' | 'f64')[];
+/** Parameters and results. */
+export type Signatures = Readonly<Record<string, readonly [Types, Types]>>;
+
+export interface CompiledModule {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Makes the functions callable at `place` and behind. */
+  instantiate(place: number): void;
+}
+
+const BRIDGE = ['loadMiss', 'storeMiss', 'outOfLine'] as const;
+
+/** The module's bytes: depends on the regions and the host alone. */
+export function encodeRegions(
+  regions: readonly Region[],
+  { signatures, outOfLineOf, host }: Pick<RegionImports, 'signatures' | 'outOfLineOf' | 'host'>,
+): Uint8Array<ArrayBuffer> {
+  const module = new Module({ names: false });
+  module.importMemory('host', 'memory', POOL_MEMORY);
+  module.importTable('host', 'table', REGION.entries);
+  const area = module.importGlobal('host', 'area', 'i32');
+  const place = module.importGlobal('host', 'place', 'i32');
+  const regionType = module.functionType(...REGION_TYPE);
+  const float = regions.some(usesFloat);
+  const functions = Object.fromEntries(
+    Object.entries(signatures)
+      .filter(([name]) => float || (BRIDGE as readonly string[]).includes(name))
+      .map(([name, [params, results]]) => [name, module.importFunction('host', name, params, results)]),
+  );
+  const { loadMiss, storeMiss, outOfLine, ...soft } = functions;
+  const parts: Omit<ModuleParts, 'index'> = {
+    area,
+    place,
+    regionType,
+    loadMiss: loadMiss!,
+    storeMiss: storeMiss!,
+    outOfLine: outOfLine!,
+    soft,
+    outOfLineOf,
+    host,
+  };
+  module.element(
+    place,
+    regions.map((region, index) =>
+      module.function(`region${index}`, ...REGION_TYPE, (f, ...params) =>
+        writeRegion(f, params, { ...parts, index }, region),
+      ),
+    ),
+  );
+  return module.encode();
+}
+
+export function generateModule(regions: readonly Region[], imports: RegionImports): CompiledModule {
+  const bytes = encodeRegions(regions, imports);
+  const module = new WebAssembly.Module(bytes);
+  return {
+    bytes,
+    instantiate: (place) => {
+      const { memory, table, area, functions } = imports;
+      new WebAssembly.Instance(module, {
+        host: { ...functions, memory, table, area, place } as WebAssembly.ModuleImports,
+      });
+    },
+  };
+}

@@ -1,0 +1,208 @@
+/**
+ * The translator of a worker: what is hot becomes regions, a batch of them one module, and the modules stay within bounds.
+ *
+ * A region is entered through the slot of its first instruction, so what drops the slot (a store to the code, a frame that is
+ * freed, an arena that is full) makes the region unreachable at once; all else here is about getting memory back. The oldest
+ * modules go first. No translated code is under way while this runs: it is called from the interpreter, or between runs.
+ */
+
+import { OFFSET } from '../../hart/state.ts';
+import { AREA, CODE_PAGE, CODE_PAGES, CODE_PAGES_END, FETCH, PAGE, REGION } from '../../memory/layout.ts';
+import type { Pool } from '../../memory/pool.ts';
+import type { SlotDecoder } from '../decode.ts';
+import { PSEUDO, SLOT } from '../slot.ts';
+import { type CompiledModule, generateModule, type RegionImports } from './module.ts';
+import { type CodePage, findRegion, type Region, type Surroundings } from './region.ts';
+
+/** Regions of a module, at most: compiling one costs as much as ten more. */
+const BATCH = 12;
+/** Runs that a hot place waits for company. */
+const PATIENCE = 3;
+/** Bytes of WebAssembly of all modules; the host's machine code is several times as large. */
+const MAX_BYTES = 24 * 2 ** 20;
+
+interface Wanted {
+  readonly slot: number;
+  readonly pages: Surroundings;
+  /** Versions of own, before, behind. */
+  readonly versions: readonly number[];
+}
+
+interface Installed {
+  readonly first: number;
+  /** Addresses of the slots that lead to the regions. */
+  readonly slots: readonly number[];
+  readonly bytes: number;
+}
+
+export interface TranslatorStatistics {
+  /** Since the engine was made: regions, their guest instructions, modules and bytes of WebAssembly. */
+  regions: number;
+  instructions: number;
+  modules: number;
+  bytes: number;
+  /** Regions given up for lack of room. */
+  evicted: number;
+}
+
+export const NOTHING_TRANSLATED: Readonly<TranslatorStatistics> = {
+  regions: 0,
+  instructions: 0,
+  modules: 0,
+  bytes: 0,
+  evicted: 0,
+};
+
+/** Told when work of translation begins and ends on the thread that runs the machine. */
+export type CompileListener = (phase: 'begin' | 'end') => void;
+
+export class Translator {
+  readonly statistics: TranslatorStatistics = { ...NOTHING_TRANSLATED };
+  private readonly pool: Pool;
+  private readonly area: number;
+  private readonly decoder: SlotDecoder;
+  private readonly imports: RegionImports;
+  private readonly listener: CompileListener | undefined;
+  private readonly wanted = new Map<number, Wanted>();
+  private waited = 0;
+  /** Oldest first. */
+  private readonly modules: Installed[] = [];
+  private bytes = 0;
+  private nextPlace = 0;
+
+  constructor(
+    pool: Pool,
+    area: number,
+    decoder: SlotDecoder,
+    imports: RegionImports,
+    listener: CompileListener | undefined,
+  ) {
+    this.pool = pool;
+    this.area = area;
+    this.decoder = decoder;
+    this.imports = imports;
+    this.listener = listener;
+  }
+
+  private pageOf(code: number): CodePage {
+    return { frame: this.pool.words[(code + CODE_PAGE.frame) >>> 2]!, code };
+  }
+
+  /** What the hart that runs has fetched from at an address, if it has. */
+  private mapped(va: bigint): CodePage | undefined {
+    const { words } = this.pool;
+    const table = words[(this.area + OFFSET.fetchTable) >>> 2]!;
+    const index = Number((va >> 12n) & BigInt(FETCH.entries - 1));
+    const entry = (table + (index << FETCH.shift)) >>> 2;
+    const page = BigInt.asUintN(64, va) & ~4095n;
+    const tag = BigInt(words[entry]!) | (BigInt(words[entry + 1]!) << 32n);
+    return tag === page ? this.pageOf(words[entry + FETCH.code / 4]!) : undefined;
+  }
+
+  private versions({ own, before, behind }: Surroundings): number[] {
+    return [own, before, behind].map((page) => (page ? this.pool.words[(page.code + CODE_PAGE.version) >>> 2]! : 0));
+  }
+
+  /** The code at a slot, which runs at `va`, is often arrived at. */
+  hot(slot: number, va: bigint): void {
+    const { pool, wanted } = this;
+    if (slot < CODE_PAGES || slot >= CODE_PAGES_END || wanted.has(slot)) return;
+    const code = slot - ((slot - CODE_PAGES) % CODE_PAGE.size);
+    const handler = pool.halves[slot >>> 1]!;
+    if (handler === PSEUDO.region || handler === PSEUDO.straddle || slot >= code + CODE_PAGE.sentinel) return;
+    const pages = {
+      own: this.pageOf(code),
+      before: this.mapped(va - BigInt(PAGE)),
+      behind: this.mapped(va + BigInt(PAGE)),
+    };
+    wanted.set(slot, { slot, pages, versions: this.versions(pages) });
+    if (wanted.size >= BATCH) this.translate();
+  }
+
+  /** A run of the engine is over. */
+  settle(): void {
+    if (this.wanted.size === 0 || ++this.waited < PATIENCE) return;
+    this.translate();
+  }
+
+  private translate(): void {
+    const { wanted, pool, imports, statistics } = this;
+    this.waited = 0;
+    this.listener?.('begin');
+    const found: { want: Wanted; region: Region }[] = [];
+    for (const want of wanted.values()) {
+      const now = this.versions(want.pages);
+      if (want.versions.some((version, i) => version !== now[i])) continue;
+      const offset = ((want.slot - want.pages.own.code) / SLOT.size) * 2;
+      const region = findRegion(pool, want.pages, offset);
+      if (region.blocks.size > 0) found.push({ want, region });
+    }
+    wanted.clear();
+    if (found.length > 0) {
+      const compiled = generateModule(
+        found.map(({ region }) => region),
+        imports,
+      );
+      this.install(compiled, found);
+      statistics.modules++;
+      statistics.regions += found.length;
+      statistics.bytes += compiled.bytes.length;
+      for (const { region } of found) statistics.instructions += region.size;
+    }
+    this.listener?.('end');
+  }
+
+  /** Places for `count` regions in a row, from which whatever stood there is gone. */
+  private makeRoom(count: number, bytes: number): number {
+    if (this.nextPlace + count > REGION.entries) this.nextPlace = 0;
+    const first = this.nextPlace;
+    const overlaps = (old: Installed) => old.first < first + count && first < old.first + old.slots.length;
+    while (this.modules.length && (overlaps(this.modules[0]!) || this.bytes + bytes > MAX_BYTES)) this.evict();
+    this.nextPlace = first + count;
+    return first;
+  }
+
+  private evict(): void {
+    const { pool, imports } = this;
+    const old = this.modules.shift()!;
+    this.bytes -= old.bytes;
+    old.slots.forEach((slot, n) => {
+      const place = old.first + n;
+      imports.table.set(place, null);
+      if (pool.words[slot >>> 2] !== PSEUDO.region || pool.words[(slot + SLOT.c) >>> 2] !== place) return;
+      pool.words[slot >>> 2] = 0;
+      this.statistics.evicted++;
+    });
+  }
+
+  private install(compiled: CompiledModule, found: readonly { want: Wanted; region: Region }[]): void {
+    const { pool, decoder } = this;
+    const first = this.makeRoom(found.length, compiled.bytes.length);
+    compiled.instantiate(first);
+    for (const [n, { want, region }] of found.entries()) {
+      const { slot, pages } = want;
+      const place = first + n;
+      const record = this.area + AREA.regions + place * REGION.size;
+      const head = region.blocks.get(region.head)!.instructions[0]!;
+      decoder.decodeAlone(head.bits, record);
+      const second = region.second === 1 ? pages.behind : region.second === -1 ? pages.before : undefined;
+      pool.words[(record + REGION.page) >>> 2] = second?.code ?? 0;
+      pool.words[(record + REGION.version) >>> 2] = second ? pool.words[(second.code + CODE_PAGE.version) >>> 2]! : 0;
+      // The slot loses its operands, so nobody before it may do its work.
+      for (const length of [1, 2]) {
+        const before = slot - length * SLOT.size;
+        if (before >= pages.own.code) decoder.separate(before);
+      }
+      pool.words[slot >>> 2] = PSEUDO.region;
+      pool.words[(slot + SLOT.c) >>> 2] = place;
+    }
+    this.modules.push({ first, slots: found.map(({ want }) => want.slot), bytes: compiled.bytes.length });
+    this.bytes += compiled.bytes.length;
+  }
+
+  /** Forgets every translation. Whoever led there is gone already. */
+  reset(): void {
+    this.wanted.clear();
+    while (this.modules.length) this.evict();
+  }
+}
