@@ -28,6 +28,8 @@ import { probeFloatHost } from './translator/floats.ts';
 import {
   type CompileListener,
   NOTHING_TRANSLATED,
+  TRANSLATION_LIMITS,
+  type TranslationLimits,
   Translator,
   type TranslatorStatistics,
 } from './translator/translator.ts';
@@ -53,8 +55,11 @@ export interface EngineHost {
 }
 
 export interface EngineOptions {
-  /** Translate hot code; otherwise the interpreter does everything. Nothing that a guest can see depends on it. Default true. */
-  readonly translate?: boolean;
+  /**
+   * Translate hot code, within limits; otherwise the interpreter does everything. Nothing that a guest can see depends on it.
+   * Default true.
+   */
+  readonly translate?: boolean | Partial<TranslationLimits>;
   /** Told when work of translation begins and ends. */
   readonly onCompile?: CompileListener;
 }
@@ -105,7 +110,8 @@ export class Engine implements Tracer {
     this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
     this.code = new CodePages(pool, this.area);
-    const interpreter = generateInterpreter(worker, POOL_MEMORY);
+    const limits = { ...TRANSLATION_LIMITS, ...(typeof translate === 'object' ? translate : {}) };
+    const interpreter = generateInterpreter(worker, POOL_MEMORY, limits.hotness);
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
     const decoder = new SlotDecoder(pool, interpreter);
     const attached = () => this.host!;
@@ -142,6 +148,7 @@ export class Engine implements Tracer {
       this.area,
       decoder,
       { memory: pool.memory, table, area: this.area, functions, signatures, outOfLineOf, host: probeFloatHost() },
+      limits,
       onCompile,
     );
   }

@@ -362,9 +362,8 @@ function raiseFlags(lib: Library, f: Fn, flags: Expr): void {
   w.set(f, 'mstatus', i64.or(w.get('mstatus'), MSTATUS.FS));
 }
 
-/** How much an arrival says for translating what stands there, and how much is enough. */
+/** How much an arrival says for translating what stands there. */
 const ARRIVAL = { jump: 8, loop: 8, return: 1, trap: 4 } as const;
-const HOT = 8 * 40;
 
 const isFloat = (row: Row) => row.extension === 'F' || row.extension === 'D';
 const isHot = (row: Row) => row.hot && (row.extension === 'I' || row.extension === 'M');
@@ -428,6 +427,8 @@ function hotVariants(): Variant[] {
 export function generateInterpreter(
   worker: number,
   memory: { min: number; max: number; shared: boolean },
+  /** The heat (see ARRIVAL) at which `hot` is told of a place. */
+  hotness: number,
 ): Interpreter {
   const module = new Module();
   module.importMemory('host', 'memory', memory);
@@ -454,7 +455,7 @@ export function generateInterpreter(
   const cold = addColdFunction(parts, 'cold', coldRows);
   const float = addColdFunction(parts, 'float', floatRows);
   const fused = pairs();
-  const run = addRun(parts, hot, fused, cold, float, coldRows.length, traps.interrupt);
+  const run = addRun(parts, hot, fused, cold, float, coldRows.length, traps.interrupt, hotness);
   const bridge = addBridge(lib, access, cold, float, coldRows.length);
 
   module.export('run', run);
@@ -534,6 +535,7 @@ function addRun(
   float: FunctionRef,
   coldCount: number,
   interrupt: FunctionRef,
+  hotness: number,
 ): FunctionRef {
   const { lib, access } = parts;
   const { w, imports } = lib;
@@ -563,7 +565,7 @@ function addRun(
         const heat = f.let(i32.add(i32.load16U(counter, w.area + AREA.heat), by));
         f.store(2, counter, heat, w.area + AREA.heat);
         f.if(
-          i32.geU(heat, HOT),
+          i32.geU(heat, hotness),
           () => {
             f.store(2, counter, i32.const(0), w.area + AREA.heat);
             f.set(target, pc());

@@ -14,12 +14,23 @@ import { PSEUDO, SLOT } from '../slot.ts';
 import { type CompiledModule, generateModule, type RegionImports } from './module.ts';
 import { type CodePage, findRegion, type Region, type Surroundings } from './region.ts';
 
-/** Regions of a module, at most: compiling one costs as much as ten more. */
-const BATCH = 12;
-/** Runs that a hot place waits for company. */
-const PATIENCE = 3;
-/** Bytes of WebAssembly of all modules; the host's machine code is several times as large. */
-const MAX_BYTES = 24 * 2 ** 20;
+export interface TranslationLimits {
+  /** Arrivals at a place until it is translated, times 8. */
+  readonly hotness: number;
+  /** Regions of a module, at most: compiling one costs as much as ten more. */
+  readonly batch: number;
+  /** Runs that a hot place waits for company. */
+  readonly patience: number;
+  /** Bytes of WebAssembly of all modules; the host's machine code is several times as large. */
+  readonly bytes: number;
+}
+
+export const TRANSLATION_LIMITS: TranslationLimits = {
+  hotness: 8 * 300,
+  batch: 12,
+  patience: 4,
+  bytes: 24 * 2 ** 20,
+};
 
 interface Wanted {
   readonly slot: number;
@@ -62,6 +73,7 @@ export class Translator {
   private readonly area: number;
   private readonly decoder: SlotDecoder;
   private readonly imports: RegionImports;
+  private readonly limits: TranslationLimits;
   private readonly listener: CompileListener | undefined;
   private readonly wanted = new Map<number, Wanted>();
   private waited = 0;
@@ -75,8 +87,10 @@ export class Translator {
     area: number,
     decoder: SlotDecoder,
     imports: RegionImports,
+    limits: TranslationLimits,
     listener: CompileListener | undefined,
   ) {
+    this.limits = limits;
     this.pool = pool;
     this.area = area;
     this.decoder = decoder;
@@ -116,12 +130,12 @@ export class Translator {
       behind: this.mapped(va + BigInt(PAGE)),
     };
     wanted.set(slot, { slot, pages, versions: this.versions(pages) });
-    if (wanted.size >= BATCH) this.translate();
+    if (wanted.size >= this.limits.batch) this.translate();
   }
 
   /** A run of the engine is over. */
   settle(): void {
-    if (this.wanted.size === 0 || ++this.waited < PATIENCE) return;
+    if (this.wanted.size === 0 || ++this.waited < this.limits.patience) return;
     this.translate();
   }
 
@@ -157,7 +171,7 @@ export class Translator {
     if (this.nextPlace + count > REGION.entries) this.nextPlace = 0;
     const first = this.nextPlace;
     const overlaps = (old: Installed) => old.first < first + count && first < old.first + old.slots.length;
-    while (this.modules.length && (overlaps(this.modules[0]!) || this.bytes + bytes > MAX_BYTES)) this.evict();
+    while (this.modules.length && (overlaps(this.modules[0]!) || this.bytes + bytes > this.limits.bytes)) this.evict();
     this.nextPlace = first + count;
     return first;
   }
