@@ -13,7 +13,7 @@ import type { Position } from './log.ts';
  * 50,000 costs 3 % of compute against 200,000, and 20,000 would cost 11 %.
  */
 export function defaultSlice(harts: number): number {
-  return harts === 1 ? 200_000 : 50_000;
+  return harts === 1 ? 1_000_000 : 50_000;
 }
 
 export interface ScheduleState {
