@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import {
   alternate,
   findPeer,
@@ -70,6 +74,7 @@ describe('figures', () => {
     assert.deepEqual([seconds.ratio.qemu, seconds.must], [4, { bound: 2, met: true }]);
     assert.deepEqual([mips.ratio.qemu, mips.must], [0.25, { bound: 3, met: false }]);
     assert.deepEqual([alone.value, alone.spread, alone.peers, alone.ratio], [2, [1, 3], {}, {}]);
+    assert.deepEqual([seconds.peerSpread, alone.peerSpread], [{ qemu: [8, 8] }, {}]);
     assert.ok(!('must' in alone) && !('group' in apart));
     const means = geomeans([seconds, mips, alone, apart]);
     assert.deepEqual(Object.keys(means), ['g']);
@@ -98,6 +103,45 @@ A ratio above 1 means that Braid is better.`,
     );
   });
 
+  test('what is promised of a group, and the note', () => {
+    const report = new Report('sample', 'On a good day.');
+    const result = (value: number) => ({ median: value, spread: [value, value] as [number, number], samples: [value] });
+    for (const [name, seconds] of Object.entries({ a: 2, b: 8 })) {
+      const results = { braid: result(1), qemu: result(seconds) };
+      report.add({ name, unit: 's', better: 'lower', results, group: 'g' });
+    }
+    report.must('g', 'qemu', 3.5);
+    report.must('g', 'qemu', 4.5);
+    report.must('g', 'a peer that is not here', 1);
+    report.must('no such group', 'qemu', 1);
+    assert.deepEqual(report.toJSON().musts, [
+      { group: 'g', peer: 'qemu', bound: 3.5, met: true },
+      { group: 'g', peer: 'qemu', bound: 4.5, met: false },
+    ]);
+    const lines = formatTable(report.toJSON()).split('\n');
+    assert.equal(lines[1], 'On a good day.');
+    assert.ok(lines.includes('g: 4.00x qemu (geometric mean), must >= 3.50 met'));
+    assert.ok(!('musts' in new Report('sample').toJSON()));
+  });
+
+  test('a report is kept as an object, and as a picture when it compares', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'braid-report-'));
+    try {
+      const alone = new Report('alone');
+      alone.add({ name: 'a', unit: 's', better: 'lower', results: [1, 2, 3], group: 'g' });
+      alone.save(folder);
+      const compared = new Report('compared');
+      const result = { median: 1, spread: [1, 1] as [number, number], samples: [1] };
+      compared.add({ name: 'a', unit: 's', better: 'lower', results: { braid: result, qemu: result } });
+      compared.save(join(folder, 'below'));
+      assert.deepEqual(readdirSync(folder).sort(), ['alone.json', 'below']);
+      assert.deepEqual(readdirSync(join(folder, 'below')).sort(), ['compared.json', 'compared.svg']);
+      assert.equal(readFileSync(join(folder, 'alone.json'), 'utf8'), `${JSON.stringify(alone)}\n`);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   test('a peer that is absent', () => {
     assert.equal(findPeer('surely-not-a-command'), undefined);
     assert.ok(process.platform === 'win32' || findPeer('sh'));
@@ -120,6 +164,18 @@ describe('a watched child', () => {
   test('timed to a pattern and no further', async () => {
     const seconds = await secondsUntil(process.execPath, ['-e', `console.log('up'); setTimeout(() => {}, 1e6)`], 'up');
     assert.ok(seconds > 0 && seconds < 20);
+  });
+
+  test('stopped, and going on', linux, async () => {
+    await using child = watch(`setInterval(() => console.log('tick ' + process.pid), 5)`);
+    await child.until(/tick \d+\n/, 20);
+    const pid = /\d+/.exec(child.output)![0];
+    child.pause();
+    const stopped = () => / T /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+    while (!stopped()) await setImmediate();
+    child.resume();
+    await child.until('tick', 20);
+    assert.equal(stopped(), false);
   });
 
   test('that ends too early, is late, or cannot start', async () => {

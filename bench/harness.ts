@@ -51,6 +51,7 @@ export interface Row {
   spread: [min: number, max: number];
   /** Peers' medians. A peer that is not on this machine is left out. */
   peers: Record<string, number>;
+  peerSpread: Record<string, [min: number, max: number]>;
   /** Peer by peer, how many times better Braid is. */
   ratio: Record<string, number>;
   group?: string;
@@ -117,9 +118,11 @@ export interface RowInput {
 export function makeRow({ name, unit, better, results, group, must }: RowInput): Row {
   const { braid, ...others } = Array.isArray(results) ? { braid: summarize(results) } : results;
   const peers: Record<string, number> = {};
+  const peerSpread: Row['peerSpread'] = {};
   const ratio: Record<string, number> = {};
   for (const [peer, result] of Object.entries(others as Record<string, Result>)) {
     peers[peer] = result.median;
+    peerSpread[peer] = result.spread;
     ratio[peer] = better === 'lower' ? result.median / braid.median : braid.median / result.median;
   }
   const met = must !== undefined && (better === 'lower' ? braid.median <= must : braid.median >= must);
@@ -130,6 +133,7 @@ export function makeRow({ name, unit, better, results, group, must }: RowInput):
     value: braid.median,
     spread: braid.spread,
     peers,
+    peerSpread,
     ratio,
     ...(group !== undefined && { group }),
     ...(must !== undefined && { must: { bound: must, met } }),
@@ -202,7 +206,8 @@ export class Report {
     mkdirSync(folder, { recursive: true });
     const report = this.toJSON();
     writeFileSync(join(folder, `${this.bench}.json`), `${JSON.stringify(report)}\n`);
-    if (Object.keys(report.geomean).length > 0) writeFileSync(join(folder, `${this.bench}.svg`), formatPlot(report));
+    if (report.rows.some(({ ratio }) => Object.keys(ratio).length > 0))
+      writeFileSync(join(folder, `${this.bench}.svg`), formatPlot(report));
   }
 }
 
