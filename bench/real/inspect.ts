@@ -9,11 +9,13 @@ import { Engine, Machine, Pool } from '../../packages/core/src/index.ts';
 import { FileBackend } from '../../packages/node/src/files.ts';
 import { PROMPT } from '../lib/guest.ts';
 
-/** The figures. An engine that does not translate has none about compilation. */
 export interface Inspection {
-  readonly compilations?: { readonly count: number; readonly longestMs: number; readonly totalMs: number };
+  /** Pieces of work that the guest waited for. */
+  readonly compilations: { readonly count: number; readonly longestMs: number; readonly totalMs: number };
+  /** Guest instructions that were translated. */
+  readonly instructions: number;
   /** Regions that were translated between the third of 100 starts of a program and the last. */
-  readonly newRegions?: number;
+  readonly newRegions: number;
   readonly peakRssBytes: number;
   /** Frames of the guest's RAM, in bytes. */
   readonly ramBytes: number;
@@ -39,22 +41,16 @@ class Compilations {
   };
 }
 
-/** What engines with a translator have. */
-interface Translating {
-  readonly translation?: { readonly regions: number };
-}
-
 class Guest {
   readonly pool = new Pool();
   readonly compilations = new Compilations();
-  private readonly engine: Engine;
+  readonly engine: Engine;
   private readonly machine: Machine;
   private output = '';
   private awaited: string | RegExp = PROMPT;
 
   constructor(kernel: string, initrd: string, append: string, disks: readonly string[]) {
-    const Translator = Engine as new (pool: Pool, worker: number, options: object) => Engine;
-    this.engine = new Translator(this.pool, 0, { onCompile: this.compilations.observe });
+    this.engine = new Engine(this.pool, 0, { onCompile: this.compilations.observe });
     this.machine = new Machine(
       this.engine,
       {
@@ -95,11 +91,6 @@ class Guest {
   send(text: string): void {
     this.machine.input({ kind: 'console', bytes: Buffer.from(text) });
   }
-
-  /** How many regions have been translated so far, if the engine translates. */
-  get regions(): number | undefined {
-    return (this.engine as Translating).translation?.regions;
-  }
 }
 
 async function main([kernel, initrd, append, disk, work, ...commands]: string[]): Promise<Inspection> {
@@ -114,13 +105,14 @@ async function main([kernel, initrd, append, disk, work, ...commands]: string[])
   }
   guest.send('sh /mnt/exec\n');
   await guest.until('<warm>');
-  const before = guest.regions;
+  const before = guest.engine.translation.regions;
   await guest.until('<done>');
-  const after = guest.regions;
+  const after = guest.engine.translation.regions;
   const { count, longestMs, totalMs } = guest.compilations;
   return {
-    ...(count > 0 && { compilations: { count, longestMs, totalMs } }),
-    ...(before !== undefined && after !== undefined && { newRegions: after - before }),
+    compilations: { count, longestMs, totalMs },
+    instructions: guest.engine.translation.instructions,
+    newRegions: after - before,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     ramBytes: guest.pool.used * 4096,
   };
