@@ -76,7 +76,7 @@ test('groups with their means, and where a mean must be', () => {
   assert.ok(!shown.includes('no peer'));
   assert.deepEqual(
     shown.filter((text) => text.startsWith('must')),
-    ['must be at least 1.5\u00d7'],
+    ['must \u2265 1.5\u00d7'],
   );
   const mark = Number(/<path d="M([\d.]+) [^"]*" class="must"\/>/.exec(svg)![1]);
   const mean = barsOf(svg).get('4.00\u00d7 qemu')!;

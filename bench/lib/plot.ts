@@ -10,6 +10,8 @@ const WIDTH = 880;
 const MARGIN = 24;
 /** At the ends of the axis, for the figures beside the longest bars. */
 const FIGURE = 50;
+/** For what a mean must be, beside its figure. */
+const MUST = 60;
 const BAR = 9;
 const MEAN_BAR = 12;
 const BAR_GAP = 2;
@@ -50,7 +52,7 @@ export function formatPlot(report: BenchReport): string {
   const drawn = panels.flatMap(({ rows }) => rows);
   const labelWidth = Math.max(...drawn.map(({ label, mean }) => label.length * (mean ? BOLD_CHARACTER : CHARACTER)));
   const left = MARGIN + labelWidth + FIGURE;
-  const right = WIDTH - MARGIN - FIGURE;
+  const right = WIDTH - MARGIN - FIGURE - (report.musts ? MUST : 0);
   const values = drawn.flatMap(({ ratio, mean }) => [...Object.values(ratio), ...Object.values(mean?.musts ?? {})]);
   const ticks = ticksAround(values);
   const [from, to] = [Math.log(ticks[0]!), Math.log(ticks.at(-1)!)];
@@ -105,7 +107,7 @@ export function formatPlot(report: BenchReport): string {
           const at = round(place(must));
           bars.push(`<path d="M${at} ${barTop - 2}v${thickness + 4}" class="must"/>`);
           const clear = ratio >= 1 ? Math.max(place(must), end + 40) : place(must);
-          text(clear + 5, middle, `must be at least ${must}\u00d7`, 'class="figure quiet"');
+          text(clear + 5, middle, `must \u2265 ${must}\u00d7`, 'class="figure quiet"');
         }
       });
       y += height + ROW_GAP;
@@ -136,7 +138,9 @@ export function formatPlot(report: BenchReport): string {
 
 function panelsOf(report: BenchReport): Panel[] {
   const compared = report.rows.filter(({ ratio }) => Object.keys(ratio).length > 0);
-  return [...new Set(compared.map(({ group }) => group))].map((group) => {
+  const groups = new Set(compared.map(({ group }) => group));
+  if (groups.delete(undefined)) groups.add(undefined); // at the end
+  return [...groups].map((group) => {
     const rows = compared.filter((row) => row.group === group);
     const peers = keysOf(rows.map(({ ratio }) => ratio));
     const plotted: PlotRow[] = rows.map((row) => ({
@@ -154,7 +158,7 @@ function panelsOf(report: BenchReport): Panel[] {
         mean: { musts: Object.fromEntries(musts.map(({ peer, bound }) => [peer, bound])) },
       });
     }
-    return { heading: group ?? (compared.some((row) => row.group) ? 'other rows' : ''), peers, rows: plotted };
+    return { heading: group ?? (groups.size > 1 ? 'other rows' : ''), peers, rows: plotted };
   });
 }
 
