@@ -11,9 +11,13 @@ export interface Outcome {
 }
 
 /** A machine about to start the image. Slices are long, because their ends break reservations; idle gaps are not jumped over. */
-export function plainMachine(image: Uint8Array, options: { harts?: number; slice?: number } = {}): Machine {
+export function plainMachine(
+  image: Uint8Array,
+  options: { harts?: number; slice?: number } = {},
+  engine = sharedEngine(),
+): Machine {
   const { harts = 1, slice = 2 ** 30 } = options;
-  return new Machine(sharedEngine(), { boot: { kind: 'bare', image }, memory: MEMORY, harts, slice, seed: 1n });
+  return new Machine(engine, { boot: { kind: 'bare', image }, memory: MEMORY, harts, slice, seed: 1n });
 }
 
 /** Runs to the end on Braid; `chunk` steps at a time. */

@@ -61,6 +61,8 @@ const MAX_INSTRUCTIONS = 256;
 
 /** Instructions that are left to the interpreter: they always go elsewhere, or wait. */
 const LEAVING = new Set(['ecall', 'ebreak', 'mret', 'sret', 'wfi', 'pause']);
+/** Formats with a rounding mode; with the modes 5 and 6 an instruction is illegal. */
+const ROUNDING = new Set(['FRM', 'FR1M', 'FR4', 'FXM', 'XFM']);
 
 class Explorer {
   private readonly pool: Pool;
@@ -112,7 +114,9 @@ class Explorer {
     const word = length === 4 ? bits : expand(bits);
     const row = word === 0 ? undefined : decodeRow(word);
     if (!row || LEAVING.has(row.name)) return undefined;
-    return { at, length, bits, row, o: operands(row, word) };
+    const o = operands(row, word);
+    if (ROUNDING.has(row.format) && (o.rm === 5 || o.rm === 6)) return undefined;
+    return { at, length, bits, row, o };
   }
 
   /** The end that an instruction makes, if it makes one. */
@@ -182,7 +186,8 @@ class Explorer {
           break;
         }
         instructions.push(i);
-        const end = this.ends.get(at);
+        // A jump to the second part of a far call or jump brings another target.
+        const end = at === leader ? this.endOf(i, undefined) : this.ends.get(at);
         at += i.length;
         if (end || this.leaders.has(at)) {
           blocks.set(leader, { at: leader, instructions, end: end ?? { kind: 'next', to: at } });

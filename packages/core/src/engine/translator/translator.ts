@@ -185,6 +185,7 @@ export class Translator {
       imports.table.set(place, null);
       if (pool.words[slot >>> 2] !== PSEUDO.region || pool.words[(slot + SLOT.c) >>> 2] !== place) return;
       pool.words[slot >>> 2] = 0;
+      this.decoder.decode(slot);
       this.statistics.evicted++;
     });
   }
@@ -202,6 +203,7 @@ export class Translator {
       const second = region.second === 1 ? pages.behind : region.second === -1 ? pages.before : undefined;
       pool.words[(record + REGION.page) >>> 2] = second?.code ?? 0;
       pool.words[(record + REGION.version) >>> 2] = second ? pool.words[(second.code + CODE_PAGE.version) >>> 2]! : 0;
+      this.decodeAll(region, pages);
       // The slot loses its operands, so nobody before it may do its work.
       for (const length of [1, 2]) {
         const before = slot - length * SLOT.size;
@@ -212,6 +214,21 @@ export class Translator {
     }
     this.modules.push({ first, slots: found.map(({ want }) => want.slot), bytes: compiled.bytes.length });
     this.bytes += compiled.bytes.length;
+  }
+
+  /** A store sees by what is decoded whether it changes code: so all that the region is made of has to be. */
+  private decodeAll({ blocks }: Region, { own, before, behind }: Surroundings): void {
+    const decode = (at: number) => {
+      const page = at < 0 ? before! : at < PAGE ? own : behind!;
+      const slot = page.code + (at & (PAGE - 1)) * (SLOT.size / 2);
+      if (this.pool.words[slot >>> 2] === 0) this.decoder.decode(slot);
+    };
+    for (const { instructions } of blocks.values()) {
+      for (const { at, length } of instructions) {
+        decode(at);
+        if (length === 4 && ((at + 2) & (PAGE - 1)) === 0) decode(at + 2);
+      }
+    }
   }
 
   /** Forgets every translation. Whoever led there is gone already. */
