@@ -23,7 +23,7 @@ import {
 import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { SLOT } from '../slot.ts';
 import { has, type Library } from './context.ts';
-import { codeOf, recordOf, type ShadowFunctions } from './shadow.ts';
+import { codeOf, openToAll, recordOf, type ShadowFunctions } from './shadow.ts';
 
 export interface AccessFunctions {
   /** (address, size) -> the value, zero-extended. */
@@ -100,15 +100,11 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   });
 
   const allowed = (physical: Expr, privilege: Expr, right: number) => {
-    const trivial = i32.and(
-      i64.eq(i64.and(w.get('pmpcfg0'), 0xff), 0x1f),
-      i64.geU(w.get('pmpaddr0'), 0x3f_ffff_ffff_ffffn),
-    );
     const machineFree = i32.and(
       i32.eq(privilege, PRIVILEGE.machine),
       i64.eqz(i64.or(w.get('pmpcfg0'), w.get('pmpcfg2'))),
     );
-    return { trivial: i32.or(trivial, machineFree), right, physical, privilege };
+    return { trivial: i32.or(openToAll(w), machineFree), right, physical, privilege };
   };
 
   /** (physical address, privilege, right) -> whether physical memory protection allows it. */
@@ -147,6 +143,8 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.return(va);
     });
     const level = f.let(select(i32.eq(mode, 9), i32.const(3), i32.const(2)));
+    // The tables below the root that lead to the upper half: see `inherit`.
+    const shared = f.let(i32.const(0));
     // Bits above the translated ones repeat the highest of them.
     const unused = f.let(i64.extendU(select(i32.eq(mode, 9), i32.const(16), i32.const(25))));
     f.if(i64.ne(i64.shrS(i64.shl(va, unused), unused), va), () => refuse(pageFault));
@@ -172,10 +170,11 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
         i64.eq(i64.and(pte, PTE.R | PTE.W), PTE.W),
       );
       f.if(bad, () => refuse(pageFault));
-      f.do(shadow.becomeTable, i32.shrU(host, 12), level);
+      f.do(shadow.becomeTable, i32.shrU(host, 12), level, shared);
       f.if(i64.eqz(i64.and(pte, PTE.R | PTE.X)), () => {
         f.if(i32.or(i32.eqz(level), has(pte, PTE.A | PTE.D | PTE.U)), () => refuse(pageFault));
         f.set(level, i32.sub(level, 1));
+        f.set(shared, i32.wrap(i64.shrU(va, 63)));
         f.set(table, i64.shl(i64.and(i64.shrU(pte, 10), 0xfff_ffff_ffffn), 12));
         f.br(next);
       });
@@ -212,7 +211,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       );
       f.set(pte, i64.or(pte, wanted));
       f.set(host, i32.add(f.call(frameAddress, page, i32.const(1)), i32.and(host, 4095)));
-      f.do(shadow.becomeTable, i32.shrU(host, 12), level);
+      f.do(shadow.becomeTable, i32.shrU(host, 12), level, shared);
       f.if(i32.and(i32.load(recordOf(i32.shrU(host, 12)), FRAME_RECORD.flags), HAS_CODE), () =>
         f.do(shadow.traceStore, host, i32.const(8), pte),
       );
@@ -251,8 +250,11 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     const addend = f.let(i32.sub(host, i32.wrap(va)));
     const empty = f.let(select(i32.eqz(index), i64.const(0x1000), i64.const(0)));
     w.count(f, 'fills');
-    // What the entry held for this very mapping stays.
-    const same = i32.and(i32.eq(i32.load(entry, DATA.addend), addend), i32.eq(i32.load(entry, DATA.page), page));
+    // What the entry held for this very mapping stays: its addend and its page can be those of another address as well.
+    const same = i32.and(
+      i32.and(i32.eq(i32.load(entry, DATA.addend), addend), i32.eq(i32.load(entry, DATA.page), page)),
+      i32.eq(i32.load(entry, DATA.source), w.get32('source')),
+    );
     f.if(i32.eqz(same), () => {
       f.store(8, entry, empty, DATA.read);
       f.store(8, entry, empty, DATA.write);
@@ -444,6 +446,12 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   });
 
   const storeSlow = module.function('storeSlow', ['i64', 'i32', 'i64'], [], (f, va, size, value) => {
+    // cbo.zero comes here without having looked.
+    const held = f.let(f.call(entryAt, va));
+    f.if(i64.ltU(i64.xor(va, i64.load(held, DATA.write)), i64.extendU(i32.sub(4097, size))), () => {
+      storeRam(f, i32.add(i32.wrap(va), i32.load(held, DATA.addend)), size, value);
+      f.return();
+    });
     w.count(f, 'misses');
     const first = f.let(firstPart(va, size));
     const host = f.let(f.call(dataAddress, va, i32.const(ACCESS.store)));
