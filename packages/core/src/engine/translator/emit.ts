@@ -34,9 +34,11 @@ import {
   isFloat,
   isNothing,
   isOutOfLine,
+  loadedBetween,
   NONE,
   type NodeRegisters,
   type Registers,
+  storedBetween,
   union,
 } from './registers.ts';
 import { type Node, structure } from './structure.ts';
@@ -249,7 +251,7 @@ class RegionWriter implements Semantics {
   /** The region at an address: calls `found` with its place in the function table. */
   private find(target: Expr, found: (place: Expr) => void): void {
     const { f } = this;
-    const entry = f.let(i32.add(this.get32('fetchTable'), i32.and(i32.wrap(i64.shrU(target, 8)), FETCH_INDEX)));
+    const entry = f.let(i32.add(this.get32('fetchTable'), i32.and(i32.shrU(i32.wrap(target), 8), FETCH_INDEX)));
     f.if(i64.ltU(i64.xor(target, i64.load(entry, FETCH.tag)), 4096), () => {
       const slot = f.let(i32.add(i32.load(entry, FETCH.code), i32.shl(i32.and(i32.wrap(target), 0xffe), 2)));
       f.if(i32.eq(i32.load(slot), PSEUDO.region), () => found(i32.load(slot, SLOT.c)));
@@ -294,7 +296,15 @@ class RegionWriter implements Semantics {
       this.store_(this.registers[from.order]!.dirtyOut);
       f.set(this.target, this.address(at));
       f.br(this.chainLabel);
-    } else if (to.order <= from.order) f.br(this.loops.get(to)!);
+      return;
+    }
+    if (from.block.end.kind !== 'call') {
+      const own = this.registers[from.order]!;
+      const next = this.registers[to.order]!;
+      this.store_(storedBetween(own, next));
+      this.load_(loadedBetween(own, next));
+    }
+    if (to.order <= from.order) f.br(this.loops.get(to)!);
     else if (to.isMerge) f.br(this.merges.get(to)!);
     else this.tree(to);
   }
@@ -555,7 +565,7 @@ class RegionWriter implements Semantics {
   }
 
   private entryOf(va: Expr): Local {
-    return this.f.let(i32.add(this.table, i32.and(i32.wrap(i64.shrU(va, 12 - DATA.shift)), DATA_INDEX)));
+    return this.f.let(i32.add(this.table, i32.and(i32.shrU(i32.wrap(va), 12 - DATA.shift), DATA_INDEX)));
   }
 
   load(size: Size, signed: boolean, address: Expr): Local {

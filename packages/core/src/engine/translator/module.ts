@@ -34,37 +34,47 @@ export interface CompiledModule {
 
 const BRIDGE = ['loadMiss', 'storeMiss', 'outOfLine'] as const;
 
-/** The module's bytes: depends on the regions and the host alone. */
-export function encodeRegions(
-  regions: readonly Region[],
-  { signatures, outOfLineOf, host }: Pick<RegionImports, 'signatures' | 'outOfLineOf' | 'host'>,
-): Uint8Array<ArrayBuffer> {
+/** What every module begins with, of regions with floating point or without. */
+function makeBase(signatures: Signatures, float: boolean) {
   const module = new Module({ names: false });
   module.importMemory('host', 'memory', POOL_MEMORY);
   module.importTable('host', 'table', REGION.entries);
   const area = module.importGlobal('host', 'area', 'i32');
   const place = module.importGlobal('host', 'place', 'i32');
   const regionType = module.functionType(...REGION_TYPE);
-  const float = regions.some(usesFloat);
   const functions = Object.fromEntries(
     Object.entries(signatures)
       .filter(([name]) => float || (BRIDGE as readonly string[]).includes(name))
       .map(([name, [params, results]]) => [name, module.importFunction('host', name, params, results)]),
   );
   const { loadMiss, storeMiss, outOfLine, ...soft } = functions;
-  const parts: Omit<ModuleParts, 'index'> = {
-    area,
-    place,
-    regionType,
-    loadMiss: loadMiss!,
-    storeMiss: storeMiss!,
-    outOfLine: outOfLine!,
-    soft,
-    outOfLineOf,
-    host,
+  return {
+    module,
+    parts: { area, place, regionType, loadMiss: loadMiss!, storeMiss: storeMiss!, outOfLine: outOfLine!, soft },
   };
+}
+
+type Base = ReturnType<typeof makeBase>;
+const bases = new WeakMap<Signatures, Map<boolean, Base>>();
+
+function baseOf(signatures: Signatures, float: boolean): Base {
+  const known = bases.get(signatures) ?? new Map<boolean, Base>();
+  bases.set(signatures, known);
+  const base = known.get(float) ?? makeBase(signatures, float);
+  known.set(float, base);
+  return base;
+}
+
+/** The module's bytes: depends on the regions and the host alone. */
+export function encodeRegions(
+  regions: readonly Region[],
+  { signatures, outOfLineOf, host }: Pick<RegionImports, 'signatures' | 'outOfLineOf' | 'host'>,
+): Uint8Array<ArrayBuffer> {
+  const base = baseOf(signatures, regions.some(usesFloat));
+  const module = base.module.fork();
+  const parts: Omit<ModuleParts, 'index'> = { ...base.parts, outOfLineOf, host };
   module.element(
-    place,
+    parts.place,
     regions.map((region, index) =>
       module.function(`region${index}`, ...REGION_TYPE, (f, ...params) =>
         writeRegion(f, params, { ...parts, index }, region),

@@ -9,6 +9,7 @@ import { decode as decodeRow, expand, type Operands, operands, type Row } from '
 import { CODE_PAGE, PAGE } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
 import { SLOT } from '../slot.ts';
+import { type Effects, effectsOf, isFloat } from './registers.ts';
 
 /** A page of code as it is mapped now. */
 export interface CodePage {
@@ -30,6 +31,7 @@ export interface Instruction {
   readonly bits: number;
   readonly row: Row;
   readonly o: Operands;
+  readonly effects: Effects;
 }
 
 /** How a block ends. A place that is not in the region is left to. */
@@ -55,6 +57,8 @@ export interface Region {
   readonly blocks: ReadonlyMap<number, Block>;
   /** Instructions in all. */
   readonly size: number;
+  /** Any of them is of floating point. */
+  readonly float: boolean;
 }
 
 const MAX_INSTRUCTIONS = 256;
@@ -64,13 +68,31 @@ const LEAVING = new Set(['ecall', 'ebreak', 'mret', 'sret', 'wfi', 'pause']);
 /** Formats with a rounding mode; with the modes 5 and 6 an instruction is illegal. */
 const ROUNDING = new Set(['FRM', 'FR1M', 'FR4', 'FXM', 'XFM']);
 
+/** A region lies within three pages; its places, and the one behind the last, are looked up by their halfword in these. */
+const HALVES = (3 * PAGE) / 2 + 1;
+const halfOf = (at: number): number => (at + PAGE) >> 1;
+
+/** Empty between explorations. */
+const instructionAt: (Instruction | undefined)[] = new Array(HALVES).fill(undefined);
+const endAt: (End | undefined)[] = new Array(HALVES).fill(undefined);
+const isLeader = new Uint8Array(HALVES);
+
+function translatable(at: number, length: 2 | 4, bits: number, word: number): Instruction | undefined {
+  const row = word === 0 ? undefined : decodeRow(word);
+  if (!row || LEAVING.has(row.name)) return undefined;
+  const o = operands(row, word);
+  if (ROUNDING.has(row.format) && (o.rm === 5 || o.rm === 6)) return undefined;
+  return { at, length, bits, row, o, effects: effectsOf(row, o) };
+}
+
 class Explorer {
   private readonly pool: Pool;
   private readonly pages: Surroundings;
-  private readonly instructions = new Map<number, Instruction>();
-  private readonly ends = new Map<number, End>();
-  private readonly leaders = new Set<number>();
+  private readonly instructions: Instruction[] = [];
+  private readonly leaders: number[] = [];
+  private readonly work: number[] = [];
   private second: -1 | 0 | 1 = 0;
+  private float = false;
 
   constructor(pool: Pool, pages: Surroundings) {
     this.pool = pool;
@@ -88,9 +110,10 @@ class Explorer {
     return found;
   }
 
-  private halfword(at: number): number | undefined {
+  /** Or -1, where the region may not reach. */
+  private halfword(at: number): number {
     const page = this.pageAt(at);
-    return page && this.pool.halves[(page.frame * PAGE + (at & (PAGE - 1))) >>> 1];
+    return page ? this.pool.halves[(page.frame * PAGE + (at & (PAGE - 1))) >>> 1]! : -1;
   }
 
   /** Whether the interpreter has come by: what has never run is not translated. */
@@ -103,20 +126,12 @@ class Explorer {
 
   private instruction(at: number): Instruction | undefined {
     const low = this.halfword(at);
-    if (low === undefined) return undefined;
-    const length = (low & 3) === 3 ? 4 : 2;
-    let bits = low;
-    if (length === 4) {
-      const high = this.halfword(at + 2);
-      if (high === undefined) return undefined;
-      bits |= high << 16;
-    }
-    const word = length === 4 ? bits : expand(bits);
-    const row = word === 0 ? undefined : decodeRow(word);
-    if (!row || LEAVING.has(row.name)) return undefined;
-    const o = operands(row, word);
-    if (ROUNDING.has(row.format) && (o.rm === 5 || o.rm === 6)) return undefined;
-    return { at, length, bits, row, o };
+    if (low < 0) return undefined;
+    if ((low & 3) !== 3) return translatable(at, 2, low, expand(low));
+    const high = this.halfword(at + 2);
+    if (high < 0) return undefined;
+    const bits = low | (high << 16);
+    return translatable(at, 4, bits, bits);
   }
 
   /** The end that an instruction makes, if it makes one. */
@@ -138,33 +153,45 @@ class Explorer {
     }
   }
 
+  private lead(at: number): void {
+    const half = halfOf(at);
+    if (isLeader[half]) return;
+    isLeader[half] = 1;
+    this.leaders.push(at);
+  }
+
+  private go(to: number): void {
+    if (!this.visited(to)) return;
+    this.lead(to);
+    this.work.push(to);
+  }
+
   private explore(head: number): void {
-    const work = [head];
-    const go = (to: number) => {
-      if (!this.visited(to)) return;
-      this.leaders.add(to);
-      work.push(to);
-    };
-    for (let start = work.shift(); start !== undefined; start = work.shift()) {
+    const { work, instructions } = this;
+    work.push(head);
+    for (let n = 0; n < work.length; n++) {
+      const start = work[n]!;
       let previous: Instruction | undefined;
       for (let at = start; ; ) {
-        if (this.instructions.has(at)) {
-          if (at !== start) this.leaders.add(at);
+        if (instructionAt[halfOf(at)]) {
+          if (at !== start) this.lead(at);
           break;
         }
-        if (this.instructions.size >= MAX_INSTRUCTIONS) break;
+        if (instructions.length >= MAX_INSTRUCTIONS) break;
         const i = this.instruction(at);
         if (!i) break;
-        this.instructions.set(at, i);
+        instructionAt[halfOf(at)] = i;
+        instructions.push(i);
+        if (isFloat(i)) this.float = true;
         const end = this.endOf(i, previous);
         if (end) {
-          this.ends.set(at, end);
+          endAt[halfOf(at)] = end;
           if (end.kind === 'branch') {
             // The way on first: it is likely to be near.
-            go(end.next);
-            go(end.taken);
-          } else if (end.kind === 'call') go(end.next);
-          else if (end.kind === 'jump') go(end.to);
+            this.go(end.next);
+            this.go(end.taken);
+          } else if (end.kind === 'call') this.go(end.next);
+          else if (end.kind === 'jump') this.go(end.to);
           break;
         }
         previous = i;
@@ -173,29 +200,34 @@ class Explorer {
     }
   }
 
+  /** The block from a leader on, if anything is there. */
+  private block(leader: number): Block | undefined {
+    const instructions: Instruction[] = [];
+    for (let at = leader; ; ) {
+      const i = instructionAt[halfOf(at)];
+      if (!i) return instructions.length ? { at: leader, instructions, end: { kind: 'next', to: at } } : undefined;
+      instructions.push(i);
+      // A jump to the second part of a far call or jump brings another target.
+      const end = at === leader ? this.endOf(i, undefined) : endAt[halfOf(at)];
+      at += i.length;
+      if (end || isLeader[halfOf(at)]) return { at: leader, instructions, end: end ?? { kind: 'next', to: at } };
+    }
+  }
+
   find(head: number): Region {
-    this.leaders.add(head);
+    this.lead(head);
     this.explore(head);
     const blocks = new Map<number, Block>();
     for (const leader of this.leaders) {
-      const instructions: Instruction[] = [];
-      for (let at = leader; ; ) {
-        const i = this.instructions.get(at);
-        if (!i) {
-          if (instructions.length) blocks.set(leader, { at: leader, instructions, end: { kind: 'next', to: at } });
-          break;
-        }
-        instructions.push(i);
-        // A jump to the second part of a far call or jump brings another target.
-        const end = at === leader ? this.endOf(i, undefined) : this.ends.get(at);
-        at += i.length;
-        if (end || this.leaders.has(at)) {
-          blocks.set(leader, { at: leader, instructions, end: end ?? { kind: 'next', to: at } });
-          break;
-        }
-      }
+      const block = this.block(leader);
+      if (block) blocks.set(leader, block);
     }
-    return { head, second: this.second, blocks, size: this.instructions.size };
+    for (const { at } of this.instructions) {
+      instructionAt[halfOf(at)] = undefined;
+      endAt[halfOf(at)] = undefined;
+    }
+    for (const leader of this.leaders) isLeader[halfOf(leader)] = 0;
+    return { head, second: this.second, blocks, size: this.instructions.length, float: this.float };
   }
 }
 

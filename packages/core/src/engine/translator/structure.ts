@@ -36,23 +36,19 @@ function waysOf({ end }: Block): readonly number[] {
   }
 }
 
-function orderNodes(entry: Node): Node[] {
-  const seen = new Set<Node>([entry]);
+const UNSEEN = -1;
+
+function orderNodes(entry: Node, all: Iterable<Node>): Node[] {
+  for (const node of all) node.order = UNSEEN;
   const finished: Node[] = [];
-  const stack: { node: Node; way: number }[] = [{ node: entry, way: 0 }];
-  while (stack.length) {
-    const top = stack.at(-1)!;
-    const next = top.node.ways[top.way++];
-    if (top.way > top.node.ways.length) {
-      finished.push(top.node);
-      stack.pop();
-    } else if (next && !seen.has(next)) {
-      seen.add(next);
-      stack.push({ node: next, way: 0 });
-    }
-  }
+  const visit = (node: Node): void => {
+    node.order = 0;
+    for (const way of node.ways) if (way && way.order === UNSEEN) visit(way);
+    finished.push(node);
+  };
+  visit(entry);
   finished.reverse();
-  for (const [i, node] of finished.entries()) node.order = i;
+  for (let i = 0; i < finished.length; i++) finished[i]!.order = i;
   return finished;
 }
 
@@ -107,7 +103,7 @@ export function structure(region: Region): Node[] {
   for (const node of byPlace.values()) for (const to of waysOf(node.block)) node.ways.push(byPlace.get(to));
   const entry = byPlace.get(region.head)!;
   for (;;) {
-    const nodes = orderNodes(entry);
+    const nodes = orderNodes(entry, byPlace.values());
     findDominators(nodes);
     let cut = false;
     for (const node of nodes) {
