@@ -4,12 +4,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { Engine, type Exit, Machine, type MachineOptions, Pool, type Stop } from '../../packages/core/src/index.ts';
+import { ENGINE_OPTIONS } from '../../packages/core/src/testing/machines.ts';
 
 let engine: Engine | undefined;
 
 /** The engine of this process. */
 export function sharedEngine(): Engine {
-  engine ??= new Engine(new Pool());
+  engine ??= new Engine(new Pool(), 0, ENGINE_OPTIONS);
   return engine;
 }
 

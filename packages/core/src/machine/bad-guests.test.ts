@@ -7,7 +7,7 @@ import { Engine } from '../engine/engine.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Pool, PoolFullError } from '../memory/pool.ts';
 import { Assembler } from '../testing/assembler.ts';
-import { bareMachine, disturb, MEMORY, runSteps, SEED } from '../testing/machines.ts';
+import { bareMachine, disturb, ENGINE_OPTIONS, MEMORY, runSteps, SEED } from '../testing/machines.ts';
 import { Random } from '../testing/random.ts';
 import { stateHash } from './hash.ts';
 import { Machine } from './machine.ts';
@@ -343,7 +343,7 @@ describe('a pool that fills up', () => {
 
   test('a typed error; other machines run on, and so does this one when there is room again', () => {
     const pool = new Pool(9000);
-    const engine = new Engine(pool);
+    const engine = new Engine(pool, 0, ENGINE_OPTIONS);
     const before = pool.used;
     const first = bareMachine(touch(RAM_BASE + 3000 * 4096), {}, {}, engine);
     const second = bareMachine(touchAll, {}, {}, engine);
@@ -368,7 +368,7 @@ describe('a pool that fills up', () => {
 
   test('a machine that does not fit takes nothing', () => {
     const pool = new Pool(200);
-    const engine = new Engine(pool);
+    const engine = new Engine(pool, 0, ENGINE_OPTIONS);
     const before = pool.used;
     const kernel = new Uint8Array(4 << 20).fill(1);
     assert.throws(() => bareMachine(kernel, {}, {}, engine), PoolFullError);

@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { Engine } from '../engine/engine.ts';
 import { stateHash } from '../machine/hash.ts';
 import { Assembler } from '../testing/assembler.ts';
-import { bareMachine, runSteps, runs } from '../testing/machines.ts';
+import { bareMachine, ENGINE_OPTIONS, runSteps, runs } from '../testing/machines.ts';
 import { CODE_PAGE, CODE_PAGES, FIRST_FRAME, FRAME_RECORD, HEADER, PAGE, RAM_BASE } from './layout.ts';
 import { Pool, PoolFullError } from './pool.ts';
 import { Ram } from './ram.ts';
@@ -109,7 +109,7 @@ test('a machine whose code does not fit into the arena runs the same', () => {
   reference.free();
   for (const codePages of [32, 33, 40]) {
     const pool = new Pool(undefined, codePages);
-    const engines = [new Engine(pool, 0), new Engine(pool, 1)];
+    const engines = [0, 1].map((worker) => new Engine(pool, worker, ENGINE_OPTIONS));
     // Two machines on two engines take the arena away from each other.
     const machines = engines.map((engine) => bareMachine(image, {}, {}, engine));
     for (let turn = 0; turn < 40; turn++) for (const machine of machines) runSteps(machine, 500);

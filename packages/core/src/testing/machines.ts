@@ -3,7 +3,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import type fc from 'fast-check';
-import { Engine } from '../engine/engine.ts';
+import { Engine, type EngineOptions } from '../engine/engine.ts';
 import { stateHash } from '../machine/hash.ts';
 import { LogReader } from '../machine/log.ts';
 import { Machine, type Outputs } from '../machine/machine.ts';
@@ -22,13 +22,35 @@ export function runs<T>(numRuns: number): fc.Parameters<T> {
   return { seed: SEED | 0, numRuns, endOnFailure: true };
 }
 
+/** What tests have translated, by BRAID_TRANSLATE. */
+const MODES: Record<string, NonNullable<EngineOptions['translate']>> = {
+  /** The interpreter does everything. */
+  '0': false,
+  /** As users have it. */
+  '1': true,
+  /** Everything at the first arrival: many small regions, cut off at what has not run yet. */
+  eager: { hotness: 1, batch: 1, patience: 1 },
+  /** After some turns, so that loops are whole; in batches. */
+  soon: { hotness: 40, batch: 3, patience: 2 },
+};
+
+function engineOptions(): EngineOptions {
+  const mode = process.env.BRAID_TRANSLATE || '1';
+  const translate = MODES[mode];
+  if (translate === undefined) throw new TypeError(`BRAID_TRANSLATE is one of ${Object.keys(MODES).join(', ')}`);
+  return { translate };
+}
+
+/** Options of every engine that a test makes without an opinion of its own. */
+export const ENGINE_OPTIONS = engineOptions();
+
 let pool: Pool | undefined;
 const engines: Engine[] = [];
 
 /** An engine of the process's pool; each has its own worker area. */
 export function sharedEngine(worker = 0): Engine {
   pool ??= new Pool();
-  engines[worker] ??= new Engine(pool, worker);
+  engines[worker] ??= new Engine(pool, worker, ENGINE_OPTIONS);
   return engines[worker];
 }
 
