@@ -225,7 +225,7 @@ export function makeWorkDisk(scratch: Scratch): string | undefined {
   write('text', prose(quick ? 2 << 20 : 8 << 20));
   write('prose', prose(quick ? 1 << 20 : 2 << 20));
   write('lines', lines(quick ? 80_000 : 320_000));
-  write('unit.c', unit(quick ? 6 : 20));
+  write('unit.c', unit(quick ? 4 : 14));
   if (findPeer('git')) {
     const repository = join(folder, 'repository');
     must('git', ['init', '-q', '-b', 'main', repository]);
