@@ -15,17 +15,19 @@ export const VALTYPE: Record<ValType, number> = { i32: 0x7f, i64: 0x7e, f32: 0x7
 /** A growing byte buffer with the encodings of the binary format. */
 export class Bytes {
   private buffer = new Uint8Array(256);
+  private capacity = 256;
   length = 0;
 
   private reserve(n: number): void {
-    if (this.length + n <= this.buffer.length) return;
-    const bigger = new Uint8Array(Math.max(this.buffer.length * 2, this.length + n));
-    bigger.set(this.buffer.subarray(0, this.length));
+    if (this.length + n <= this.capacity) return;
+    this.capacity = Math.max(this.capacity * 2, this.length + n);
+    const bigger = new Uint8Array(this.capacity);
+    bigger.set(this.view());
     this.buffer = bigger;
   }
 
   byte(value: number): void {
-    if (this.length === this.buffer.length) this.reserve(1);
+    if (this.length === this.capacity) this.reserve(1);
     this.buffer[this.length++] = value;
   }
 
@@ -33,6 +35,12 @@ export class Bytes {
     this.reserve(values.length);
     this.buffer.set(values, this.length);
     this.length += values.length;
+  }
+
+  /** An opcode of one byte, or of two with the prefix in the high one. */
+  opcode(value: number): void {
+    if (value > 0xff) this.byte(value >>> 8);
+    this.byte(value & 0xff);
   }
 
   /** Unsigned LEB128 of a 32-bit value. */
@@ -48,24 +56,21 @@ export class Bytes {
   /** Signed LEB128 of a 32-bit value. */
   s32(value: number): void {
     let rest = value | 0;
-    for (;;) {
-      const low = rest & 0x7f;
+    while (rest < -0x40 || rest > 0x3f) {
+      this.byte((rest & 0x7f) | 0x80);
       rest >>= 7;
-      if ((rest === 0 && !(low & 0x40)) || (rest === -1 && low & 0x40)) return this.byte(low);
-      this.byte(low | 0x80);
     }
+    this.byte(rest & 0x7f);
   }
 
   /** Signed LEB128 of a 64-bit value. */
   s64(value: bigint): void {
     let rest = BigInt.asIntN(64, value);
-    if (rest >= -0x80000000n && rest <= 0x7fffffffn) return this.s32(Number(rest));
-    for (;;) {
-      const low = Number(rest & 0x7fn);
+    while (rest < -0x80000000n || rest > 0x7fffffffn) {
+      this.byte(Number(rest & 0x7fn) | 0x80);
       rest >>= 7n;
-      if ((rest === 0n && !(low & 0x40)) || (rest === -1n && low & 0x40)) return this.byte(low);
-      this.byte(low | 0x80);
     }
+    this.s32(Number(rest));
   }
 
   name(text: string): void {
@@ -85,140 +90,196 @@ export class Bytes {
   }
 }
 
+/** What an expression is, which says how it is written: one class, and no closure for each, because there are so many. */
+const CONSTANT = 0;
+/** `opcode n`: a local or global. */
+const VARIABLE = 1;
+/** `a opcode`. */
+const UNARY = 2;
+/** `a b opcode`. */
+const BINARY = 3;
+/** `a opcode align n`: n is the offset. */
+const LOAD = 4;
+/** `a b opcode align n`. */
+const MODIFY = 5;
+/** Written by `custom`. */
+const CUSTOM = 6;
+
+/** The exponent of an access's alignment stands in its opcode above these bits. */
+const ALIGN_SHIFT = 16;
+const OPCODE_MASK = (1 << ALIGN_SHIFT) - 1;
+
 export class Expr {
   readonly type: ValType;
-  readonly write: (out: Bytes) => void;
-  /** The value, when it is a constant integer: i32 as a signed number in bigint form, i64 as a signed bigint. */
-  readonly constant: bigint | undefined;
+  readonly kind: number;
+  readonly opcode: number;
+  /** An index, an offset, or the constant when it fits into 32 bits. */
+  readonly n: number;
+  readonly a: Expr | undefined;
+  readonly b: Expr | undefined;
+  /** A constant that needs 64 bits. */
+  readonly wide: bigint | undefined;
+  readonly custom: ((out: Bytes) => void) | undefined;
 
-  constructor(type: ValType, write: (out: Bytes) => void, constant?: bigint) {
+  constructor(
+    type: ValType,
+    kind: number,
+    opcode: number,
+    n: number,
+    a?: Expr,
+    b?: Expr,
+    wide?: bigint,
+    custom?: (out: Bytes) => void,
+  ) {
     this.type = type;
-    this.write = write;
-    this.constant = constant;
+    this.kind = kind;
+    this.opcode = opcode;
+    this.n = n;
+    this.a = a;
+    this.b = b;
+    this.wide = wide;
+    this.custom = custom;
+  }
+
+  /** The value, when it is a constant integer: i32 as a signed number in bigint form, i64 as a signed bigint. */
+  get constant(): bigint | undefined {
+    return this.kind === CONSTANT ? (this.wide ?? BigInt(this.n)) : undefined;
+  }
+
+  get isConstant(): boolean {
+    return this.kind === CONSTANT;
+  }
+
+  /** It is the constant 0. */
+  get isZero(): boolean {
+    return this.kind === CONSTANT && this.n === 0 && this.wide === undefined;
+  }
+
+  write(out: Bytes): void {
+    switch (this.kind) {
+      case CONSTANT:
+        out.byte(this.opcode);
+        if (this.wide === undefined) out.s32(this.n);
+        else out.s64(this.wide);
+        return;
+      case VARIABLE:
+        out.byte(this.opcode);
+        out.u32(this.n);
+        return;
+      case UNARY:
+        this.a!.write(out);
+        out.opcode(this.opcode);
+        return;
+      case BINARY:
+        this.a!.write(out);
+        this.b!.write(out);
+        out.byte(this.opcode);
+        return;
+      case LOAD:
+      case MODIFY:
+        this.a!.write(out);
+        if (this.kind === MODIFY) this.b!.write(out);
+        out.opcode(this.opcode & OPCODE_MASK);
+        out.byte(this.opcode >>> ALIGN_SHIFT);
+        out.u32(this.n);
+        return;
+      default:
+        this.custom!(out);
+    }
   }
 }
+
+/** A local or global, read by `opcode`. */
+export class Variable extends Expr {
+  constructor(type: ValType, opcode: number, index: number) {
+    super(type, VARIABLE, opcode, index);
+  }
+}
+
+/** An expression that writes itself. */
+export const custom = (type: ValType, write: (out: Bytes) => void): Expr =>
+  new Expr(type, CUSTOM, 0, 0, undefined, undefined, undefined, write);
 
 type Int = Expr | number | bigint;
 type Fold1 = (a: bigint) => bigint;
 type Fold2 = (a: bigint, b: bigint) => bigint;
+/** A fold of numbers that fit into 32 bits, to a result that is exact. */
+type Quick = (a: number, b: number) => number;
+
+const constant = (type: IntType, n: number, wide: bigint | undefined): Expr =>
+  new Expr(type, CONSTANT, type === 'i32' ? 0x41 : 0x42, n, undefined, undefined, wide);
 
 function constI32(value: number | bigint): Expr {
-  const v = BigInt.asIntN(32, BigInt(value));
-  return new Expr(
-    'i32',
-    (out) => {
-      out.byte(0x41);
-      out.s32(Number(v));
-    },
-    v,
-  );
+  if (typeof value === 'number' && (value | 0) === value) return constant('i32', value | 0, undefined);
+  return constant('i32', Number(BigInt.asIntN(32, BigInt(value))), undefined);
 }
 
 function constI64(value: number | bigint): Expr {
+  if (typeof value === 'number' && (value | 0) === value) return constant('i64', value | 0, undefined);
   const v = BigInt.asIntN(64, BigInt(value));
-  return new Expr(
-    'i64',
-    (out) => {
-      out.byte(0x42);
-      out.s64(v);
-    },
-    v,
-  );
+  const fits = BigInt.asIntN(32, v) === v;
+  return fits ? constant('i64', Number(v), undefined) : constant('i64', 0, v);
 }
 
 const make = { i32: constI32, i64: constI64 };
 type IntType = 'i32' | 'i64';
 
 function lift(type: ValType, value: Int): Expr {
-  if (value instanceof Expr) {
+  if (typeof value === 'object') {
     if (value.type !== type) throw new TypeError(`expected ${type}, got ${value.type}`);
     return value;
   }
-  return make[type as IntType](value);
+  return type === 'i64' ? constI64(value) : constI32(value);
 }
 
-function binary(type: IntType, result: IntType, opcode: number, fold?: Fold2) {
+function fold2(result: IntType, x: Expr, y: Expr, fold: Fold2, quick: Quick | undefined): Expr {
+  if (quick && x.wide === undefined && y.wide === undefined) return make[result](quick(x.n, y.n));
+  return make[result](fold(x.constant!, y.constant!));
+}
+
+function binary(type: IntType, result: IntType, opcode: number, fold?: Fold2, quick?: Quick) {
   return (a: Int, b: Int): Expr => {
     const x = lift(type, a);
     const y = lift(type, b);
-    if (fold && x.constant !== undefined && y.constant !== undefined) return make[result](fold(x.constant, y.constant));
-    return new Expr(result, (out) => {
-      x.write(out);
-      y.write(out);
-      out.byte(opcode);
-    });
+    if (fold && x.isConstant && y.isConstant) return fold2(result, x, y, fold, quick);
+    return new Expr(result, BINARY, opcode, 0, x, y);
   };
 }
 
 /** `binary`, for operations where a constant 0 on the right changes nothing. */
-function binaryZero(type: IntType, opcode: number, fold: Fold2) {
-  const plain = binary(type, type, opcode, fold);
+function binaryZero(type: IntType, opcode: number, fold: Fold2, quick?: Quick) {
   return (a: Int, b: Int): Expr => {
+    const x = lift(type, a);
     const y = lift(type, b);
-    return y.constant === 0n ? lift(type, a) : plain(a, y);
+    if (y.isConstant) {
+      if (y.isZero) return x;
+      if (x.isConstant) return fold2(type, x, y, fold, quick);
+    }
+    return new Expr(type, BINARY, opcode, 0, x, y);
   };
 }
 
-function unary(type: ValType, result: ValType, opcode: number | readonly number[], fold?: Fold1) {
+function unary(type: ValType, result: ValType, opcode: number, fold?: Fold1) {
   return (a: Int): Expr => {
     const x = lift(type, a);
-    if (fold && x.constant !== undefined) return make[result as IntType](fold(x.constant));
-    return new Expr(result, (out) => {
-      x.write(out);
-      if (typeof opcode === 'number') out.byte(opcode);
-      else out.bytes(opcode);
-    });
+    if (fold && x.isConstant) return make[result as IntType](fold(x.constant!));
+    return new Expr(result, UNARY, opcode, 0, x);
   };
 }
 
 function floatBinary(type: ValType, result: ValType, opcode: number) {
-  return (a: Expr, b: Expr): Expr => {
-    lift(type, a);
-    lift(type, b);
-    return new Expr(result, (out) => {
-      a.write(out);
-      b.write(out);
-      out.byte(opcode);
-    });
-  };
+  return (a: Expr, b: Expr): Expr => new Expr(result, BINARY, opcode, 0, lift(type, a), lift(type, b));
 }
 
 function load(result: ValType, opcode: number, align: number) {
-  return (address: Int, offset = 0): Expr => {
-    const a = lift('i32', address);
-    return new Expr(result, (out) => {
-      a.write(out);
-      out.byte(opcode);
-      out.u32(align);
-      out.u32(offset);
-    });
-  };
-}
-
-function atomicLoad(result: ValType, opcode: number, align: number) {
-  return (address: Int, offset = 0): Expr => {
-    const a = lift('i32', address);
-    return new Expr(result, (out) => {
-      a.write(out);
-      out.bytes([0xfe, opcode]);
-      out.u32(align);
-      out.u32(offset);
-    });
-  };
+  const access = opcode | (align << ALIGN_SHIFT);
+  return (address: Int, offset = 0): Expr => new Expr(result, LOAD, access, offset, lift('i32', address));
 }
 
 function atomicRmw(type: IntType, opcode: number, align: number) {
-  return (address: Int, value: Int, offset = 0): Expr => {
-    const a = lift('i32', address);
-    const v = lift(type, value);
-    return new Expr(type, (out) => {
-      a.write(out);
-      v.write(out);
-      out.bytes([0xfe, opcode]);
-      out.u32(align);
-      out.u32(offset);
-    });
-  };
+  const access = opcode | (align << ALIGN_SHIFT);
+  return (address: Int, value: Int, offset = 0): Expr =>
+    new Expr(type, MODIFY, access, offset, lift('i32', address), lift(type, value));
 }
 
 function integer(type: IntType, base: { eqz: number; eq: number; clz: number; add: number; shl: number }) {
@@ -245,8 +306,18 @@ function integer(type: IntType, base: { eqz: number; eq: number; clz: number; ad
     clz: unary(type, type, base.clz),
     ctz: unary(type, type, base.clz + 1),
     popcnt: unary(type, type, base.clz + 2),
-    add: binaryZero(type, base.add, (a, b) => signed(a + b)),
-    sub: binaryZero(type, base.add + 1, (a, b) => signed(a - b)),
+    add: binaryZero(
+      type,
+      base.add,
+      (a, b) => signed(a + b),
+      (a, b) => a + b,
+    ),
+    sub: binaryZero(
+      type,
+      base.add + 1,
+      (a, b) => signed(a - b),
+      (a, b) => a - b,
+    ),
     mul: binary(type, type, base.add + 2, (a, b) => signed(a * b)),
     divS: binary(type, type, base.add + 3),
     divU: binary(type, type, base.add + 4),
@@ -274,10 +345,10 @@ export const i32 = {
   extend8S: unary('i32', 'i32', 0xc0, (a) => BigInt.asIntN(8, a)),
   extend16S: unary('i32', 'i32', 0xc1, (a) => BigInt.asIntN(16, a)),
   reinterpret: unary('f32', 'i32', 0xbc),
-  atomicLoad: atomicLoad('i32', 0x10, 2),
-  atomicAdd: atomicRmw('i32', 0x1e, 2),
-  atomicAnd: atomicRmw('i32', 0x2c, 2),
-  atomicOr: atomicRmw('i32', 0x33, 2),
+  atomicLoad: load('i32', 0xfe10, 2),
+  atomicAdd: atomicRmw('i32', 0xfe1e, 2),
+  atomicAnd: atomicRmw('i32', 0xfe2c, 2),
+  atomicOr: atomicRmw('i32', 0xfe33, 2),
 };
 
 export const i64 = {
@@ -298,10 +369,10 @@ export const i64 = {
   extend32S: unary('i64', 'i64', 0xc4, (a) => BigInt.asIntN(32, a)),
   reinterpret: unary('f64', 'i64', 0xbd),
   /** Saturating float to integer (a NaN gives 0). */
-  truncSatF32S: unary('f32', 'i64', [0xfc, 4]),
-  truncSatF32U: unary('f32', 'i64', [0xfc, 5]),
-  truncSatF64S: unary('f64', 'i64', [0xfc, 6]),
-  truncSatF64U: unary('f64', 'i64', [0xfc, 7]),
+  truncSatF32S: unary('f32', 'i64', 0xfc04),
+  truncSatF32U: unary('f32', 'i64', 0xfc05),
+  truncSatF64S: unary('f64', 'i64', 0xfc06),
+  truncSatF64U: unary('f64', 'i64', 0xfc07),
 };
 
 function float(type: 'f32' | 'f64', eq: number, abs: number, add: number) {
@@ -353,7 +424,7 @@ export const f64 = {
 function fused(type: 'f32' | 'f64', splat: number, madd: number, extract: number) {
   return (a: Expr, b: Expr, c: Expr): Expr => {
     for (const operand of [a, b, c]) lift(type, operand);
-    return new Expr(type, (out) => {
+    return custom(type, (out) => {
       for (const operand of [a, b, c]) {
         operand.write(out);
         out.bytes([0xfd, splat]);
@@ -370,8 +441,8 @@ export const relaxedMulAdd = { f32: fused('f32', 0x13, 0x85, 0x1f), f64: fused('
 export function select(condition: Int, yes: Expr, no: Expr): Expr {
   const c = lift('i32', condition);
   if (yes.type !== no.type) throw new TypeError(`select of ${yes.type} and ${no.type}`);
-  if (c.constant !== undefined) return c.constant !== 0n ? yes : no;
-  return new Expr(yes.type, (out) => {
+  if (c.isConstant) return c.isZero ? no : yes;
+  return custom(yes.type, (out) => {
     yes.write(out);
     no.write(out);
     c.write(out);

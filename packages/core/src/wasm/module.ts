@@ -12,18 +12,24 @@
  * are thrown as `TypeError`; the module as a whole is validated by the host when it is compiled.
  */
 
-import { Bytes, Expr, i32, VALTYPE, type ValType } from './expr.ts';
+import { Bytes, custom, type Expr, i32, VALTYPE, type ValType, Variable } from './expr.ts';
 
 /** A mutable wasm local: an expression that can be assigned. */
-export class Local extends Expr {
-  readonly index: number;
+export class Local extends Variable {
   constructor(type: ValType, index: number) {
-    super(type, (out) => {
-      out.byte(0x20);
-      out.u32(index);
-    });
-    this.index = index;
+    super(type, 0x20, index);
   }
+
+  get index(): number {
+    return this.n;
+  }
+}
+
+/** A function's code as it stands in the module: its length, locals, body and end. */
+interface CodeEntry {
+  readonly bytes: Uint8Array;
+  /** Offsets of hinted instructions behind the length, times 2, plus the hint: 1 likely, 0 unlikely. */
+  readonly hints: readonly number[];
 }
 
 /** A function of the module: its index, and its type for calls. */
@@ -32,7 +38,7 @@ export class FunctionRef {
   readonly index: number;
   readonly params: readonly ValType[];
   readonly results: readonly ValType[];
-  body: ReturnType<Fn['encode']> | undefined;
+  code: CodeEntry | undefined;
   constructor(name: string, index: number, params: readonly ValType[], results: readonly ValType[]) {
     this.name = name;
     this.index = index;
@@ -42,12 +48,9 @@ export class FunctionRef {
 }
 
 /** An immutable global of the module: a value that is fixed when an instance is made. */
-export class Global extends Expr {
+export class Global extends Variable {
   constructor(type: ValType, index: number) {
-    super(type, (out) => {
-      out.byte(0x23);
-      out.u32(index);
-    });
+    super(type, 0x23, index);
   }
 }
 
@@ -68,33 +71,51 @@ type Body = () => void;
 /** What an engine should expect of a condition: the unlikely arm is moved out of the way. */
 export type Hint = 'likely' | 'unlikely';
 
+/** Opcodes of stores by the size's exponent; there is no i32 store of 8 bytes. */
+const STORES = { i32: [0x3a, 0x3b, 0x36], i64: [0x3c, 0x3d, 0x3e, 0x37] };
+
+/** Buffers to use again, which have grown as large as they have to be. */
+const spare: Bytes[] = [];
+const takeBuffer = (): Bytes => spare.pop() ?? new Bytes();
+const giveBuffer = (buffer: Bytes): void => {
+  buffer.length = 0;
+  spare.push(buffer);
+};
+
 /** The body of one function, written statement by statement. */
 export class Fn {
-  readonly out = new Bytes();
+  readonly out: Bytes;
   private readonly localTypes: ValType[] = [];
   private readonly paramCount: number;
   private readonly free: Record<ValType, Local[]> = { i32: [], i64: [], f32: [], f64: [] };
-  private readonly scopes: Local[][] = [];
+  /** Locals of all open scopes, those of inner ones behind. */
+  private readonly scoped: Local[] = [];
+  private scopes = 0;
   private depth = 0;
-  /** Offsets of hinted instructions in `out`, and the hint: 1 likely, 0 unlikely. */
-  private readonly hints: [number, 0 | 1][] = [];
+  /** As in `CodeEntry`, with offsets in `out`. */
+  private readonly hints: number[] = [];
 
-  constructor(paramCount: number) {
+  constructor(paramCount: number, out = new Bytes()) {
     this.paramCount = paramCount;
+    this.out = out;
   }
 
   /** A new local, zero at function entry; inside `scope` it is reused after the scope, with whatever value it had. */
   local(type: ValType): Local {
     const local = this.free[type].pop() ?? new Local(type, this.paramCount + this.localTypes.push(type) - 1);
-    this.scopes.at(-1)?.push(local);
+    if (this.scopes > 0) this.scoped.push(local);
     return local;
   }
 
   /** Locals made in `body` are given back when it ends. */
   scope(body: Body): void {
-    this.scopes.push([]);
+    const { scoped } = this;
+    const first = scoped.length;
+    this.scopes++;
     body();
-    for (const local of this.scopes.pop()!) this.free[local.type].push(local);
+    this.scopes--;
+    for (let n = first; n < scoped.length; n++) this.free[scoped[n]!.type].push(scoped[n]!);
+    scoped.length = first;
   }
 
   /** Computes `value` now, once, and names it. */
@@ -114,7 +135,7 @@ export class Fn {
   /** `local.tee`: assigns and yields the value, as an expression that must be used once. */
   tee(local: Local, value: Expr): Expr {
     if (local.type !== value.type) throw new TypeError(`tee ${local.type} to ${value.type}`);
-    return new Expr(local.type, (out) => {
+    return custom(local.type, (out) => {
       value.write(out);
       out.byte(0x22);
       out.u32(local.index);
@@ -132,20 +153,17 @@ export class Fn {
     this.out.byte(0x1a);
   }
 
-  private writeStore(opcode: number, align: number, address: Expr, value: Expr, offset: number): void {
-    address.write(this.out);
-    value.write(this.out);
-    this.out.byte(opcode);
-    this.out.u32(align);
-    this.out.u32(offset);
-  }
-
   /** Stores the low `size` bytes of `value` (i32 or i64) at `address` (i32) + `offset`. */
   store(size: 1 | 2 | 4 | 8, address: Expr, value: Expr, offset = 0): void {
-    const wide = value.type === 'i64';
-    const opcode = wide ? { 1: 0x3c, 2: 0x3d, 4: 0x3e, 8: 0x37 }[size] : { 1: 0x3a, 2: 0x3b, 4: 0x36, 8: 0 }[size];
-    if (!opcode) throw new TypeError(`store of ${size} bytes from ${value.type}`);
-    this.writeStore(opcode, 31 - Math.clz32(size), address, value, offset);
+    const { out } = this;
+    const align = 31 - Math.clz32(size);
+    const opcode = STORES[value.type === 'i64' ? 'i64' : 'i32'][align];
+    if (opcode === undefined) throw new TypeError(`store of ${size} bytes from ${value.type}`);
+    address.write(out);
+    value.write(out);
+    out.byte(opcode);
+    out.byte(align);
+    out.u32(offset);
   }
 
   memoryFill(address: Expr, byte: Expr, length: Expr): void {
@@ -163,7 +181,8 @@ export class Fn {
   }
 
   private structure(opcode: number, body: (label: Label) => void): void {
-    this.out.bytes([opcode, 0x40]);
+    this.out.byte(opcode);
+    this.out.byte(0x40);
     body({ depth: ++this.depth });
     this.depth--;
     this.out.byte(0x0b);
@@ -180,28 +199,30 @@ export class Fn {
   }
 
   private hint(hint: Hint | undefined): void {
-    if (hint) this.hints.push([this.out.length, hint === 'likely' ? 1 : 0]);
+    if (hint) this.hints.push(this.out.length * 2 + (hint === 'likely' ? 1 : 0));
   }
 
   if(condition: Expr, yes: Body, no?: Body, hint?: Hint): void {
     if (condition.type !== 'i32') throw new TypeError(`if of ${condition.type}`);
-    if (condition.constant !== undefined) {
+    if (condition.isConstant) {
       // The dead arm is not written; the live one stands alone, as labels count enclosing structures only.
-      if (condition.constant !== 0n) yes();
+      if (!condition.isZero) yes();
       else no?.();
       return;
     }
-    condition.write(this.out);
+    const { out } = this;
+    condition.write(out);
     this.hint(hint);
-    this.out.bytes([0x04, 0x40]);
+    out.byte(0x04);
+    out.byte(0x40);
     this.depth++;
     yes();
     if (no) {
-      this.out.byte(0x05);
+      out.byte(0x05);
       no();
     }
     this.depth--;
-    this.out.byte(0x0b);
+    out.byte(0x0b);
   }
 
   br(label: Label): void {
@@ -266,10 +287,11 @@ export class Fn {
 
   private writeCall(out: Bytes, target: FunctionRef, args: readonly Expr[]): void {
     if (args.length !== target.params.length) throw new TypeError(`${target.name}: ${args.length} arguments`);
-    args.forEach((arg, i) => {
+    for (let i = 0; i < args.length; i++) {
+      const arg = args[i]!;
       if (arg.type !== target.params[i]) throw new TypeError(`${target.name}: argument ${i} is ${arg.type}`);
       arg.write(out);
-    });
+    }
     out.byte(0x10);
     out.u32(target.index);
   }
@@ -283,14 +305,15 @@ export class Fn {
   /** A call as a value: happens where the expression is used. Pin it with `let` unless it is used at once. */
   call(target: FunctionRef, ...args: Expr[]): Expr {
     if (target.results.length !== 1) throw new TypeError(`${target.name} has ${target.results.length} results`);
-    return new Expr(target.results[0]!, (out) => this.writeCall(out, target, args));
+    return custom(target.results[0]!, (out) => this.writeCall(out, target, args));
   }
 
   private writeIndirect(opcode: number, out: Bytes, type: FunctionType, entry: Expr, args: readonly Expr[]): void {
-    args.forEach((arg, i) => {
+    for (let i = 0; i < args.length; i++) {
+      const arg = args[i]!;
       if (arg.type !== type.params[i]) throw new TypeError(`indirect call: argument ${i} is ${arg.type}`);
       arg.write(out);
-    });
+    }
     entry.write(out);
     out.byte(opcode);
     out.u32(type.index);
@@ -300,7 +323,7 @@ export class Fn {
   /** Calls the function in table 0 at `entry`; a null or another type traps. */
   callIndirect(type: FunctionType, entry: Expr, ...args: Expr[]): Expr {
     if (type.results.length !== 1) throw new TypeError('an indirect call as a value has one result');
-    return new Expr(type.results[0]!, (out) => this.writeIndirect(0x11, out, type, entry, args));
+    return custom(type.results[0]!, (out) => this.writeIndirect(0x11, out, type, entry, args));
   }
 
   /** Goes on in the function in table 0 at `entry`, whose results become this function's: no frame is left behind. */
@@ -308,24 +331,29 @@ export class Fn {
     this.writeIndirect(0x13, this.out, type, entry, args);
   }
 
-  /** The function's code entry (locals, body, end), and where its hints are from the entry's start. */
-  encode(): { code: Bytes; hints: [number, 0 | 1][] } {
-    const entry = new Bytes();
-    const runs: [number, ValType][] = [];
-    for (const type of this.localTypes) {
-      const last = runs.at(-1);
-      if (last && last[1] === type) last[0]++;
-      else runs.push([1, type]);
+  encode(): CodeEntry {
+    const { localTypes, hints } = this;
+    const head = takeBuffer();
+    let runs = 0;
+    for (let n = 0; n < localTypes.length; n++) if (localTypes[n] !== localTypes[n - 1]) runs++;
+    head.u32(runs);
+    for (let n = 0, first = 0; n < localTypes.length; n++) {
+      if (localTypes[n] === localTypes[n + 1]) continue;
+      head.u32(n + 1 - first);
+      head.byte(VALTYPE[localTypes[n]!]);
+      first = n + 1;
     }
-    entry.u32(runs.length);
-    for (const [count, type] of runs) {
-      entry.u32(count);
-      entry.byte(VALTYPE[type]);
-    }
-    const bodyAt = entry.length;
+    const bodyAt = head.length * 2;
+    for (let n = 0; n < hints.length; n++) hints[n]! += bodyAt;
+    const entry = takeBuffer();
+    entry.u32(head.length + this.out.length + 1);
+    entry.bytes(head.view());
     entry.bytes(this.out.view());
     entry.byte(0x0b);
-    return { code: entry, hints: this.hints.map(([at, hint]) => [bodyAt + at, hint]) };
+    const bytes = entry.view().slice();
+    giveBuffer(head);
+    giveBuffer(entry);
+    return { bytes, hints };
   }
 }
 
@@ -337,13 +365,15 @@ export interface MemoryLimits {
 }
 
 export class Module {
-  private readonly types: string[] = [];
-  private readonly typeBytes: Bytes[] = [];
+  private readonly types: FunctionType[] = [];
   private readonly imports: FunctionRef[] = [];
-  private readonly importBytes: Bytes[] = [];
+  /** Encoded imports: those of the module that this is a fork of, and its own. */
+  private readonly inherited: Uint8Array[] = [];
+  private readonly importBytes = new Bytes();
+  private importCount = 0;
   private readonly functions: FunctionRef[] = [];
   private readonly exports: [string, FunctionRef][] = [];
-  private readonly elements: Bytes[] = [];
+  private readonly elements: [Expr, readonly FunctionRef[]][] = [];
   private globals = 0;
   private readonly names: boolean;
 
@@ -352,26 +382,33 @@ export class Module {
     this.names = names;
   }
 
+  /** Another module with the types and imports that this one has, for many modules that import the same. */
+  fork(): Module {
+    const other = new Module({ names: this.names });
+    other.types.push(...this.types);
+    other.imports.push(...this.imports);
+    other.inherited.push(...this.inherited, this.importBytes.view());
+    other.importCount = this.importCount;
+    other.globals = this.globals;
+    return other;
+  }
+
   private typeIndex(params: readonly ValType[], results: readonly ValType[]): number {
-    const key = `${params}>${results}`;
-    const known = this.types.indexOf(key);
-    if (known >= 0) return known;
-    const bytes = new Bytes();
-    bytes.byte(0x60);
-    for (const list of [params, results]) {
-      bytes.u32(list.length);
-      for (const type of list) bytes.byte(VALTYPE[type]);
+    const { types } = this;
+    const same = (a: readonly ValType[], b: readonly ValType[]): boolean =>
+      a === b || (a.length === b.length && a.every((type, i) => type === b[i]));
+    for (let index = 0; index < types.length; index++) {
+      if (same(types[index]!.params, params) && same(types[index]!.results, results)) return index;
     }
-    this.typeBytes.push(bytes);
-    return this.types.push(key) - 1;
+    return types.push({ index: types.length, params, results }) - 1;
   }
 
   private addImport(module: string, name: string, kind: number): Bytes {
-    const bytes = new Bytes();
+    const bytes = this.importBytes;
     bytes.name(module);
     bytes.name(name);
     bytes.byte(kind);
-    this.importBytes.push(bytes);
+    this.importCount++;
     return bytes;
   }
 
@@ -399,7 +436,7 @@ export class Module {
   }
 
   functionType(params: readonly ValType[], results: readonly ValType[]): FunctionType {
-    return { index: this.typeIndex(params, results), params, results };
+    return this.types[this.typeIndex(params, results)]!;
   }
 
   /** All imports come before the first function. */
@@ -420,9 +457,11 @@ export class Module {
   }
 
   define(ref: FunctionRef, body: (f: Fn, ...params: Local[]) => void): void {
-    const fn = new Fn(ref.params.length);
+    const out = takeBuffer();
+    const fn = new Fn(ref.params.length, out);
     body(fn, ...ref.params.map((type, i) => new Local(type, i)));
-    ref.body = fn.encode();
+    ref.code = fn.encode();
+    giveBuffer(out);
   }
 
   function(
@@ -438,13 +477,7 @@ export class Module {
 
   /** Puts functions into table 0, one behind another from `place` on, when an instance is made. */
   element(place: Expr, functions: readonly FunctionRef[]): void {
-    const bytes = new Bytes();
-    bytes.byte(0x00);
-    place.write(bytes);
-    bytes.byte(0x0b);
-    bytes.u32(functions.length);
-    for (const ref of functions) bytes.u32(ref.index);
-    this.elements.push(bytes);
+    this.elements.push([place, functions]);
   }
 
   export(name: string, ref: FunctionRef): void {
@@ -452,68 +485,85 @@ export class Module {
   }
 
   encode(): Uint8Array<ArrayBuffer> {
-    for (const ref of this.functions) {
-      if (!ref.body) throw new TypeError(`${ref.name} is declared and never defined`);
+    const { functions } = this;
+    for (const ref of functions) {
+      if (!ref.code) throw new TypeError(`${ref.name} is declared and never defined`);
     }
-    const out = new Bytes();
+    const out = takeBuffer();
     out.bytes([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);
-    const section = (id: number, entries: readonly Bytes[]): void => {
-      const body = new Bytes();
-      body.u32(entries.length);
-      for (const entry of entries) body.bytes(entry.view());
+    const section = (id: number, count: number, write: (body: Bytes) => void): void => {
+      const body = takeBuffer();
+      body.u32(count);
+      write(body);
       out.byte(id);
       out.sized(body);
+      giveBuffer(body);
     };
-    const functionTypes = this.functions.map((ref) => {
-      const bytes = new Bytes();
-      bytes.u32(this.typeIndex(ref.params, ref.results));
-      return bytes;
+    const functionTypes = functions.map((ref) => this.typeIndex(ref.params, ref.results));
+    section(1, this.types.length, (body) => {
+      for (const { params, results } of this.types) {
+        body.byte(0x60);
+        for (const list of [params, results]) {
+          body.u32(list.length);
+          for (const type of list) body.byte(VALTYPE[type]);
+        }
+      }
     });
-    section(1, this.typeBytes);
-    section(2, this.importBytes);
-    section(3, functionTypes);
-    section(
-      7,
-      this.exports.map(([name, ref]) => {
-        const bytes = new Bytes();
-        bytes.name(name);
-        bytes.byte(0x00);
-        bytes.u32(ref.index);
-        return bytes;
-      }),
-    );
-    if (this.elements.length) section(9, this.elements);
+    section(2, this.importCount, (body) => {
+      for (const bytes of this.inherited) body.bytes(bytes);
+      body.bytes(this.importBytes.view());
+    });
+    section(3, functions.length, (body) => {
+      for (const type of functionTypes) body.u32(type);
+    });
+    section(7, this.exports.length, (body) => {
+      for (const [name, ref] of this.exports) {
+        body.name(name);
+        body.byte(0x00);
+        body.u32(ref.index);
+      }
+    });
+    if (this.elements.length) {
+      section(9, this.elements.length, (body) => {
+        for (const [place, refs] of this.elements) {
+          body.byte(0x00);
+          place.write(body);
+          body.byte(0x0b);
+          body.u32(refs.length);
+          for (const ref of refs) body.u32(ref.index);
+        }
+      });
+    }
     this.writeHints(out);
-    section(
-      10,
-      this.functions.map((ref) => {
-        const bytes = new Bytes();
-        bytes.sized(ref.body!.code);
-        return bytes;
-      }),
-    );
+    section(10, functions.length, (body) => {
+      for (const ref of functions) body.bytes(ref.code!.bytes);
+    });
     if (this.names) this.writeNames(out);
-    return out.view().slice();
+    const bytes = out.view().slice();
+    giveBuffer(out);
+    return bytes;
   }
 
   /** The branch hints (proposal "branch hinting"): before the code, function by function. */
   private writeHints(out: Bytes): void {
-    const hinted = this.functions.filter((ref) => ref.body!.hints.length > 0);
+    const hinted = this.functions.filter((ref) => ref.code!.hints.length > 0);
     if (hinted.length === 0) return;
-    const body = new Bytes();
+    const body = takeBuffer();
     body.name('metadata.code.branch_hint');
     body.u32(hinted.length);
     for (const ref of hinted) {
+      const { hints } = ref.code!;
       body.u32(ref.index);
-      body.u32(ref.body!.hints.length);
-      for (const [at, hint] of ref.body!.hints) {
-        body.u32(at);
+      body.u32(hints.length);
+      for (let n = 0; n < hints.length; n++) {
+        body.u32(hints[n]! >>> 1);
         body.u32(1);
-        body.byte(hint);
+        body.byte(hints[n]! & 1);
       }
     }
     out.byte(0);
     out.sized(body);
+    giveBuffer(body);
   }
 
   /** The name section, so that profilers and traps show function names. */
