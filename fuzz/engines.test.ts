@@ -20,7 +20,7 @@ import { Random } from '../packages/core/src/testing/random.ts';
 import { WalkProgram } from '../packages/core/src/testing/walk-program.ts';
 import { compare, engineOf, reference, stopsOf, TRANSLATING } from './lib/engines.ts';
 
-const PROGRAMS = Number(process.env.BRAID_FUZZ_PROGRAMS ?? 20);
+const PROGRAMS = Number(process.env.BRAID_FUZZ_PROGRAMS ?? 30);
 
 interface Program {
   /** What makes it again. */

@@ -288,7 +288,7 @@ class Writer {
     a.op('addi', { rd: t0, imm: 0x88 });
     a.csrw(CSR.mie, t0);
     // Floating point off, initial, clean or dirty.
-    const fs = choices.pick([0, 1, 2, 3, 3]) << 13;
+    const fs = (choices.chance(0.05) ? 0 : choices.between(1, 3)) << 13;
     if (recipe.paged) {
       a.li(s7, WINDOW_VIRTUAL);
       a.li(t0, (8n << 60n) | BigInt(TABLES >>> 12));
@@ -308,7 +308,7 @@ class Writer {
     for (let n = 0; n < 32; n++) a.op('fld', { rd: n, rs1: s1, imm: 8 * choices.below(FLOATS.length) });
     a.label('turn');
     for (const { name, inWindow } of flows) {
-      a.op('addi', { rd: s3, imm: choices.pick([5, 40, 300]) });
+      a.op('addi', { rd: s3, imm: choices.pick([5, 30, 120]) });
       if (inWindow) a.li(t0, CODE_WINDOW_VIRTUAL + Number(a.addressOf(name)) - CODE_WINDOW);
       else a.la(t0, name);
       a.op('jalr', { rd: ra, rs1: t0 });
@@ -390,7 +390,7 @@ class Writer {
     const name = a.newLabel();
     const end = a.newLabel();
     const address = a.here;
-    const depth = choices.pick([3, 9, 100, 220]);
+    const depth = choices.pick([3, 6, 6, 40, 220]);
     a.op('addi', { rd: t2, imm: depth });
     a.op('addi', { rd: t1, rs1: sp });
     a.label(name);
@@ -628,17 +628,13 @@ class Writer {
       case 'timer':
         return this.arm(choices.below(20));
       case 'trap':
-        switch (choices.below(4)) {
-          case 0:
-            return a.op('ecall');
-          case 1:
-            return a.word(0xffff_ffff);
-          case 2:
-            return a.op('ebreak');
-          default:
-            a.op('ld', { rd: register(), rs1: 0, imm: 0x700 });
-            return;
-        }
+        return this.seldom(() => {
+          const trap = choices.below(4);
+          if (trap === 0) a.op('ecall');
+          else if (trap === 1) a.word(0xffff_ffff);
+          else if (trap === 2) a.op('ebreak');
+          else a.op('ld', { rd: register(), rs1: 0, imm: 0x700 });
+        });
       case 'wait':
         return choices.chance(0.5) ? a.op('wfi') : a.op('pause');
       case 'call':
@@ -659,6 +655,16 @@ class Writer {
         a.op('xor', { rd: t1, rs1: t1, rs2: t0 });
         return recipe.paged ? a.csrw(CSR.satp, t1) : undefined;
     }
+  }
+
+  /** Code that is mostly jumped over; t1 is lost. */
+  private seldom(body: () => void): void {
+    const { a, choices } = this;
+    const over = a.newLabel();
+    a.op('andi', { rd: t1, rs1: choices.pick(COMPUTED), imm: choices.pick([1, 7, 31]) });
+    a.branch('bne', t1, 0, over);
+    body();
+    a.label(over);
   }
 
   private atomic(): void {
@@ -727,7 +733,7 @@ class Writer {
         const status = recipe.paged ? CSR.sstatus : CSR.mstatus;
         a.li(t0, 3 << 13);
         a.op('csrrc', { csr: status, rs1: t0 });
-        a.li(t0, choices.pick([0, 1, 2, 3, 3, 3]) << 13);
+        a.li(t0, choices.pick([0, 1, 2, 3, 3, 3, 3, 3]) << 13);
         return a.op('csrrs', { csr: status, rs1: t0 });
       }
     }
@@ -753,7 +759,9 @@ class Writer {
       case 4:
         // Nothing is there.
         a.li(t0, 0x3000_0000);
-        return a.op(choices.pick(['lw', 'sw', 'amoadd.w', 'lr.d']), { rd: register(), rs1: t0, rs2: 0 });
+        return this.seldom(() =>
+          a.op(choices.pick(['lw', 'sw', 'amoadd.w', 'lr.d']), { rd: register(), rs1: t0, rs2: 0 }),
+        );
       default:
         // An interrupt to some hart.
         a.li(t0, CLINT + 4 * choices.below(recipe.harts));
@@ -814,7 +822,10 @@ class Writer {
     a.op('ld', { rd: t1, rs1: t0 });
     const other = pte(CODE_WINDOW + 0x1000, 0) ^ pte(CODE_WINDOW + 0x2000, 0);
     const frames = pte(DATA, 0) ^ pte(DATA + 0x1000, 0);
-    a.li(t2, code ? choices.pick([other, other, other, 0xc0n]) : choices.pick([frames, 1n, 4n, 0x80n, 0xc0n]));
+    a.li(
+      t2,
+      code ? choices.pick([other, other, other, 0xc0n]) : choices.pick([frames, frames, frames, 0x80n, 0xc0n, 4n, 1n]),
+    );
     a.op('xor', { rd: t1, rs1: t1, rs2: t2 });
     a.op('sd', { rs1: t0, rs2: t1 });
     if (choices.chance(0.3)) a.op('sfence.vma');
