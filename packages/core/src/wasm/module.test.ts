@@ -319,6 +319,31 @@ describe('modules', () => {
     assert.throws(() => open.encode(), /nobody is declared and never defined/);
   });
 
+  test('a fork has the imports and types of its origin, and functions of its own', () => {
+    const origin = new Module();
+    const area = origin.importGlobal('host', 'area', 'i32');
+    const twice = origin.importFunction('host', 'twice', ['i32'], ['i32']);
+    const run = (module: Module) => {
+      const { exports } = new WebAssembly.Instance(new WebAssembly.Module(module.encode()), {
+        host: { area: 20, twice: (n: number) => 2 * n, more: () => 3 },
+      });
+      return (exports.f as (n: number) => number)(1);
+    };
+    const write = (module: Module, value: (n: Expr) => Expr) => {
+      module.export(
+        'f',
+        module.function('f', ['i32'], ['i32'], (f, n) => f.return(f.call(twice, value(n)))),
+      );
+      return module;
+    };
+    const first = write(origin.fork(), (n) => i32.add(area, n));
+    const grown = origin.fork();
+    grown.importFunction('host', 'more', [], ['i32']);
+    const second = write(grown.fork(), (n) => i32.sub(area, n));
+    write(origin, (n) => n);
+    assert.deepEqual([first, second, origin].map(run), [42, 38, 2]);
+  });
+
   test('function names are there for profilers', () => {
     const module = new Module();
     module.export(
