@@ -222,6 +222,17 @@ static uint64_t compute(int repetitions, int self, int workers)
     return sum;
 }
 
+/* Not the kernel's work but its page tables': counters anywhere in more memory than a TLB reaches. */
+static uint64_t update(int repetitions, int self, int workers)
+{
+    enum { WORDS = 1 << 21 };
+    static uint64_t memory[WORDS];
+    uint64_t seed = 1, sum = 0;
+    for (int i = 0; i < repetitions * 1000; i++)
+        sum += ++memory[next_random(&seed) % WORDS] > 0;
+    return sum;
+}
+
 struct row {
     const char *name;
     uint64_t (*run)(int repetitions, int self, int workers);
@@ -232,6 +243,7 @@ static const struct row rows[] = {
     { "syscall", system_calls },         { "page-fault", page_faults },       { "fork-wait", fork_wait }, { "fork-exec", exec_static },
     { "exec-dynamic", exec_dynamic },    { "pipe", pipe_round_trip },         { "mmap", mapping },
     { "context-switch", context_switch }, { "futex", futexes, 1 },             { "sched", schedule, 4 },   { "compute", compute, 1 },
+    { "update", update },
 };
 
 enum { MAX_WORKERS = 32 };
