@@ -141,3 +141,19 @@ for (const [what, distance] of [
     },
   });
 }
+
+agrees(
+  'a store to the second half of an instruction across pages that is called',
+  changeAndCall('changed', ['beyond', 'changed']),
+  {
+    functions: (a) => {
+      a.org(RAM_BASE + 0x1ffe);
+      a.label('changed');
+      a.word(addi(s0, 1));
+      a.op('jalr', { rs1: ra });
+      a.org(RAM_BASE + 0x2800);
+      a.label('beyond');
+      a.op('jalr', { rs1: ra });
+    },
+  },
+);

@@ -122,6 +122,8 @@ export class Translator {
     const { pool, wanted } = this;
     if (slot < CODE_PAGES || slot >= CODE_PAGES_END || wanted.has(slot)) return;
     const code = slot - ((slot - CODE_PAGES) % CODE_PAGE.size);
+    // What is new here may lie across two pages, and then cannot begin a region.
+    if (pool.words[slot >>> 2] === 0) this.decoder.decode(slot);
     const handler = pool.halves[slot >>> 1]!;
     if (handler === PSEUDO.region || handler === PSEUDO.straddle || slot >= code + CODE_PAGE.sentinel) return;
     const pages = {
