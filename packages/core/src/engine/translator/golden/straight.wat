@@ -1,0 +1,68 @@
+;; 0000  addi a0,a0,1
+;; 0004  add a1,a0,a1
+;; 0008  subw a2,a1,a0
+;; 000c  lui a3,0x12345
+;; 0010  ecall
+
+(if
+  (i32.lt_s (local.get $budget) (i32.const 4))
+  (then
+    (i64.store offset=pc (global.get $area) (local.get $pc))
+    (i32.store offset=budget (global.get $area) (local.get $budget))
+    (return (i32.const -1))))
+(local.set $l0 (i32.load offset=dataTable (global.get $area)))
+(local.set $x10 (i64.load offset=x10 (global.get $area)))
+(local.set $x11 (i64.load offset=x11 (global.get $area)))
+(block $block0
+  (block
+    (local.set $budget (i32.sub (local.get $budget) (i32.const 4)))
+    (local.set $x10 (i64.add (local.get $x10) (i64.const 1)))
+    (local.set $x11 (i64.add (local.get $x10) (local.get $x11)))
+    (local.set $x12
+      (i64.extend_i32_s (i32.sub (i32.wrap_i64 (local.get $x11)) (i32.wrap_i64 (local.get $x10)))))
+    (local.set $x13 (i64.const 305418240))
+    (i64.store offset=x10 (global.get $area) (local.get $x10))
+    (i64.store offset=x11 (global.get $area) (local.get $x11))
+    (i64.store offset=x12 (global.get $area) (local.get $x12))
+    (i64.store offset=x13 (global.get $area) (local.get $x13))
+    (local.set $l1 (i64.add (local.get $pc) (i64.const 16)))
+    (br $block0)
+    (unreachable))
+  (if
+    (i32.and (local.get $l2) (i32.const 1024))
+    (then
+      (i64.store offset=x10 (global.get $area) (local.get $x10))))
+  (if
+    (i32.and (local.get $l2) (i32.const 2048))
+    (then
+      (i64.store offset=x11 (global.get $area) (local.get $x11))))
+  (if
+    (i32.and (local.get $l2) (i32.const 4096))
+    (then
+      (i64.store offset=x12 (global.get $area) (local.get $x12))))
+  (if
+    (i32.and (local.get $l2) (i32.const 8192))
+    (then
+      (i64.store offset=x13 (global.get $area) (local.get $x13))))
+  (return (i32.const -1)))
+(local.set $l3
+  (i32.add
+    (i32.load offset=fetchTable (global.get $area))
+    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l1)) (i32.const 8)) (i32.const 8176))))
+(if
+  (i64.lt_u (i64.xor (local.get $l1) (i64.load (local.get $l3))) (i64.const 4096))
+  (then
+    (local.set $l4
+      (i32.add
+        (i32.load offset=8 (local.get $l3))
+        (i32.shl (i32.and (i32.wrap_i64 (local.get $l1)) (i32.const 4094)) (i32.const 2))))
+    (if
+      (i32.eq (i32.load (local.get $l4)) (i32.const 5))
+      (then
+        (return_call_indirect
+          (local.get $l1)
+          (local.get $budget)
+          (local.get $depth)
+          (i32.load offset=4 (local.get $l4)))))))
+(i64.store offset=pc (global.get $area) (local.get $l1))
+(return (local.get $budget))
