@@ -1,7 +1,7 @@
 /**
  * The address-space cache group: shadow tables, which table is in use, and what keeps them true.
  *
- * Every hart has ELEMENTS data tables and as many fetch tables. A data table is tagged by satp, effective privilege, SUM and
+ * Every hart has ELEMENTS data tables, or twice as many when harts are few, and as many fetch tables. A data table is tagged by satp, effective privilege, SUM and
  * MXR; a fetch table by satp and privilege. A change of any of these selects another table and discards nothing.
  *
  * A table holds only what the guest's page tables say at this moment: frames that were walked are marked IS_TABLE, no
@@ -81,6 +81,14 @@ export function addShadow(lib: Library): ShadowFunctions {
   const { module, w } = lib;
   const field32 = (record: Expr, offset: number) => i32.load(record, offset);
 
+  /** How many elements of each kind a hart has: a few harts share what is there for many. */
+  const elements = () =>
+    select(
+      i32.gtU(w.get32('harts'), 4),
+      i32.divU(i32.const(MAX_HARTS * ELEMENTS), w.get32('harts')),
+      i32.const(2 * ELEMENTS),
+    );
+
   /** Empties a table: see `layout.ts` for why entry 0 is different. */
   const clear = (kind: 'data' | 'fetch') =>
     module.function(`clear_${kind}`, ['i32'], [], (f, table) => {
@@ -98,7 +106,7 @@ export function addShadow(lib: Library): ShadowFunctions {
   /** Runs `body` for every table in use of the machine's harts. */
   const forTables = (f: Fn, kind: 'data' | 'fetch', body: (table: Local, record: Local) => void) => {
     f.scope(() => {
-      const count = f.let(i32.mul(w.get32('harts'), ELEMENTS));
+      const count = f.let(i32.mul(w.get32('harts'), elements()));
       const i = f.let(i32.const(0));
       const record = f.local('i32');
       const table = f.local('i32');
@@ -278,15 +286,16 @@ export function addShadow(lib: Library): ShadowFunctions {
         w.count(f, 'hits');
         f.return(tableBase(kind, index));
       };
-      const first = f.let(i32.mul(hart, ELEMENTS));
-      const known = i32.ltU(i32.sub(last, first), ELEMENTS);
+      const first = f.let(i32.mul(hart, elements()));
+      const known = i32.ltU(i32.sub(last, first), elements());
       f.if(i32.and(known, isIt(recordBase(kind, last))), () => found(last, recordBase(kind, last)));
+      const count = f.let(elements());
       const i = f.local('i32');
       const victim = f.let(first);
       const oldest = f.let(i32.const(-1));
       const record = f.local('i32');
       f.while(
-        () => i32.ltU(i, ELEMENTS),
+        () => i32.ltU(i, count),
         () => {
           f.set(record, recordBase(kind, i32.add(first, i)));
           f.if(isIt(record), () => {
@@ -335,7 +344,7 @@ export function addShadow(lib: Library): ShadowFunctions {
     f.if(has(w.get('disabled'), DISABLE.tags), () => {
       // Benchmark: one table a hart, emptied at every switch, as a plain TLB would be.
       for (const kind of ['data', 'fetch'] as const) {
-        const first = f.let(i32.mul(w.get32('hart'), ELEMENTS));
+        const first = f.let(i32.mul(w.get32('hart'), elements()));
         f.store(4, recordBase(kind, first), i32.const(IN_USE), RECORD.mode);
         f.do(clearTable[kind], tableBase(kind, first));
         w.set32(f, kind === 'data' ? 'dataTable' : 'fetchTable', tableBase(kind, first));
