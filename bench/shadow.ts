@@ -30,8 +30,8 @@ const TECHNIQUES: Readonly<Record<Technique, { readonly row: string; readonly be
     because: 'Linux fences at every mprotect and munmap, which costs nothing when tables are true anyway',
   },
   batch: {
-    row: 'context-switch',
-    because: 'more spaces than tables: one that is made again takes over what the last one held of the kernel',
+    row: 'fork-exec',
+    because: 'a new process has new tables, which take over what the last ones held of the kernel',
   },
   lazy: { row: 'update', because: 'a page that is read first is written next, and the table has no room to keep it' },
   shootdown: {

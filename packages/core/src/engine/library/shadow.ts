@@ -1,8 +1,9 @@
 /**
  * The address-space cache group: shadow tables, which table is in use, and what keeps them true.
  *
- * Every hart has ELEMENTS data tables, or twice as many when harts are few, and as many fetch tables. A data table is tagged by satp, effective privilege, SUM and
- * MXR; a fetch table by satp and privilege. A change of any of these selects another table and discards nothing.
+ * Every hart has ELEMENTS data tables, or twice as many when harts are few, and as many fetch tables. A data table is tagged
+ * by satp, effective privilege, SUM and MXR; a fetch table by satp and privilege. A change of any of these selects another
+ * table and discards nothing.
  *
  * A table holds only what the guest's page tables say at this moment: frames that were walked are marked IS_TABLE, no
  * shadow entry makes such a frame writable, so every store to one comes through `traceStore`, which drops what the old
