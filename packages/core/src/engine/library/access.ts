@@ -407,7 +407,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     return select(i32.ltU(room, size), room, size);
   };
 
+  /** Whether the entry that serves an access is there: translated code and cbo.zero come here without having looked. */
+  const isThere = (va: Expr, entry: Expr, tag: number, size: Expr) =>
+    i64.ltU(i64.xor(va, i64.load(entry, tag)), i64.extendU(i32.sub(4097, size)));
+  const through = (va: Expr, entry: Expr) => i32.add(i32.wrap(va), i32.load(entry, DATA.addend));
+
   const loadSlow = module.function('loadSlow', ['i64', 'i32'], ['i64'], (f, va, size) => {
+    const held = f.let(f.call(entryAt, va));
+    f.if(isThere(va, held, DATA.read, size), () => f.return(f.call(loadRam, through(va, held), size)));
     w.count(f, 'misses');
     const first = f.let(firstPart(va, size));
     const host = f.let(f.call(dataAddress, va, i32.const(ACCESS.load)));
@@ -446,10 +453,9 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   });
 
   const storeSlow = module.function('storeSlow', ['i64', 'i32', 'i64'], [], (f, va, size, value) => {
-    // cbo.zero comes here without having looked.
     const held = f.let(f.call(entryAt, va));
-    f.if(i64.ltU(i64.xor(va, i64.load(held, DATA.write)), i64.extendU(i32.sub(4097, size))), () => {
-      storeRam(f, i32.add(i32.wrap(va), i32.load(held, DATA.addend)), size, value);
+    f.if(isThere(va, held, DATA.write, size), () => {
+      storeRam(f, through(va, held), size, value);
       f.return();
     });
     w.count(f, 'misses');

@@ -28,6 +28,8 @@ import {
 } from '../../wasm/index.ts';
 import { PSEUDO, SLOT } from '../slot.ts';
 import { attempt, type FloatHost } from './floats.ts';
+import { findGroups, type Group } from './groups.ts';
+import { type Bases, baseOf, findLoopFacts, NO_BASES, redefined } from './loops.ts';
 import type { Instruction, Region } from './region.ts';
 import {
   analyzeRegisters,
@@ -35,7 +37,6 @@ import {
   isNothing,
   isOutOfLine,
   loadedBetween,
-  NONE,
   type NodeRegisters,
   type Registers,
   storedBetween,
@@ -60,6 +61,17 @@ export interface ModuleParts {
   readonly host: FloatHost;
 }
 
+/** The page that was reached last through a base register. */
+interface RememberedPage {
+  /** Its address, or NO_PAGE. */
+  readonly tag: Local;
+  /** Host address - virtual address, as in the table's entry. */
+  readonly addend: Local;
+}
+
+/** No address is this one once the bits are masked that say where in its page it lies. */
+const NO_PAGE = 0x800;
+
 /** How deep guest calls nest as wasm calls. */
 const MAX_DEPTH = 96;
 const FETCH_INDEX = (FETCH.entries - 1) << FETCH.shift;
@@ -74,9 +86,6 @@ const LOADS: Record<Size, [(a: Expr, offset?: number) => Expr, (a: Expr, offset?
   8: [i64.load, i64.load],
 };
 const EXTENDS = { 1: i64.extend8S, 2: i64.extend16S, 4: i64.extend32S };
-
-export const usesFloat = (region: Region): boolean =>
-  [...region.blocks.values()].some(({ instructions }) => instructions.some(isFloat));
 
 class RegionWriter implements Semantics {
   readonly f: Fn;
@@ -97,6 +106,15 @@ class RegionWriter implements Semantics {
   /** Floating point is on and dirty, with a legal mode; and: NX has accrued and the mode is to nearest even. */
   private readonly floatOn: Local | undefined;
   private readonly floatNear: Local | undefined;
+  private readonly standing: readonly Bases[];
+  /** By base register, twice: for loads, and behind them for stores. */
+  private readonly pages: (RememberedPage | undefined)[] = new Array(64).fill(undefined);
+  /** Bases whose remembered pages are true here, or forgotten. */
+  private known: Bases = NO_BASES;
+  /** Of each block, in the order of `nodes`. */
+  private readonly groups: ReadonlyMap<Instruction, Group>[] = [];
+  /** By base register: host address of the lowest byte of the group under way, 0 where each access has to look by itself. */
+  private readonly hosts: (Local | undefined)[] = new Array(32).fill(undefined);
   private readonly loops = new Map<Node, Label>();
   private readonly merges = new Map<Node, Label>();
   private unwindLabel!: Label;
@@ -104,6 +122,7 @@ class RegionWriter implements Semantics {
 
   /** The instruction being written, what is dirty before it, and how much of its block comes behind it. */
   private i!: Instruction;
+  private order = 0;
   private dirty!: Registers;
   private behind = 0;
   private condition: Expr | undefined;
@@ -115,20 +134,38 @@ class RegionWriter implements Semantics {
     this.region = region;
     [this.pcIn, this.budget, this.depth] = params as [Local, Local, Local];
     this.nodes = structure(region);
-    this.registers = analyzeRegisters(this.nodes);
+    const { held, standing } = findLoopFacts(this.nodes);
+    this.registers = analyzeRegisters(this.nodes, held);
+    this.standing = standing;
     this.table = f.local('i32');
     this.target = f.local('i64');
     this.maskX = f.local('i32');
     this.maskF = f.local('i32');
-    if (usesFloat(region)) {
+    if (region.float) {
       this.floatOn = f.local('i32');
       this.floatNear = f.local('i32');
     }
-    const used = this.registers.flatMap(({ effects }) => effects.flatMap(({ reads, writes }) => [reads, writes]));
-    const { x, f: float } = used.reduce(union, NONE);
+    let x = 0;
+    let float = 0;
+    for (const { effects } of this.registers) {
+      for (const { reads, writes } of effects) {
+        x |= reads.x | writes.x;
+        float |= reads.f | writes.f;
+      }
+    }
     for (let n = 0; n < 32; n++) {
       if (x & (1 << n)) this.x[n] = f.local('i64');
       if (float & (1 << n)) this.fp[n] = f.local('i64');
+    }
+    for (const bases of standing) {
+      this.forBases(bases, (key) => {
+        this.pages[key] ??= { tag: f.local('i64'), addend: f.local('i32') };
+      });
+    }
+    for (const { block } of this.nodes) {
+      const groups = findGroups(block);
+      this.groups.push(groups);
+      for (const { base } of groups.values()) this.hosts[base] ??= f.local('i32');
     }
     for (let n = this.nodes.length - 1; n >= 0; n--) {
       const node = this.nodes[n]!;
@@ -188,6 +225,35 @@ class RegionWriter implements Semantics {
     this.forEach(registers, (local, offset) => this.f.store(8, this.parts.area, local, offset));
   }
 
+  // Pages that were reached through a base register last: while they stay true, an access needs no look at the table.
+
+  private forBases({ loads, stores }: Bases, visit: (key: number) => void): void {
+    for (let rest = loads; rest; rest &= rest - 1) visit(31 - Math.clz32(rest & -rest));
+    for (let rest = stores; rest; rest &= rest - 1) visit(63 - Math.clz32(rest & -rest));
+  }
+  private forget(bases: Bases): void {
+    this.forBases(bases, (key) => this.f.set(this.pages[key]!.tag, i64.const(NO_PAGE)));
+  }
+  /** After anything that may have changed a mapping. */
+  private forgetAll(): void {
+    for (const page of this.pages) if (page) this.f.set(page.tag, i64.const(NO_PAGE));
+    for (const host of this.hosts) if (host) this.f.set(host, i32.const(0));
+  }
+  /** Looks the page up that a base points to, on the way into a loop. */
+  private remember(bases: Bases): void {
+    const { f } = this;
+    this.forBases(bases, (key) => {
+      f.scope(() => {
+        const page = this.pages[key]!;
+        const base = this.local(key & 31);
+        const entry = this.entryOf(base);
+        const tag = f.let(i64.load(entry, key < 32 ? DATA.read : DATA.write));
+        f.set(page.tag, select(i64.ltU(i64.xor(base, tag), 4096), tag, i64.const(NO_PAGE)));
+        f.set(page.addend, i32.load(entry, DATA.addend));
+      });
+    });
+  }
+
   // The function.
 
   write(): void {
@@ -215,6 +281,8 @@ class RegionWriter implements Semantics {
     f.set(this.table, this.get32('dataTable'));
     this.refreshFloat();
     this.load_(this.registers[0]!.liveIn);
+    this.known = this.standing[0]!;
+    this.remember(this.known);
     f.block((chain) => {
       this.chainLabel = chain;
       f.block((unwind) => {
@@ -244,7 +312,7 @@ class RegionWriter implements Semantics {
   private leave(dirty: Registers): void {
     const { f } = this;
     f.set(this.maskX, i32.const(dirty.x));
-    if (usesFloat(this.region)) f.set(this.maskF, i32.const(dirty.f));
+    if (this.region.float) f.set(this.maskF, i32.const(dirty.f));
     f.br(this.unwindLabel);
   }
 
@@ -286,6 +354,7 @@ class RegionWriter implements Semantics {
       this.merges.set(next, end);
       this.within(node, i - 1, merges);
     });
+    this.known = this.standing[next.order]!;
     this.tree(next);
   }
 
@@ -304,9 +373,19 @@ class RegionWriter implements Semantics {
       this.store_(storedBetween(own, next));
       this.load_(loadedBetween(own, next));
     }
+    const { known } = this;
+    const standing = this.standing[to.order]!;
+    const live = this.registers[to.order]!.liveIn.x;
+    const fresh = { loads: standing.loads & ~known.loads, stores: standing.stores & ~known.stores };
+    this.remember({ loads: fresh.loads & live, stores: fresh.stores & live });
+    this.forget({ loads: fresh.loads & ~live, stores: fresh.stores & ~live });
     if (to.order <= from.order) f.br(this.loops.get(to)!);
     else if (to.isMerge) f.br(this.merges.get(to)!);
-    else this.tree(to);
+    else {
+      if (to.isLoop) this.known = standing;
+      this.tree(to);
+      this.known = known;
+    }
   }
 
   private node(node: Node): void {
@@ -327,11 +406,14 @@ class RegionWriter implements Semantics {
     }
     f.set(budget, i32.sub(budget, block.instructions.length));
     this.dirty = own.dirtyIn;
+    this.order = node.order;
     block.instructions.forEach((i, n) => {
       this.i = i;
       this.behind = block.instructions.length - 1 - n;
       f.scope(() => this.instruction(i, own.effects[n]!.writes));
       this.dirty = union(this.dirty, own.effects[n]!.writes);
+      const lost = redefined(i);
+      if (lost) this.known = { loads: this.known.loads & ~lost, stores: this.known.stores & ~lost };
     });
     this.end(node);
   }
@@ -358,6 +440,8 @@ class RegionWriter implements Semantics {
         const next = node.ways[0];
         if (!next) return f.br(this.chainLabel);
         this.call(next);
+        this.known = this.standing[next.order]!;
+        this.forget(this.known);
         return this.go(node, next, end.next);
       }
       case 'return':
@@ -460,6 +544,7 @@ class RegionWriter implements Semantics {
     this.load_(writes);
     f.set(this.table, this.get32('dataTable'));
     this.refreshFloat();
+    this.forgetAll();
   }
 
   /** The budget as the interpreter would have it during this instruction. */
@@ -568,15 +653,89 @@ class RegionWriter implements Semantics {
     return this.f.let(i32.add(this.table, i32.and(i32.shrU(i32.wrap(va), 12 - DATA.shift), DATA_INDEX)));
   }
 
+  /** Whether an entry's tag says that `size` bytes from `va` on lie in its page. */
+  private within_(va: Expr, entry: Expr, tag: number, size: number): Expr {
+    return i64.ltU(i64.xor(va, i64.load(entry, tag)), 4097 - size);
+  }
+
+  /** One look for a group of accesses. */
+  private openGroup({ base, low, high, loads, stores }: Group, host: Local): void {
+    const { f } = this;
+    const va = f.let(i64.add(this.local(base), i64.const(low)));
+    const entry = this.entryOf(va);
+    const reads = loads ? this.within_(va, entry, DATA.read, high - low) : i32.const(1);
+    const writes = stores ? this.within_(va, entry, DATA.write, high - low) : i32.const(1);
+    const near = loads && stores ? i32.and(reads, writes) : loads ? reads : writes;
+    f.set(host, select(near, i32.add(i32.wrap(va), i32.load(entry, DATA.addend)), i32.const(0)));
+  }
+
+  /** Has `access` made at a host address and an offset, or `miss` at a virtual address. */
+  private reach(
+    size: Size,
+    address: Expr,
+    tag: number,
+    access: (host: Expr, offset: number) => void,
+    miss: (va: Expr) => void,
+  ): void {
+    const { f, i } = this;
+    const group = this.groups[this.order]!.get(i);
+    if (group) {
+      const host = this.hosts[group.base]!;
+      if (group.first === i) this.openGroup(group, host);
+      f.if(
+        host,
+        () => access(host, i.o.imm - group.low),
+        () => miss(address),
+        'likely',
+      );
+      return;
+    }
+    const va = f.let(address);
+    const bases = baseOf(i);
+    if (((this.known.loads & bases.loads) | (this.known.stores & bases.stores)) === 0) {
+      const entry = this.entryOf(va);
+      f.if(
+        this.within_(va, entry, tag, size),
+        () => access(i32.add(i32.wrap(va), i32.load(entry, DATA.addend)), 0),
+        () => miss(va),
+        'likely',
+      );
+      return;
+    }
+    const page = this.pages[tag === DATA.read ? i.o.rs1 : i.o.rs1 + 32]!;
+    f.block((done) => {
+      f.if(
+        i64.ne(i64.and(va, -4096 | (size - 1)), page.tag),
+        () => {
+          const entry = this.entryOf(va);
+          f.if(
+            i32.eqz(this.within_(va, entry, tag, size)),
+            () => {
+              miss(va);
+              f.br(done);
+            },
+            undefined,
+            'unlikely',
+          );
+          f.set(page.addend, i32.load(entry, DATA.addend));
+          f.set(page.tag, i64.and(va, -4096));
+        },
+        undefined,
+        'unlikely',
+      );
+      access(i32.add(i32.wrap(va), page.addend), 0);
+    });
+  }
+
   load(size: Size, signed: boolean, address: Expr): Local {
     const { f, i } = this;
-    const va = f.let(address);
-    const entry = this.entryOf(va);
     const value = f.local('i64');
-    f.if(
-      i64.ltU(i64.xor(va, i64.load(entry, DATA.read)), 4097 - size),
-      () => f.set(value, LOADS[size][signed ? 0 : 1](i32.add(i32.wrap(va), i32.load(entry, DATA.addend)))),
-      () => {
+    this.reach(
+      size,
+      address,
+      DATA.read,
+      (host, offset) => f.set(value, LOADS[size][signed ? 0 : 1](host, offset)),
+      (va) => {
         const { loadMiss } = this.parts;
         f.set(value, f.call(loadMiss, va, i32.const(size), this.pc(), this.budgetBehind(), i32.const(i.length)));
         if (signed && size < 8) f.set(value, EXTENDS[size as 1 | 2 | 4](value));
@@ -590,8 +749,8 @@ class RegionWriter implements Semantics {
           });
           this.leave(this.dirty);
         });
+        this.forgetAll();
       },
-      'likely',
     );
     return value;
   }
@@ -605,12 +764,12 @@ class RegionWriter implements Semantics {
 
   store(size: Size, address: Expr, value: Expr): void {
     const { f, i } = this;
-    const va = f.let(address);
-    const entry = this.entryOf(va);
-    f.if(
-      i64.ltU(i64.xor(va, i64.load(entry, DATA.write)), 4097 - size),
-      () => f.store(size, i32.add(i32.wrap(va), i32.load(entry, DATA.addend)), value),
-      () => {
+    this.reach(
+      size,
+      address,
+      DATA.write,
+      (host, offset) => f.store(size, host, value, offset),
+      (va) => {
         const { storeMiss } = this.parts;
         const unwind = f.call(
           storeMiss,
@@ -622,8 +781,8 @@ class RegionWriter implements Semantics {
           i32.const(i.length),
         );
         f.if(unwind, () => this.leave(this.dirty));
+        this.forgetAll();
       },
-      'likely',
     );
   }
 

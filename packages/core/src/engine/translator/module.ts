@@ -5,7 +5,7 @@ import { REGION } from '../../memory/layout.ts';
 import { POOL_MEMORY } from '../../memory/pool.ts';
 import { Module } from '../../wasm/index.ts';
 import { REGION_TYPE } from '../interpreter.ts';
-import { type ModuleParts, usesFloat, writeRegion } from './emit.ts';
+import { type ModuleParts, writeRegion } from './emit.ts';
 import type { FloatHost } from './floats.ts';
 import type { Region } from './region.ts';
 
@@ -70,7 +70,10 @@ export function encodeRegions(
   regions: readonly Region[],
   { signatures, outOfLineOf, host }: Pick<RegionImports, 'signatures' | 'outOfLineOf' | 'host'>,
 ): Uint8Array<ArrayBuffer> {
-  const base = baseOf(signatures, regions.some(usesFloat));
+  const base = baseOf(
+    signatures,
+    regions.some((region) => region.float),
+  );
   const module = base.module.fork();
   const parts: Omit<ModuleParts, 'index'> = { ...base.parts, outOfLineOf, host };
   module.element(

@@ -7,7 +7,6 @@
  */
 
 import type { Format, Operands, Row } from '../../isa/index.ts';
-import { heldRegisters } from './loops.ts';
 import type { Instruction } from './region.ts';
 import type { Node } from './structure.ts';
 
@@ -180,10 +179,9 @@ class BlockSets {
   }
 }
 
-/** Dirty and live registers of every block, in the order of `nodes`. */
-export function analyzeRegisters(nodes: readonly Node[]): NodeRegisters[] {
+/** Dirty and live registers of every block, in the order of `nodes`; `held` as `loops.ts` finds it. */
+export function analyzeRegisters(nodes: readonly Node[], held: readonly Registers[]): NodeRegisters[] {
   const all = nodes.map((node) => new BlockSets(node));
-  const held = heldRegisters(nodes);
   for (let changed = true; changed; ) {
     changed = false;
     for (const own of all) {
