@@ -105,6 +105,8 @@ const MODIFY = 5;
 /** Written by `custom`. */
 const CUSTOM = 6;
 
+const WRAP = 0xa7;
+
 /** The exponent of an access's alignment stands in its opcode above these bits. */
 const ALIGN_SHIFT = 16;
 const OPCODE_MASK = (1 << ALIGN_SHIFT) - 1;
@@ -246,8 +248,8 @@ function binary(type: IntType, result: IntType, opcode: number, fold?: Fold2, qu
   };
 }
 
-/** `binary`, for operations where a constant 0 on the right changes nothing. */
-function binaryZero(type: IntType, opcode: number, fold: Fold2, quick?: Quick) {
+/** `binary`, for operations where a constant 0 on the right changes nothing; nor does one on the left where they `commute`. */
+function binaryZero(type: IntType, opcode: number, fold: Fold2, quick?: Quick, commute = false) {
   return (a: Int, b: Int): Expr => {
     const x = lift(type, a);
     const y = lift(type, b);
@@ -255,6 +257,7 @@ function binaryZero(type: IntType, opcode: number, fold: Fold2, quick?: Quick) {
       if (y.isZero) return x;
       if (x.isConstant) return fold2(type, x, y, fold, quick);
     }
+    if (commute && x.isZero) return y;
     return new Expr(type, BINARY, opcode, 0, x, y);
   };
 }
@@ -311,6 +314,7 @@ function integer(type: IntType, base: { eqz: number; eq: number; clz: number; ad
       base.add,
       (a, b) => signed(a + b),
       (a, b) => a + b,
+      true,
     ),
     sub: binaryZero(
       type,
@@ -324,8 +328,8 @@ function integer(type: IntType, base: { eqz: number; eq: number; clz: number; ad
     remS: binary(type, type, base.add + 5),
     remU: binary(type, type, base.add + 6),
     and: binary(type, type, base.add + 7, (a, b) => a & b),
-    or: binaryZero(type, base.add + 8, (a, b) => a | b),
-    xor: binaryZero(type, base.add + 9, (a, b) => a ^ b),
+    or: binaryZero(type, base.add + 8, (a, b) => a | b, undefined, true),
+    xor: binaryZero(type, base.add + 9, (a, b) => a ^ b, undefined, true),
     shl: binaryZero(type, base.shl, (a, b) => signed(a << (b & mask))),
     shrS: binaryZero(type, base.shl + 1, (a, b) => a >> (b & mask)),
     shrU: binaryZero(type, base.shl + 2, (a, b) => signed(unsigned(a) >> (b & mask))),
@@ -341,7 +345,7 @@ export const i32 = {
   load8U: load('i32', 0x2d, 0),
   load16S: load('i32', 0x2e, 1),
   load16U: load('i32', 0x2f, 1),
-  wrap: unary('i64', 'i32', 0xa7, (a) => BigInt.asIntN(32, a)),
+  wrap: unary('i64', 'i32', WRAP, (a) => BigInt.asIntN(32, a)),
   extend8S: unary('i32', 'i32', 0xc0, (a) => BigInt.asIntN(8, a)),
   extend16S: unary('i32', 'i32', 0xc1, (a) => BigInt.asIntN(16, a)),
   reinterpret: unary('f32', 'i32', 0xbc),
@@ -350,6 +354,8 @@ export const i32 = {
   atomicAnd: atomicRmw('i32', 0xfe2c, 2),
   atomicOr: atomicRmw('i32', 0xfe33, 2),
 };
+
+const extendSigned = unary('i32', 'i64', 0xac, (a) => a);
 
 export const i64 = {
   ...integer('i64', { eqz: 0x50, eq: 0x51, clz: 0x79, add: 0x7c, shl: 0x86 }),
@@ -361,7 +367,10 @@ export const i64 = {
   load32S: load('i64', 0x34, 2),
   load32U: load('i64', 0x35, 2),
   /** Sign-extends an i32. */
-  extendS: unary('i32', 'i64', 0xac, (a) => a),
+  extendS: (a: Int): Expr => {
+    const x = lift('i32', a);
+    return x.kind === UNARY && x.opcode === WRAP ? new Expr('i64', UNARY, 0xc4, 0, x.a) : extendSigned(x);
+  },
   /** Zero-extends an i32. */
   extendU: unary('i32', 'i64', 0xad, (a) => BigInt.asUintN(32, a)),
   extend8S: unary('i64', 'i64', 0xc2, (a) => BigInt.asIntN(8, a)),

@@ -26,7 +26,7 @@ export interface TranslationLimits {
 }
 
 export const TRANSLATION_LIMITS: TranslationLimits = {
-  hotness: 8 * 300,
+  hotness: 8 * 3000,
   batch: 12,
   patience: 4,
   bytes: 24 * 2 ** 20,
