@@ -1,6 +1,8 @@
 // `npm test [-- PATTERN...] [-- --FLAG...]`: every test of the project, with types, style and dead code among them
 // (scripts/lint.test.ts). A PATTERN keeps the files whose path contains it; flags go to Node's test runner.
 //
+// Tests of the machine run again with engines that translate more, and not at all, unless BRAID_TRANSLATE says how to.
+//
 // Random tests derive their seeds from BRAID_SEED; the base is printed once, so that a failure can be repeated.
 
 import { randomInt } from 'node:crypto';
@@ -10,6 +12,15 @@ import { fail, findNode, runChild } from '../packages/node/bin/runtime.mjs';
 import { ensureSetup, ROOT } from './setup.mjs';
 
 const FOLDERS = ['packages', 'scripts', 'guest', 'bench', 'fuzz', 'tests'];
+/** By BRAID_TRANSLATE: the files that run again. Those in folders below make engines of their own. */
+const MACHINE =
+  /^(packages\/core\/src\/(engine|hart|machine|timeline)\/(?!workers)[^/]*|fuzz\/(isa-user|privileged))\.test\.ts$/;
+const AGAIN = {
+  0: MACHINE,
+  soon: MACHINE,
+  // Modules of one region each are slow to make: small programs only.
+  eager: /^packages\/core\/src\/(engine\/(?!exactness|workers)|hart\/)[^/]*\.test\.ts$/,
+};
 const SKIPPED = new Set(['node_modules', 'prebuilt']);
 
 function* testFiles(folder) {
@@ -36,7 +47,22 @@ async function main() {
   const seed = process.env.BRAID_SEED || String(randomInt(2 ** 31));
   process.stdout.write(`seed base ${seed} (BRAID_SEED=${seed} npm test repeats it)\n`);
   const options = ['--test', '--test-concurrency=2', '--test-reporter=spec', ...flags];
-  await runChild(node.path, [...options, ...files], { cwd: ROOT, env: { ...process.env, BRAID_SEED: seed } });
+  const failed = [];
+  const run = async (some, settings) => {
+    if (some.length === 0) return;
+    const env = { ...process.env, BRAID_SEED: seed, ...settings };
+    await runChild(node.path, [...options, ...some], { cwd: ROOT, env });
+    if (process.exitCode !== 0) failed.push(process.exitCode);
+  };
+  await run(files, {});
+  if (!process.env.BRAID_TRANSLATE) {
+    for (const [mode, again] of Object.entries(AGAIN)) {
+      const some = files.filter((file) => again.test(file));
+      if (some.length > 0) process.stdout.write(`\nagain with BRAID_TRANSLATE=${mode}\n`);
+      await run(some, { BRAID_TRANSLATE: mode });
+    }
+  }
+  process.exitCode = failed[0] ?? 0;
 }
 
 await main().catch(fail);
