@@ -3,9 +3,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { CAUSE, MENVCFG } from '../hart/state.ts';
+import { Pool } from '../memory/pool.ts';
 import { encode, rowOf } from '../testing/assembler.ts';
 import { BASE, Bench, bench } from '../testing/directed.ts';
 import { ALL, PTE, pte } from '../testing/page-tables.ts';
+import { Engine } from './engine.ts';
 
 const A0 = 10;
 const A1 = 11;
@@ -57,6 +59,12 @@ bench(
     assert.equal(b.x(A0), 1n + 0x201n);
   },
 );
+
+test('caches may be dropped before there is a machine', () => {
+  const engine = new Engine(new Pool());
+  engine.dropCaches();
+  engine.dropShadows();
+});
 
 test('stores of the host are seen too', () => {
   const b = new Bench((a) => {

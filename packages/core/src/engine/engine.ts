@@ -113,6 +113,8 @@ export class Engine implements Tracer {
     const limits = { ...TRANSLATION_LIMITS, ...(typeof translate === 'object' ? translate : {}) };
     const interpreter = generateInterpreter(worker, POOL_MEMORY, limits.hotness);
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
+    // Until a machine is attached: tables are divided among harts.
+    this.set('harts', 1n);
     const decoder = new SlotDecoder(pool, interpreter);
     const attached = () => this.host!;
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: REGION.entries, maximum: REGION.entries });
