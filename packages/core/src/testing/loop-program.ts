@@ -18,7 +18,8 @@
  * +2a000  code
  * ```
  *
- * Registers: s0 the hart's page, s1 the shared page, s2 turns of the main loop, s3 fuel, s7 the data window, s8 a mask for
+ * Registers: s0 the hart's page, s1 the shared page, s2 turns of the main loop, s3 fuel, s4 and s5 pointers, s6 turns of
+ * an inner loop, s7 the data window, s8 a mask for
  * offsets in it, s9 where the flow returns to, s11 eight times the hart; x10..x17 and x28..x31 are what
  * flows compute with; t0..t2 are for addresses. An exception goes on behind its instruction, which has four bytes, or at s9 if
  * it was a fetch.
@@ -48,7 +49,8 @@ const UART = 0x1000_0000;
 
 const SAVE = { t1: 0, t2: 8, t3: 16, digest: 24, data: 1024 } as const;
 
-const [ra, sp, t0, t1, t2, s0, s1, s2, s3, s7, s8, s9, s11] = [1, 2, 5, 6, 7, 8, 9, 18, 19, 23, 24, 25, 27] as const;
+const [ra, sp, t0, t1, t2, s0, s1, s2, s3] = [1, 2, 5, 6, 7, 8, 9, 18, 19] as const;
+const [s4, s5, s6, s7, s8, s9, s11] = [20, 21, 22, 23, 24, 25, 27] as const;
 const COMPUTED = [10, 11, 12, 13, 14, 15, 16, 17, 28, 29, 30, 31] as const;
 
 /** What a flow's blocks do; a recipe may name a few. */
@@ -56,6 +58,7 @@ export const LOOP_OPERATIONS = [
   'compute',
   'load',
   'store',
+  'stream',
   'atomic',
   'float',
   'floatState',
@@ -143,6 +146,7 @@ class Writer {
   /** Of the flow that is being written. */
   private sites: Site[] = [];
   private beside: string[] = [];
+  private streaming = false;
 
   constructor(recipe: LoopRecipe) {
     this.recipe = recipe;
@@ -154,7 +158,7 @@ class Writer {
   private mix(): LoopOperation[] {
     const { choices } = this;
     const some = Array.from({ length: 4 }, () => choices.pick(LOOP_OPERATIONS));
-    return ['compute', 'compute', 'load', 'store', ...some, ...some, ...some.slice(0, 2)];
+    return ['compute', 'compute', 'load', 'store', 'stream', ...some, ...some, ...some.slice(0, 2)];
   }
 
   write(): Uint8Array {
@@ -598,6 +602,8 @@ class Writer {
           a.op(choices.pick(Object.keys(STORES)), { rs1: t0, rs2: register(), imm: this.offset() });
         }
         return;
+      case 'stream':
+        return this.stream();
       case 'atomic':
         return this.atomic();
       case 'float':
@@ -655,6 +661,40 @@ class Writer {
         a.op('xor', { rd: t1, rs1: t1, rs2: t0 });
         return recipe.paged ? a.csrw(CSR.satp, t1) : undefined;
     }
+  }
+
+  /** A loop whose pointers go through the data window, or stand still at a device; anything may happen beside. */
+  private stream(): void {
+    const { a, choices, recipe } = this;
+    if (this.streaming) return this.compute(2);
+    this.streaming = true;
+    const pointers = choices.chance(0.6) ? [s4, s5] : [s4];
+    const strides = pointers.map(() => choices.pick([1, 8, 8, 16, 24, 64, 512, -8, 0]));
+    for (const pointer of pointers) {
+      if (choices.chance(0.1)) {
+        a.li(pointer, choices.pick([UART, CLINT + 0xbff8, SHARED + 1024]));
+        continue;
+      }
+      // Often just before the end of a page.
+      const page = 4096 * choices.between(1, recipe.paged ? DATA_PAGES : 4);
+      a.li(t0, page - choices.pick([8, 32, 100, 2000]));
+      a.op('add', { rd: pointer, rs1: t0, rs2: s7 });
+    }
+    a.op('addi', { rd: s6, imm: choices.between(2, 24) });
+    const again = a.newLabel();
+    a.label(again);
+    for (let n = 1 + choices.below(6); n > 0; n--) {
+      const rs1 = choices.pick(pointers);
+      const imm = choices.pick([0, 0, 1, 4, 8, 16, 24, 40, -8, 2040]);
+      const value = choices.pick(COMPUTED);
+      if (choices.chance(0.6)) a.op(choices.pick(Object.keys(ACCESSES)), { rd: value, rs1, imm });
+      else a.op(choices.pick(Object.keys(STORES)), { rs1, rs2: value, imm });
+    }
+    for (let n = choices.below(3); n > 0; n--) this.operation();
+    for (const [n, rd] of pointers.entries()) a.op('addi', { rd, rs1: rd, imm: strides[n]! });
+    a.op('addi', { rd: s6, rs1: s6, imm: -1 });
+    a.branch('bne', s6, 0, again);
+    this.streaming = false;
   }
 
   /** Code that is mostly jumped over; t1 is lost. */

@@ -104,6 +104,24 @@ const SNIPPETS: Record<string, { at?: number; write: (a: Assembler) => void }> =
       a.op('ecall');
     },
   },
+  neighbours: {
+    write: (a) => {
+      a.op('ld', { rd: a0, rs1: a2, imm: 0 });
+      a.op('ld', { rd: a1, rs1: a2, imm: 8 });
+      a.op('sd', { rs1: a2, rs2: a0, imm: 16 });
+      a.op('ecall');
+    },
+  },
+  stream: {
+    write: (a) => {
+      a.label('again');
+      a.op('lbu', { rd: a2, rs1: a0 });
+      a.op('addi', { rd: a0, rs1: a0, imm: 1 });
+      a.op('add', { rd: a3, rs1: a3, rs2: a2 });
+      a.branch('bne', a0, a1, 'again');
+      a.op('ecall');
+    },
+  },
   float: {
     write: (a) => {
       a.op('fadd.d', { rd: 1, rs1: 1, rs2: 2, rm: 7 });

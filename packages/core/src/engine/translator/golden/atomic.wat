@@ -24,7 +24,7 @@
         (local.set $l3 (i32.add (i32.wrap_i64 (local.get $l1)) (i32.load offset=16 (local.get $l2))))
         (local.set $l4 (i64.load32_s (local.get $l3)))
         (local.set $l5 (local.get $l4))
-        (local.set $l6 (i64.extend_i32_s (i32.wrap_i64 (local.get $x12))))
+        (local.set $l6 (i64.extend32_s (local.get $x12)))
         (local.set $l7 (i64.add (local.get $l5) (local.get $l6)))
         (i64.store32 (local.get $l3) (local.get $l7))
         (local.set $x10 (local.get $l4)))

@@ -19,87 +19,88 @@
       (i32.add
         (local.get $l0)
         (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l1)) (i32.const 7)) (i32.const 32736))))
+    (local.set $l3
+      (select
+        (i32.add (i32.wrap_i64 (local.get $l1)) (i32.load offset=16 (local.get $l2)))
+        (i32.const 0)
+        (i32.and
+          (i64.lt_u (i64.xor (local.get $l1) (i64.load (local.get $l2))) (i64.const 4093))
+          (i64.lt_u (i64.xor (local.get $l1) (i64.load offset=8 (local.get $l2))) (i64.const 4093)))))
     (if
-      (i64.lt_u (i64.xor (local.get $l1) (i64.load (local.get $l2))) (i64.const 4093))
+      (local.get $l3)
       (then
-        (local.set $l3
-          (i64.load32_s (i32.add (i32.wrap_i64 (local.get $l1)) (i32.load offset=16 (local.get $l2))))))
+        (local.set $l4 (i64.load32_s (local.get $l3))))
       (else
-        (local.set $l3
+        (local.set $l4
           (call $loadMiss
-            (local.get $l1)
+            (i64.add (local.get $x11) (i64.const 8))
             (i32.const 4)
             (local.get $pc)
             (i32.add (local.get $budget) (i32.const 2))
             (i32.const 4)))
-        (local.set $l3 (i64.extend32_s (local.get $l3)))
+        (local.set $l4 (i64.extend32_s (local.get $l4)))
         (if
           (i32.load offset=unwind (global.get $area))
           (then
             (if
               (i32.eq (i32.load offset=unwind (global.get $area)) (i32.const 2))
               (then
-                (local.set $x10 (local.get $l3))
-                (local.set $l4 (i32.const 1024))
+                (local.set $x10 (local.get $l4))
+                (local.set $l5 (i32.const 1024))
                 (br $block1)))
-            (local.set $l4 (i32.const 0))
-            (br $block1)))))
-    (local.set $x10 (local.get $l3))
+            (local.set $l5 (i32.const 0))
+            (br $block1)))
+        (local.set $l3 (i32.const 0))))
+    (local.set $x10 (local.get $l4))
     (local.set $x10 (i64.add (local.get $x10) (i64.const 1)))
-    (local.set $l3 (i64.add (local.get $x11) (i64.const 8)))
-    (local.set $l2
-      (i32.add
-        (local.get $l0)
-        (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l3)) (i32.const 7)) (i32.const 32736))))
     (if
-      (i64.lt_u (i64.xor (local.get $l3) (i64.load offset=8 (local.get $l2))) (i64.const 4093))
+      (local.get $l3)
       (then
-        (i64.store32
-          (i32.add (i32.wrap_i64 (local.get $l3)) (i32.load offset=16 (local.get $l2)))
-          (local.get $x10)))
+        (i64.store32 (local.get $l3) (local.get $x10)))
       (else
         (if
           (call $storeMiss
-            (local.get $l3)
+            (i64.add (local.get $x11) (i64.const 8))
             (i32.const 4)
             (local.get $x10)
             (i64.add (local.get $pc) (i64.const 8))
             (local.get $budget)
             (i32.const 4))
           (then
-            (local.set $l4 (i32.const 1024))
-            (br $block1)))))
+            (local.set $l5 (i32.const 1024))
+            (br $block1)))
+        (local.set $l3 (i32.const 0))))
     (i64.store offset=x10 (global.get $area) (local.get $x10))
-    (local.set $l5 (i64.add (local.get $pc) (i64.const 12)))
+    (local.set $l6 (i64.add (local.get $pc) (i64.const 12)))
     (br $block0)
     (unreachable))
   (if
-    (i32.and (local.get $l4) (i32.const 1024))
+    (i32.and (local.get $l5) (i32.const 1024))
     (then
       (i64.store offset=x10 (global.get $area) (local.get $x10))))
   (if
-    (i32.and (local.get $l4) (i32.const 2048))
+    (i32.and (local.get $l5) (i32.const 2048))
     (then
       (i64.store offset=x11 (global.get $area) (local.get $x11))))
   (return (i32.const -1)))
 (local.set $l2
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
-    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l5)) (i32.const 8)) (i32.const 8176))))
+    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l6)) (i32.const 8)) (i32.const 8176))))
 (if
-  (i64.lt_u (i64.xor (local.get $l5) (i64.load (local.get $l2))) (i64.const 4096))
+  (i64.lt_u (i64.xor (local.get $l6) (i64.load (local.get $l2))) (i64.const 4096))
   (then
-    (local.set $l6
+    (local.set $l7
       (i32.add
         (i32.load offset=8 (local.get $l2))
-        (i32.shl (i32.and (i32.wrap_i64 (local.get $l5)) (i32.const 4094)) (i32.const 2))))
+        (i32.shl (i32.and (i32.wrap_i64 (local.get $l6)) (i32.const 4094)) (i32.const 2))))
     (if
-      (i32.eq (i32.load (local.get $l6)) (i32.const 5))
+      (i32.eq (i32.load (local.get $l7)) (i32.const 5))
       (then
         (return_call_indirect
-          (local.get $l5)
+          (local.get $l6)
           (local.get $budget)
           (local.get $depth)
-          (i32.load offset=4 (local.get $l6)))))))
-(i64.store offset=pc (global.get $area) (local.get $l5))
+          (i32.load offset=4 (local.get $l7)))))))
+(i64.store offset=pc (global.get $area) (local.get $l6))
 (return (local.get $budget))
