@@ -671,8 +671,9 @@ class Writer {
     const pointers = choices.chance(0.6) ? [s4, s5] : [s4];
     const strides = pointers.map(() => choices.pick([1, 8, 8, 16, 24, 64, 512, -8, 0]));
     for (const pointer of pointers) {
-      if (choices.chance(0.1)) {
-        a.li(pointer, choices.pick([UART, CLINT + 0xbff8, SHARED + 1024]));
+      if (choices.chance(0.2)) {
+        // The last: entries behind those of the data window.
+        a.li(pointer, choices.pick([UART, CLINT + 0xbff8, SHARED + 1024, LAST_LEVEL + 8 * DATA_PAGES]));
         continue;
       }
       // Often just before the end of a page.
