@@ -72,6 +72,9 @@ interface RememberedPage {
 /** No address is this one once the bits are masked that say where in its page it lies. */
 const NO_PAGE = 0x800;
 
+/** Instructions that are computed rather than jumped over. */
+const MAX_SKIPPED = 3;
+
 /** How deep guest calls nest as wasm calls. */
 const MAX_DEPTH = 96;
 const FETCH_INDEX = (FETCH.entries - 1) << FETCH.shift;
@@ -126,6 +129,8 @@ class RegionWriter implements Semantics {
   private dirty!: Registers;
   private behind = 0;
   private condition: Expr | undefined;
+  /** While it holds, registers keep what they have. */
+  private keepIf: Local | undefined;
   private jumpTarget: Local | undefined;
 
   constructor(f: Fn, params: readonly Local[], parts: ModuleParts, region: Region) {
@@ -426,13 +431,16 @@ class RegionWriter implements Semantics {
       case 'next':
       case 'jump':
         return this.go(node, node.ways[0], end.to);
-      case 'branch':
+      case 'branch': {
+        const skipped = this.skipped(node);
+        if (skipped) return this.select(condition!, node, skipped);
         f.if(
           condition!,
           () => this.go(node, node.ways[0], end.taken),
           () => this.go(node, node.ways[1], end.next),
         );
         return;
+      }
       case 'call': {
         this.store_(dirtyOut);
         if (end.target === undefined) f.set(this.target, this.jumpTarget!);
@@ -454,6 +462,40 @@ class RegionWriter implements Semantics {
           f.br(this.chainLabel);
         }
     }
+  }
+
+  /** The few instructions that a branch jumps over, when they do nothing but compute. */
+  private skipped(node: Node): Node | undefined {
+    const [taken, next] = node.ways;
+    if (!taken || !next || next.isMerge || next.isLoop || next.ways[0] !== taken || next.ways.length !== 1)
+      return undefined;
+    const { instructions, end } = next.block;
+    const simple = ({ row, o, effects }: Instruction) =>
+      row.pure && row.extension !== 'M' && o.rd !== 0 && !effects.outOfLine;
+    const body = end.kind === 'jump' ? instructions.slice(0, -1) : instructions;
+    if (end.kind === 'call' || body.length > MAX_SKIPPED || !body.every(simple)) return undefined;
+    // What the way around stores and loads must be what the way through does.
+    const [own, through, behind] = [node, next, taken].map(({ order }) => this.registers[order]!);
+    return own!.held === through!.held && own!.held === behind!.held ? next : undefined;
+  }
+
+  /** Does the skipped instructions in any case, and keeps what they give only when the branch falls through. */
+  private select(condition: Expr, node: Node, skipped: Node): void {
+    const { f, budget } = this;
+    const { instructions, end } = skipped.block;
+    f.scope(() => {
+      const taken = f.let(condition);
+      f.set(budget, i32.sub(budget, select(taken, i32.const(0), i32.const(instructions.length))));
+      this.keepIf = taken;
+      for (const i of instructions) {
+        this.i = i;
+        if (i.row.pure) f.scope(() => i.row.execute(this));
+        const lost = redefined(i);
+        if (lost) this.known = { loads: this.known.loads & ~lost, stores: this.known.stores & ~lost };
+      }
+      this.keepIf = undefined;
+    });
+    this.go(skipped, node.ways[0], end.kind === 'next' || end.kind === 'jump' ? end.to : 0);
   }
 
   /** Calls what stands at `target`; falls through to `next` when it has come back there. */
@@ -585,7 +627,9 @@ class RegionWriter implements Semantics {
     return this.address(this.i.at + this.i.length);
   }
   rd(value: Expr): void {
-    if (this.i.o.rd !== 0) this.f.set(this.local(this.i.o.rd), value);
+    if (this.i.o.rd === 0) return;
+    const local = this.local(this.i.o.rd);
+    this.f.set(local, this.keepIf ? select(this.keepIf, local, value) : value);
   }
   rdw(value: Expr): void {
     this.rd(i64.extendS(value));
