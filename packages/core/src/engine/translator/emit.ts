@@ -90,6 +90,13 @@ const LOADS: Record<Size, [(a: Expr, offset?: number) => Expr, (a: Expr, offset?
 };
 const EXTENDS = { 1: i64.extend8S, 2: i64.extend16S, 4: i64.extend32S };
 
+/** Gives the sign-extended low half of something, and may keep it as a word. */
+const isWord = ({ pure, name }: Row): boolean => pure && name.endsWith('w') && !/^div|^rem/.test(name);
+
+const forBits = (bits: number, visit: (n: number) => void): void => {
+  for (let rest = bits; rest; rest &= rest - 1) visit(31 - Math.clz32(rest & -rest));
+};
+
 class RegionWriter implements Semantics {
   readonly f: Fn;
   private readonly parts: ModuleParts;
@@ -102,6 +109,12 @@ class RegionWriter implements Semantics {
   private readonly depth: Local;
   private readonly x: (Local | undefined)[] = new Array(32).fill(undefined);
   private readonly fp: (Local | undefined)[] = new Array(32).fill(undefined);
+  /**
+   * For results of word instructions, which are sign-extended: within a block such a register may be held as its low half, so that
+   * it is extended only where all of it is needed. `narrow` says which are, a bit each.
+   */
+  private readonly words: (Local | undefined)[] = new Array(32).fill(undefined);
+  private narrow = 0;
   private readonly table: Local;
   private readonly target: Local;
   private readonly maskX: Local;
@@ -152,6 +165,10 @@ class RegionWriter implements Semantics {
     }
     let x = 0;
     let float = 0;
+    let words = 0;
+    for (const { block } of this.nodes) {
+      for (const { row, o } of block.instructions) if (isWord(row)) words |= (1 << o.rd) & ~1;
+    }
     for (const { effects } of this.registers) {
       for (const { reads, writes } of effects) {
         x |= reads.x | writes.x;
@@ -160,6 +177,7 @@ class RegionWriter implements Semantics {
     }
     for (let n = 0; n < 32; n++) {
       if (x & (1 << n)) this.x[n] = f.local('i64');
+      if (words & (1 << n)) this.words[n] = f.local('i32');
       if (float & (1 << n)) this.fp[n] = f.local('i64');
     }
     for (const bases of standing) {
@@ -213,21 +231,23 @@ class RegionWriter implements Semantics {
     return this.fp[n]!;
   }
 
-  private forEach({ x, f }: Registers, visit: (local: Local, offset: number) => void): void {
-    for (let rest = x; rest; rest &= rest - 1) {
-      const n = 31 - Math.clz32(rest & -rest);
-      visit(this.local(n), X + 8 * n);
-    }
-    for (let rest = f; rest; rest &= rest - 1) {
-      const n = 31 - Math.clz32(rest & -rest);
-      visit(this.localF(n), F + 8 * n);
-    }
+  /** The value of a register, whichever of its locals has it. */
+  private read(n: number): Expr {
+    return this.narrow & (1 << n) ? i64.extendS(this.words[n]!) : this.x[n]!;
   }
-  private load_(registers: Registers): void {
-    this.forEach(registers, (local, offset) => this.f.set(local, i64.load(this.parts.area, offset)));
+
+  private load_({ x, f }: Registers): void {
+    forBits(x, (n) => this.f.set(this.local(n), i64.load(this.parts.area, X + 8 * n)));
+    forBits(f, (n) => this.f.set(this.localF(n), i64.load(this.parts.area, F + 8 * n)));
+    this.narrow &= ~x;
   }
-  private store_(registers: Registers): void {
-    this.forEach(registers, (local, offset) => this.f.store(8, this.parts.area, local, offset));
+  private store_({ x, f }: Registers): void {
+    forBits(x, (n) => this.f.store(8, this.parts.area, this.read(n), X + 8 * n));
+    forBits(f, (n) => this.f.store(8, this.parts.area, this.localF(n), F + 8 * n));
+  }
+  /** Brings registers that are held as words into their 64-bit locals. */
+  private widen(x: number): void {
+    forBits(x & this.narrow, (n) => this.f.set(this.local(n), this.read(n)));
   }
 
   // Pages that were reached through a base register last: while they stay true, an access needs no look at the table.
@@ -316,6 +336,7 @@ class RegionWriter implements Semantics {
 
   private leave(dirty: Registers): void {
     const { f } = this;
+    this.widen(dirty.x);
     f.set(this.maskX, i32.const(dirty.x));
     if (this.region.float) f.set(this.maskF, i32.const(dirty.f));
     f.br(this.unwindLabel);
@@ -411,6 +432,7 @@ class RegionWriter implements Semantics {
     }
     f.set(budget, i32.sub(budget, block.instructions.length));
     this.dirty = own.dirtyIn;
+    this.narrow = 0;
     this.order = node.order;
     block.instructions.forEach((i, n) => {
       this.i = i;
@@ -423,10 +445,23 @@ class RegionWriter implements Semantics {
     this.end(node);
   }
 
+  /** What a block's successors, or the way out, need of it. */
+  private neededBehind({ order, ways }: Node): number {
+    const own = this.registers[order]!;
+    let x = own.dirtyOut.x;
+    for (const way of ways) if (way) x |= this.registers[way.order]!.liveIn.x;
+    return x;
+  }
+
   private end(node: Node): void {
     const { f, condition } = this;
     const { end } = node.block;
     const { dirtyOut } = this.registers[node.order]!;
+    const stores = end.kind === 'call' || end.kind === 'return';
+    if (!stores) {
+      this.widen(this.neededBehind(node));
+      this.narrow = 0;
+    }
     switch (end.kind) {
       case 'next':
       case 'jump':
@@ -603,16 +638,19 @@ class RegionWriter implements Semantics {
   }
 
   rs1(): Expr {
-    return this.i.o.rs1 === 0 ? i64.const(0) : this.local(this.i.o.rs1);
+    return this.i.o.rs1 === 0 ? i64.const(0) : this.read(this.i.o.rs1);
   }
   rs2(): Expr {
-    return this.i.o.rs2 === 0 ? i64.const(0) : this.local(this.i.o.rs2);
+    return this.i.o.rs2 === 0 ? i64.const(0) : this.read(this.i.o.rs2);
+  }
+  private word(n: number): Expr {
+    return this.narrow & (1 << n) ? this.words[n]! : i32.wrap(n === 0 ? i64.const(0) : this.local(n));
   }
   rs1w(): Expr {
-    return i32.wrap(this.rs1());
+    return this.word(this.i.o.rs1);
   }
   rs2w(): Expr {
-    return i32.wrap(this.rs2());
+    return this.word(this.i.o.rs2);
   }
   imm(): Expr {
     return i64.const(this.i.o.imm);
@@ -627,12 +665,16 @@ class RegionWriter implements Semantics {
     return this.address(this.i.at + this.i.length);
   }
   rd(value: Expr): void {
-    if (this.i.o.rd === 0) return;
-    const local = this.local(this.i.o.rd);
-    this.f.set(local, this.keepIf ? select(this.keepIf, local, value) : value);
+    const { rd } = this.i.o;
+    if (rd === 0) return;
+    this.f.set(this.local(rd), this.keepIf ? select(this.keepIf, this.read(rd), value) : value);
+    this.narrow &= ~(1 << rd);
   }
   rdw(value: Expr): void {
-    this.rd(i64.extendS(value));
+    const { rd } = this.i.o;
+    if (this.keepIf || rd === 0 || !isWord(this.i.row)) return this.rd(i64.extendS(value));
+    this.f.set(this.words[rd]!, value);
+    this.narrow |= 1 << rd;
   }
 
   fs1(): Expr {
@@ -705,7 +747,7 @@ class RegionWriter implements Semantics {
   /** One look for a group of accesses. */
   private openGroup({ base, low, high, loads, stores }: Group, host: Local): void {
     const { f } = this;
-    const va = f.let(i64.add(this.local(base), i64.const(low)));
+    const va = f.let(i64.add(this.read(base), i64.const(low)));
     const entry = this.entryOf(va);
     const reads = loads ? this.within_(va, entry, DATA.read, high - low) : i32.const(1);
     const writes = stores ? this.within_(va, entry, DATA.write, high - low) : i32.const(1);
@@ -786,10 +828,12 @@ class RegionWriter implements Semantics {
         f.if(this.get32('unwind'), () => {
           f.if(i32.eq(this.get32('unwind'), UNWIND.attention), () => {
             // The load is done: what it writes is written before leaving.
+            const { narrow } = this;
             this.loaded(value, size);
             const { x, f: float } = this.dirty;
             const isF = i.row.format === 'FL';
             this.leave({ x: isF || i.o.rd === 0 ? x : x | (1 << i.o.rd), f: isF ? float | (1 << i.o.rd) : float });
+            this.narrow = narrow;
           });
           this.leave(this.dirty);
         });
@@ -835,10 +879,14 @@ class RegionWriter implements Semantics {
     const { f, i } = this;
     const va = f.let(this.rs1());
     const entry = this.entryOf(va);
+    const { narrow } = this;
     f.if(
-      i64.eqz(i64.and(i64.xor(va, i64.load(entry, tag)), BigInt(-4096 | (size - 1)))),
+      i64.eqz(i64.and(i64.xor(va, i64.load(entry, tag)), -4096 | (size - 1))),
       () => body(f.let(i32.add(i32.wrap(va), i32.load(entry, DATA.addend))), entry, va),
-      () => this.outOfLine({ x: i.o.rd === 0 ? 0 : 1 << i.o.rd, f: 0 }),
+      () => {
+        this.narrow = narrow;
+        this.outOfLine(i.effects.writes);
+      },
       'likely',
     );
   }
