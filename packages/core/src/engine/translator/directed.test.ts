@@ -157,3 +157,15 @@ agrees(
     },
   },
 );
+
+agrees('results of word instructions are divided in place', (a) => {
+  for (const name of ['remuw', 'remw', 'divw', 'divuw'] as const) {
+    a.op('addiw', { rd: t0, rs1: s2, imm: 5 });
+    a.op('addiw', { rd: t1, rs1: s2, imm: -20 });
+    a.op(name, { rd: t0, rs1: t0, rs2: t1 });
+    a.op('add', { rd: s0, rs1: s0, rs2: t0 });
+    a.op('addw', { rd: t1, rs1: t1, rs2: t0 });
+    a.op(name, { rd: t1, rs1: t0, rs2: t1 });
+    a.op('xor', { rd: s0, rs1: s0, rs2: t1 });
+  }
+});

@@ -91,7 +91,8 @@ const LOADS: Record<Size, [(a: Expr, offset?: number) => Expr, (a: Expr, offset?
 const EXTENDS = { 1: i64.extend8S, 2: i64.extend16S, 4: i64.extend32S };
 
 /** Gives the sign-extended low half of something, and may keep it as a word. */
-const isWord = ({ pure, name }: Row): boolean => pure && name.endsWith('w') && !/^div|^rem/.test(name);
+const isWord = ({ pure, name }: Row): boolean => pure && name.endsWith('w') && !DIVIDES.test(name);
+const DIVIDES = /^(div|rem)/;
 
 const forBits = (bits: number, visit: (n: number) => void): void => {
   for (let rest = bits; rest; rest &= rest - 1) visit(31 - Math.clz32(rest & -rest));
@@ -576,6 +577,11 @@ class RegionWriter implements Semantics {
     if (isNothing(i)) return;
     if (isOutOfLine(i)) return this.outOfLine(writes);
     if (i.row.pure && i.o.rd === 0) return;
+    if (DIVIDES.test(i.row.name)) {
+      // Their two arms both read operands and write the result: what is held where has to be the same in both.
+      this.widen(i.effects.reads.x);
+      this.narrow &= ~i.effects.reads.x;
+    }
     if (!isFloat(i)) return i.row.execute(this);
     f.block((done) => {
       f.if(
