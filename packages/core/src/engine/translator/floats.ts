@@ -180,9 +180,9 @@ export function attempt(name: string, args: readonly Expr[], host: FloatHost): A
 
 /** Finds out whether the host's relaxed multiply-add rounds once, on an operand whose product needs 106 bits. */
 export function probeFloatHost(): FloatHost {
-  const x = 1 + 2 ** -30;
+  const x = 1 + 1 / 2 ** 30;
   const square = x * x;
-  const low = 2 ** -60;
+  const low = 1 / 2 ** 60;
   const module = new Module();
   const number = (value: number) => constant(i64, f64, value);
   const probe = module.function('probe', ['i64'], ['i64'], (f, bits) => {

@@ -19,6 +19,8 @@ export interface TranslationLimits {
   readonly hotness: number;
   /** Regions of a module, at most: compiling one costs as much as ten more. */
   readonly batch: number;
+  /** Guest instructions after which the guest may go on before more are translated: some milliseconds. */
+  readonly slice: number;
   /** Runs that a hot place waits for company. */
   readonly patience: number;
   /** Bytes of WebAssembly of all modules; the host's machine code is several times as large. */
@@ -28,8 +30,9 @@ export interface TranslationLimits {
 export const TRANSLATION_LIMITS: TranslationLimits = {
   hotness: 8 * 3000,
   batch: 12,
-  patience: 4,
-  bytes: 24 * 2 ** 20,
+  slice: 600,
+  patience: 12,
+  bytes: 40 * 2 ** 20,
 };
 
 interface Wanted {
@@ -146,14 +149,20 @@ export class Translator {
     this.waited = 0;
     this.listener?.('begin');
     const found: { want: Wanted; region: Region }[] = [];
-    for (const want of wanted.values()) {
+    let size = 0;
+    for (const [slot, want] of wanted) {
+      if (size >= this.limits.slice) break;
+      wanted.delete(slot);
       const now = this.versions(want.pages);
       if (want.versions.some((version, i) => version !== now[i])) continue;
       const offset = ((want.slot - want.pages.own.code) / SLOT.size) * 2;
       const region = findRegion(pool, want.pages, offset);
-      if (region.blocks.size > 0) found.push({ want, region });
+      if (region.blocks.size === 0) continue;
+      found.push({ want, region });
+      size += region.size;
     }
-    wanted.clear();
+    // What is left over has waited long enough.
+    if (wanted.size > 0) this.waited = this.limits.patience;
     if (found.length > 0) {
       const compiled = generateModule(
         found.map(({ region }) => region),
@@ -233,9 +242,13 @@ export class Translator {
     }
   }
 
-  /** Forgets every translation. Whoever led there is gone already. */
+  /** Forgets every translation, because all code pages go: the slots that led there are not this worker's any more. */
   reset(): void {
     this.wanted.clear();
-    while (this.modules.length) this.evict();
+    for (const { first, slots } of this.modules) {
+      for (let n = 0; n < slots.length; n++) this.imports.table.set(first + n, null);
+    }
+    this.modules.length = 0;
+    this.bytes = 0;
   }
 }
