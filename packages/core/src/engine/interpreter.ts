@@ -11,7 +11,7 @@
 
 import { MSTATUS } from '../hart/state.ts';
 import { type Row, rows, type Semantics, type Size } from '../isa/index.ts';
-import { AREA, DATA, FETCH, HEAT, RAM_BASE, REGION } from '../memory/layout.ts';
+import { AREA, DATA, FETCH, HEAT, RAM_BASE, REGION, TARGETS } from '../memory/layout.ts';
 import { addSoftfloat } from '../softfloat/index.ts';
 import {
   type Expr,
@@ -88,6 +88,8 @@ interface Place {
   leave(): void;
   /** `arrival`: how much the target's heat rises. */
   goTo(target: Expr, arrival: Expr): void;
+  /** Where the jump at `ip` leads. */
+  noteTarget?(target: Expr): void;
   branchLocal?(distance: Expr, direction: Direction): void;
 }
 
@@ -306,6 +308,7 @@ class SlotSemantics implements Semantics {
     this.rd(this.next());
     // A return leads into the middle of code that is already under way.
     const returns = this.variant.discard ? i32.eq(this.fields.b(), 8) : i32.const(0);
+    if (this.variant.discard) this.f.if(i32.eqz(returns), () => this.place.noteTarget?.(pinned));
     this.place.goTo(pinned, select(returns, i32.const(ARRIVAL.return), i32.const(ARRIVAL.jump)));
   }
 
@@ -688,6 +691,12 @@ function addRun(
                 f.set(target, to);
                 f.set(arrival, by);
                 f.br(go);
+              },
+              noteTarget: (to) => {
+                const site = i32.mul(i32.and(i32.shrU(ip, 3), TARGETS.sites - 1), TARGETS.size);
+                // What is left of the budget serves as a die.
+                const one = i32.shl(i32.and(budget, TARGETS.each - 1), 2);
+                f.store(4, i32.add(site, one), i32.wrap(to), w.area + AREA.targets);
               },
               branchLocal: (distance, direction) => {
                 f.set(ip, i32.add(ip, distance));

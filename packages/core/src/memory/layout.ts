@@ -140,6 +140,7 @@ export const AREA = {
   fetchTables: 0x1_0000 + MAX_HARTS * ELEMENTS * DATA.bytes,
   regions: 0x58_0000,
   heat: 0x70_0000,
+  targets: 0x72_0000,
   /** Frame number -> the worker's code page for it, u32 each. */
   codeMap: 0x80_0000,
 } as const;
@@ -157,6 +158,10 @@ export const REGION = { entries: 32768, size: 32, shift: 5, slot: 0, page: 24, v
 
 /** Counters (u16) of arrivals at code, by a hash of the slot's address. */
 export const HEAT = { entries: 65536 } as const;
+
+/** Where computed jumps have led: a few of the last targets (low half of the address) of each, by a hash of its slot's address. */
+export const TARGETS = { sites: 1024, each: 16, size: 64 } as const;
+export const targetsOf = (slot: number): number => AREA.targets + ((slot >>> 3) % TARGETS.sites) * TARGETS.size;
 
 /**
  * Decoded instructions that lie across two pages, direct-mapped by their bits: a slot, a sentinel 16 bytes behind it (where

@@ -79,8 +79,6 @@ const MAX_SKIPPED = 3;
 const MAX_DEPTH = 96;
 const FETCH_INDEX = (FETCH.entries - 1) << FETCH.shift;
 const DATA_INDEX = (DATA.entries - 1) << DATA.shift;
-/** Registers that calling conventions keep return addresses in. */
-const LINKS = new Set([1, 5]);
 
 const LOADS: Record<Size, [(a: Expr, offset?: number) => Expr, (a: Expr, offset?: number) => Expr]> = {
   1: [i64.load8S, i64.load8U],
@@ -145,7 +143,6 @@ class RegionWriter implements Semantics {
   private condition: Expr | undefined;
   /** While it holds, registers keep what they have. */
   private keepIf: Local | undefined;
-  private jumpTarget: Local | undefined;
 
   constructor(f: Fn, params: readonly Local[], parts: ModuleParts, region: Region) {
     this.f = f;
@@ -479,8 +476,7 @@ class RegionWriter implements Semantics {
       }
       case 'call': {
         this.store_(dirtyOut);
-        if (end.target === undefined) f.set(this.target, this.jumpTarget!);
-        else f.set(this.target, this.address(end.target));
+        if (end.target !== undefined) f.set(this.target, this.address(end.target));
         const next = node.ways[0];
         if (!next) return f.br(this.chainLabel);
         this.call(next);
@@ -488,15 +484,17 @@ class RegionWriter implements Semantics {
         this.forget(this.known);
         return this.go(node, next, end.next);
       }
+      case 'computed':
+        end.targets.forEach((to, n) => {
+          const way = node.ways[n];
+          if (way) f.if(i64.eq(this.target, this.address(to)), () => this.go(node, way, to));
+        });
+        this.store_(dirtyOut);
+        return f.br(this.chainLabel);
       case 'return':
         this.store_(dirtyOut);
-        if (LINKS.has(this.i.o.rs1)) {
-          this.set('pc', this.jumpTarget!);
-          f.return(this.budget);
-        } else {
-          f.set(this.target, this.jumpTarget!);
-          f.br(this.chainLabel);
-        }
+        this.set('pc', this.target);
+        f.return(this.budget);
     }
   }
 
@@ -573,7 +571,6 @@ class RegionWriter implements Semantics {
   private instruction(i: Instruction, writes: Registers): void {
     const { f } = this;
     this.condition = undefined;
-    this.jumpTarget = undefined;
     if (isNothing(i)) return;
     if (isOutOfLine(i)) return this.outOfLine(writes);
     if (i.row.pure && i.o.rd === 0) return;
@@ -932,10 +929,8 @@ class RegionWriter implements Semantics {
   /** The block's end knows where. */
   jump(): void {}
   jumpTo(target: Expr): void {
-    this.jumpTarget = this.f.let(target);
-    this.f.set(this.target, this.jumpTarget);
+    this.f.set(this.target, target);
     this.rd(this.next());
-    this.jumpTarget = this.target;
   }
 
   trap(): void {

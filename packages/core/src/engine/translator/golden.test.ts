@@ -179,7 +179,7 @@ function translated(code: Uint8Array, at: number): string {
   for (let i = 0; i < code.length; i += 4) {
     decoder.decode(pages[(at + i) >> 12]!.code + ((at + i) & (PAGE - 1)) * (SLOT.size / 2));
   }
-  const region = findRegion(pool, { own: pages[0]!, before: undefined, behind: pages[1]! }, at);
+  const region = findRegion(pool, { own: pages[0]!, before: undefined, behind: pages[1]!, address: 0, area: 0 }, at);
   const bytes = encodeRegions([region], {
     signatures: interpreter.signatures,
     // Rows move when one is added, their encodings do not.

@@ -6,7 +6,7 @@
  */
 
 import { decode as decodeRow, expand, type Operands, operands, type Row } from '../../isa/index.ts';
-import { CODE_PAGE, PAGE } from '../../memory/layout.ts';
+import { CODE_PAGE, PAGE, TARGETS, targetsOf } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
 import { SLOT } from '../slot.ts';
 import { type Effects, effectsOf, isFloat } from './registers.ts';
@@ -23,6 +23,10 @@ export interface Surroundings {
   readonly own: CodePage;
   readonly before: CodePage | undefined;
   readonly behind: CodePage | undefined;
+  /** Low half of the address that the own page is mapped at. */
+  readonly address: number;
+  /** The worker's area, where the targets of computed jumps are noted. */
+  readonly area: number;
 }
 
 export interface Instruction {
@@ -41,6 +45,8 @@ export type End =
   | { readonly kind: 'jump'; readonly to: number }
   /** `target` is undefined for one that is computed. */
   | { readonly kind: 'call'; readonly target: number | undefined; readonly next: number }
+  /** A jump to an address in a register, and where it has led so far. */
+  | { readonly kind: 'computed'; readonly targets: readonly number[] }
   | { readonly kind: 'return' };
 
 export interface Block {
@@ -60,6 +66,9 @@ export interface Region {
   /** Any of them is of floating point. */
   readonly float: boolean;
 }
+
+/** Registers that calling conventions keep return addresses in. */
+const LINKS = new Set([1, 5]);
 
 const MAX_INSTRUCTIONS = 256;
 
@@ -146,11 +155,26 @@ class Explorer {
         const far = previous?.row.name === 'auipc' && previous.o.rd === i.o.rs1 && i.o.rs1 !== 0;
         const target = far ? (previous.at + previous.o.imm + i.o.imm) & ~1 : undefined;
         if (i.o.rd !== 0) return { kind: 'call', target, next };
-        return target === undefined ? { kind: 'return' } : { kind: 'jump', to: target };
+        if (target !== undefined) return { kind: 'jump', to: target };
+        return LINKS.has(i.o.rs1) ? { kind: 'return' } : { kind: 'computed', targets: this.targetsOf(i.at) };
       }
       default:
         return i.row.format === 'B' ? { kind: 'branch', taken: i.at + i.o.imm, next } : undefined;
     }
+  }
+
+  /** Places in reach where the computed jump at a place has led. */
+  private targetsOf(at: number): number[] {
+    const { address, area } = this.pages;
+    const page = this.pageAt(at)!;
+    const slot = page.code + (at & (PAGE - 1)) * (SLOT.size / 2);
+    const noted = (area + targetsOf(slot)) >>> 2;
+    const found = new Set<number>();
+    for (let n = 0; n < TARGETS.each; n++) {
+      const to = (this.pool.words[noted + n]! - address) | 0;
+      if (to >= -PAGE && to < 2 * PAGE && this.visited(to)) found.add(to);
+    }
+    return [...found];
   }
 
   private lead(at: number): void {
@@ -192,6 +216,7 @@ class Explorer {
             this.go(end.taken);
           } else if (end.kind === 'call') this.go(end.next);
           else if (end.kind === 'jump') this.go(end.to);
+          else if (end.kind === 'computed') for (const to of end.targets) this.go(to);
           break;
         }
         previous = i;

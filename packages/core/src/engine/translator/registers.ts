@@ -165,7 +165,8 @@ class BlockSets {
       writtenX |= writes.x;
       writtenF |= writes.f;
     }
-    const leaves = this.isCall || node.block.end.kind === 'return' || node.ways.includes(undefined);
+    const { kind } = node.block.end;
+    const leaves = this.isCall || kind === 'return' || kind === 'computed' || node.ways.includes(undefined);
     if (leaves) {
       x |= this.dirtyX & ~writtenX;
       f |= this.dirtyF & ~writtenF;

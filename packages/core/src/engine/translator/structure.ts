@@ -31,6 +31,8 @@ function waysOf({ end }: Block): readonly number[] {
       return [end.taken, end.next];
     case 'call':
       return [end.next];
+    case 'computed':
+      return end.targets;
     case 'return':
       return [];
   }

@@ -133,6 +133,8 @@ export class Translator {
       own: this.pageOf(code),
       before: this.mapped(va - BigInt(PAGE)),
       behind: this.mapped(va + BigInt(PAGE)),
+      address: Number(BigInt.asIntN(32, va & ~4095n)),
+      area: this.area,
     };
     wanted.set(slot, { slot, pages, versions: this.versions(pages) });
     if (wanted.size >= this.limits.batch) this.translate();
