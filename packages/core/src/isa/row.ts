@@ -5,7 +5,7 @@
  * read from a decoded slot at run time, a translator with operands that are constants. Rows never know which.
  */
 
-import type { Expr, Fn, Local } from '../wasm/index.ts';
+import type { Expr, Fn } from '../wasm/index.ts';
 
 /**
  * Operand formats: which fields an encoding has, and so how it decodes and prints.
@@ -150,7 +150,7 @@ export interface Semantics {
   soft(name: string, ...args: Expr[]): Expr;
 
   /** Reads memory at a guest virtual address; the value is extended to i64 by `signed`. Traps leave the instruction. */
-  load(size: Size, signed: boolean, address: Expr): Local;
+  load(size: Size, signed: boolean, address: Expr): Expr;
   /** Writes the low bytes of an i64. */
   store(size: Size, address: Expr, value: Expr): void;
   /** Atomic read-modify-write of 4 or 8 aligned bytes: `rd` gets the old value (sign-extended), memory gets `update(old)`. */

@@ -348,12 +348,31 @@ export const i32 = {
   wrap: unary('i64', 'i32', WRAP, (a) => BigInt.asIntN(32, a)),
   extend8S: unary('i32', 'i32', 0xc0, (a) => BigInt.asIntN(8, a)),
   extend16S: unary('i32', 'i32', 0xc1, (a) => BigInt.asIntN(16, a)),
-  reinterpret: unary('f32', 'i32', 0xbc),
+  reinterpret: reinterpretation('f32', 'i32', 0xbc, 0xbe),
   atomicLoad: load('i32', 0xfe10, 2),
   atomicAdd: atomicRmw('i32', 0xfe1e, 2),
   atomicAnd: atomicRmw('i32', 0xfe2c, 2),
   atomicOr: atomicRmw('i32', 0xfe33, 2),
 };
+
+const I64_LOAD = 0x29 | (3 << ALIGN_SHIFT);
+const F64_LOAD = 0x2b | (3 << ALIGN_SHIFT);
+
+/** The same bits as another type; there and back again is nothing, and what has just been loaded is loaded as that type. */
+function reinterpretation(from: ValType, to: ValType, opcode: number, inverse: number) {
+  const plain = unary(from, to, opcode);
+  return (a: Int): Expr => {
+    const x = lift(from, a);
+    if (x.kind === UNARY && x.opcode === inverse) return x.a!;
+    if (to === 'f64' && x.kind === LOAD && x.opcode === I64_LOAD) return new Expr(to, LOAD, F64_LOAD, x.n, x.a);
+    return plain(x);
+  };
+}
+
+/** What `value` reinterprets, if it does nothing else. */
+export function reinterpreted(value: Expr): Expr | undefined {
+  return value.kind === UNARY && value.opcode >= 0xbc && value.opcode <= 0xbf ? value.a : undefined;
+}
 
 const extendSigned = unary('i32', 'i64', 0xac, (a) => a);
 
@@ -376,7 +395,7 @@ export const i64 = {
   extend8S: unary('i64', 'i64', 0xc2, (a) => BigInt.asIntN(8, a)),
   extend16S: unary('i64', 'i64', 0xc3, (a) => BigInt.asIntN(16, a)),
   extend32S: unary('i64', 'i64', 0xc4, (a) => BigInt.asIntN(32, a)),
-  reinterpret: unary('f64', 'i64', 0xbd),
+  reinterpret: reinterpretation('f64', 'i64', 0xbd, 0xbf),
   /** Saturating float to integer (a NaN gives 0). */
   truncSatF32S: unary('f32', 'i64', 0xfc04),
   truncSatF32U: unary('f32', 'i64', 0xfc05),
@@ -411,7 +430,7 @@ function float(type: 'f32' | 'f64', eq: number, abs: number, add: number) {
 export const f32 = {
   ...float('f32', 0x5b, 0x8b, 0x92),
   /** The float whose bits are the i32. */
-  reinterpret: unary('i32', 'f32', 0xbe),
+  reinterpret: reinterpretation('i32', 'f32', 0xbe, 0xbc),
   convertI32S: unary('i32', 'f32', 0xb2),
   convertI32U: unary('i32', 'f32', 0xb3),
   convertI64S: unary('i64', 'f32', 0xb4),
@@ -422,7 +441,7 @@ export const f32 = {
 export const f64 = {
   ...float('f64', 0x61, 0x99, 0xa0),
   /** The double whose bits are the i64. */
-  reinterpret: unary('i64', 'f64', 0xbf),
+  reinterpret: reinterpretation('i64', 'f64', 0xbf, 0xbd),
   convertI32S: unary('i32', 'f64', 0xb7),
   convertI32U: unary('i32', 'f64', 0xb8),
   convertI64S: unary('i64', 'f64', 0xb9),

@@ -12,7 +12,7 @@
  * are thrown as `TypeError`; the module as a whole is validated by the host when it is compiled.
  */
 
-import { Bytes, custom, type Expr, i32, VALTYPE, type ValType, Variable } from './expr.ts';
+import { Bytes, custom, type Expr, i32, reinterpreted, VALTYPE, type ValType, Variable } from './expr.ts';
 
 /** A mutable wasm local: an expression that can be assigned. */
 export class Local extends Variable {
@@ -157,10 +157,11 @@ export class Fn {
   store(size: 1 | 2 | 4 | 8, address: Expr, value: Expr, offset = 0): void {
     const { out } = this;
     const align = 31 - Math.clz32(size);
-    const opcode = STORES[value.type === 'i64' ? 'i64' : 'i32'][align];
+    const double = size === 8 ? reinterpreted(value) : undefined;
+    const opcode = double ? 0x39 : STORES[value.type === 'i64' ? 'i64' : 'i32'][align];
     if (opcode === undefined) throw new TypeError(`store of ${size} bytes from ${value.type}`);
     address.write(out);
-    value.write(out);
+    (double ?? value).write(out);
     out.byte(opcode);
     out.byte(align);
     out.u32(offset);

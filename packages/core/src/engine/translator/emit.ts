@@ -20,14 +20,17 @@ import {
   type Fn,
   type FunctionRef,
   type FunctionType,
+  f32,
+  f64,
   i32,
   i64,
   type Label,
-  type Local,
+  Local,
+  reinterpreted,
   select,
 } from '../../wasm/index.ts';
 import { PSEUDO, SLOT } from '../slot.ts';
-import { attempt, type FloatHost } from './floats.ts';
+import { attempt, type FloatHost, LIMIT } from './floats.ts';
 import { findGroups, type Group } from './groups.ts';
 import { type Bases, baseOf, findLoopFacts, NO_BASES, redefined } from './loops.ts';
 import type { Instruction, Region } from './region.ts';
@@ -107,6 +110,7 @@ class RegionWriter implements Semantics {
   private readonly budget: Local;
   private readonly depth: Local;
   private readonly x: (Local | undefined)[] = new Array(32).fill(undefined);
+  private readonly doubles: boolean;
   private readonly fp: (Local | undefined)[] = new Array(32).fill(undefined);
   /**
    * For results of word instructions, which are sign-extended: within a block such a register may be held as its low half, so that
@@ -118,9 +122,9 @@ class RegionWriter implements Semantics {
   private readonly target: Local;
   private readonly maskX: Local;
   private readonly maskF: Local;
-  /** Floating point is on and dirty, with a legal mode; and: NX has accrued and the mode is to nearest even. */
+  /** Floating point is on and dirty, with a legal mode; and LIMIT while NX has accrued and the mode is to nearest even, else 0. */
   private readonly floatOn: Local | undefined;
-  private readonly floatNear: Local | undefined;
+  private readonly floatLimit: Local | undefined;
   private readonly standing: readonly Bases[];
   /** By base register, twice: for loads, and behind them for stores. */
   private readonly pages: (RememberedPage | undefined)[] = new Array(64).fill(undefined);
@@ -159,8 +163,10 @@ class RegionWriter implements Semantics {
     this.maskF = f.local('i32');
     if (region.float) {
       this.floatOn = f.local('i32');
-      this.floatNear = f.local('i32');
+      this.floatLimit = f.local('i32');
     }
+    // Where there are only doubles their registers are the host's: moving, loading and storing keep all bits.
+    this.doubles = this.nodes.every(({ block }) => block.instructions.every(({ row }) => row.extension !== 'F'));
     let x = 0;
     let float = 0;
     let words = 0;
@@ -176,7 +182,7 @@ class RegionWriter implements Semantics {
     for (let n = 0; n < 32; n++) {
       if (x & (1 << n)) this.x[n] = f.local('i64');
       if (words & (1 << n)) this.words[n] = f.local('i32');
-      if (float & (1 << n)) this.fp[n] = f.local('i64');
+      if (float & (1 << n)) this.fp[n] = f.local(this.doubles ? 'f64' : 'i64');
     }
     for (const bases of standing) {
       this.forBases(bases, (key) => {
@@ -225,8 +231,11 @@ class RegionWriter implements Semantics {
   private local(n: number): Local {
     return this.x[n]!;
   }
-  private localF(n: number): Local {
-    return this.fp[n]!;
+  private bitsF(n: number): Expr {
+    return this.doubles ? i64.reinterpret(this.fp[n]!) : this.fp[n]!;
+  }
+  private setF(n: number, bits: Expr): void {
+    this.f.set(this.fp[n]!, this.doubles ? f64.reinterpret(bits) : bits);
   }
 
   /** The value of a register, whichever of its locals has it. */
@@ -236,12 +245,12 @@ class RegionWriter implements Semantics {
 
   private load_({ x, f }: Registers): void {
     forBits(x, (n) => this.f.set(this.local(n), i64.load(this.parts.area, X + 8 * n)));
-    forBits(f, (n) => this.f.set(this.localF(n), i64.load(this.parts.area, F + 8 * n)));
+    forBits(f, (n) => this.setF(n, i64.load(this.parts.area, F + 8 * n)));
     this.narrow &= ~x;
   }
   private store_({ x, f }: Registers): void {
     forBits(x, (n) => this.f.store(8, this.parts.area, this.read(n), X + 8 * n));
-    forBits(f, (n) => this.f.store(8, this.parts.area, this.localF(n), F + 8 * n));
+    forBits(f, (n) => this.f.store(8, this.parts.area, this.bitsF(n), F + 8 * n));
   }
   /** Brings registers that are held as words into their 64-bit locals. */
   private widen(x: number): void {
@@ -321,14 +330,14 @@ class RegionWriter implements Semantics {
   /** Stores what the masks say and leaves; `pc` and `budget` are in the hart's state. */
   private unwind(): void {
     const { f } = this;
-    const stores = (locals: readonly (Local | undefined)[], mask: Local, base: number) => {
+    const stores = (locals: readonly (Local | undefined)[], mask: Local, base: number, bits: (n: number) => Expr) => {
       locals.forEach((local, n) => {
         if (!local) return;
-        f.if(i32.and(mask, 1 << n), () => f.store(8, this.parts.area, local, base + 8 * n));
+        f.if(i32.and(mask, 1 << n), () => f.store(8, this.parts.area, bits(n), base + 8 * n));
       });
     };
-    stores(this.x, this.maskX, X);
-    stores(this.fp, this.maskF, F);
+    stores(this.x, this.maskX, X, (n) => this.local(n));
+    stores(this.fp, this.maskF, F, (n) => this.bitsF(n));
     f.return(i32.const(LEFT));
   }
 
@@ -590,7 +599,9 @@ class RegionWriter implements Semantics {
         undefined,
         'unlikely',
       );
-      i.row.execute(this);
+      // `fmv.d`.
+      if (i.row.name === 'fsgnj.d' && i.o.rs1 === i.o.rs2) this.fd(this.fs1());
+      else i.row.execute(this);
     });
   }
 
@@ -633,11 +644,12 @@ class RegionWriter implements Semantics {
   }
 
   private refreshFloat(): void {
-    const { f, floatOn, floatNear } = this;
+    const { f, floatOn, floatLimit } = this;
     if (!floatOn) return;
     const on = i64.eq(i64.and(this.get('mstatus'), MSTATUS.FS), i64.const(MSTATUS.FS));
     f.set(floatOn, i32.and(on, i32.leU(this.get32('frm'), 4)));
-    f.set(floatNear!, i32.and(i32.and(floatOn, i32.eqz(this.get32('frm'))), this.get32('fflags')));
+    const near = i32.and(i32.and(floatOn, i32.eqz(this.get32('frm'))), this.get32('fflags'));
+    f.set(floatLimit!, select(near, i32.const(LIMIT), i32.const(0)));
   }
 
   rs1(): Expr {
@@ -681,13 +693,13 @@ class RegionWriter implements Semantics {
   }
 
   fs1(): Expr {
-    return this.localF(this.i.o.rs1);
+    return this.bitsF(this.i.o.rs1);
   }
   fs2(): Expr {
-    return this.localF(this.i.o.rs2);
+    return this.bitsF(this.i.o.rs2);
   }
   fs3(): Expr {
-    return this.localF(this.i.o.rs3);
+    return this.bitsF(this.i.o.rs3);
   }
   private unbox(value: Expr): Expr {
     return this.f.let(select(i64.eq(i64.shrS(value, 32), -1), i32.wrap(value), i32.const(0x7fc00000)));
@@ -702,7 +714,7 @@ class RegionWriter implements Semantics {
     return this.unbox(this.fs3());
   }
   fd(value: Expr): void {
-    this.f.set(this.localF(this.i.o.rd), value);
+    this.setF(this.i.o.rd, value);
   }
   fds(value: Expr): void {
     this.fd(i64.or(i64.extendU(value), -(1n << 32n)));
@@ -717,21 +729,23 @@ class RegionWriter implements Semantics {
     const target = parts.soft[name];
     if (!target) throw new TypeError(`no softfloat function ${name}`);
     const takesMode = target.params.length === args.length && args.at(-1)?.type === 'i32';
-    const pinned = args.map((arg, n) => (takesMode && n === args.length - 1 ? arg : f.let(arg)));
-    const result = f.local(target.results[0]!);
+    const pin = (arg: Expr) => (reinterpreted(arg) instanceof Local ? arg : f.let(arg));
+    const pinned = args.map((arg, n) => (takesMode && n === args.length - 1 ? arg : pin(arg)));
+    const fast = attempt(name, pinned, parts.host);
+    // A number stays the host's until its bits are asked for.
+    const number = fast && reinterpreted(fast.result);
+    const held = f.local(number?.type ?? target.results[0]!);
+    const as = { i32: i32.reinterpret, i64: i64.reinterpret, f32: f32.reinterpret, f64: f64.reinterpret };
+    const result = number ? as[target.results[0]!](held) : held;
     const slow = () => {
-      f.set(result, f.call(target, ...pinned));
+      const bits = f.call(target, ...pinned);
+      f.set(held, number ? as[number.type](bits) : bits);
       this.refreshFloat();
     };
-    const fast = attempt(name, pinned, parts.host);
-    if (!fast) {
-      slow();
-      return result;
-    }
-    f.set(result, fast.result);
-    const stands = fast.stands(result);
-    const good = fast.rounds ? i32.and(this.floatNear!, stands) : stands;
-    f.if(i32.eqz(good), slow, undefined, 'unlikely');
+    if (fast) {
+      f.set(held, number ?? fast.result);
+      f.if(i32.eqz(fast.stands(result, this.floatLimit!)), slow, undefined, 'unlikely');
+    } else slow();
     return result;
   }
   raise(): void {
@@ -816,25 +830,28 @@ class RegionWriter implements Semantics {
     });
   }
 
-  load(size: Size, signed: boolean, address: Expr): Local {
+  load(size: Size, signed: boolean, address: Expr): Expr {
     const { f, i } = this;
-    const value = f.local('i64');
+    const isF = i.row.format === 'FL';
+    const isDouble = isF && this.doubles;
+    const held = f.local(isDouble ? 'f64' : 'i64');
+    const value = isDouble ? i64.reinterpret(held) : held;
+    const set = (bits: Expr) => f.set(held, isDouble ? f64.reinterpret(bits) : bits);
     this.reach(
       size,
       address,
       DATA.read,
-      (host, offset) => f.set(value, LOADS[size][signed ? 0 : 1](host, offset)),
+      (host, offset) => set(LOADS[size][signed ? 0 : 1](host, offset)),
       (va) => {
         const { loadMiss } = this.parts;
-        f.set(value, f.call(loadMiss, va, i32.const(size), this.pc(), this.budgetBehind(), i32.const(i.length)));
-        if (signed && size < 8) f.set(value, EXTENDS[size as 1 | 2 | 4](value));
+        set(f.call(loadMiss, va, i32.const(size), this.pc(), this.budgetBehind(), i32.const(i.length)));
+        if (signed && size < 8) set(EXTENDS[size as 1 | 2 | 4](value));
         f.if(this.get32('unwind'), () => {
           f.if(i32.eq(this.get32('unwind'), UNWIND.attention), () => {
             // The load is done: what it writes is written before leaving.
             const { narrow } = this;
             this.loaded(value, size);
             const { x, f: float } = this.dirty;
-            const isF = i.row.format === 'FL';
             this.leave({ x: isF || i.o.rd === 0 ? x : x | (1 << i.o.rd), f: isF ? float | (1 << i.o.rd) : float });
             this.narrow = narrow;
           });
@@ -847,7 +864,7 @@ class RegionWriter implements Semantics {
   }
 
   /** What rows of the formats L and FL do with what they have loaded. */
-  private loaded(value: Local, size: Size): void {
+  private loaded(value: Expr, size: Size): void {
     if (this.i.row.format === 'L') this.rd(value);
     else if (size === 8) this.fd(value);
     else this.fds(i32.wrap(value));

@@ -12,11 +12,15 @@ import { type Expr, f32, f64, i32, i64, Module, relaxedMulAdd } from '../../wasm
 export interface Attempt {
   /** Bits, as the library gives them. */
   readonly result: Expr;
-  /** Given the pinned result: holds when it is what the library would give, with the same flags. */
-  readonly stands: (result: Expr) => Expr;
-  /** Needs NX accrued and the mode to nearest even. */
-  readonly rounds: boolean;
+  /**
+   * Given the pinned result: holds when it is what the library would give, with the same flags. `limit` is LIMIT while NX has
+   * accrued and the mode is to nearest even, else 0: an exponent below it serves for both questions in one comparison.
+   */
+  readonly stands: (result: Expr, limit: Expr) => Expr;
 }
+
+/** Below it an exponent, as `exponent` gives it, is that of a number some way from infinity. */
+export const LIMIT = 0x7e0;
 
 export interface FloatHost {
   /** The host's relaxed multiply-add rounds once. */
@@ -30,8 +34,9 @@ const RTZ = 1n;
 interface Width {
   readonly float: typeof f32 | typeof f64;
   readonly bits: typeof i32 | typeof i64;
+  /** In units of binary64's; for binary32 of eight of them. */
   readonly exponent: (bits: Expr) => Expr;
-  readonly top: number;
+  readonly two: number;
   readonly mulAdd: (a: Expr, b: Expr, c: Expr) => Expr;
 }
 
@@ -39,15 +44,15 @@ const WIDTHS: Record<'f32' | 'f64', Width> = {
   f32: {
     float: f32,
     bits: i32,
-    exponent: (bits) => i32.and(i32.shrU(bits, 23), 0xff),
-    top: 0xff,
+    exponent: (bits) => i32.and(i32.shrU(bits, 20), 0x7f8),
+    two: 16,
     mulAdd: relaxedMulAdd.f32,
   },
   f64: {
     float: f64,
     bits: i64,
     exponent: (bits) => i32.and(i32.wrap(i64.shrU(bits, 52)), 0x7ff),
-    top: 0x7ff,
+    two: 2,
     mulAdd: relaxedMulAdd.f64,
   },
 };
@@ -61,32 +66,32 @@ const constant = (bits: typeof i32 | typeof i64, float: typeof f32 | typeof f64,
 };
 
 const always = (): Expr => i32.const(1);
+const near = (_: Expr, limit: Expr): Expr => limit;
 
 function operationsOf(name: 'f32' | 'f64'): Record<string, Operation> {
-  const { float, bits, exponent, top, mulAdd } = WIDTHS[name];
+  const { float, bits, exponent, two, mulAdd } = WIDTHS[name];
   const number = (x: Expr): Expr => float.reinterpret(x);
   const toBits = (x: Expr): Expr => bits.reinterpret(x);
   /** Below infinity: sums and roots can only be inexact otherwise. */
-  const finite = (result: Expr) => i32.ne(exponent(result), top);
+  const finite = (result: Expr, limit: Expr) => i32.ltU(exponent(result), limit);
   /** The smallest normal number may be a tiny result rounded up. */
-  const middle = (result: Expr) => i32.ltU(i32.sub(exponent(result), 2), top - 2);
+  const middle = (result: Expr, limit: Expr) => i32.ltU(i32.sub(exponent(result), two), limit);
   /** To nearest even, by name or as the dynamic mode. */
   const nearest = (rm: Expr): boolean => rm.constant === undefined || rm.constant === 0n;
 
   const binary =
-    (operation: (a: Expr, b: Expr) => Expr, stands: (result: Expr) => Expr): Operation =>
+    (operation: (a: Expr, b: Expr) => Expr, stands: Attempt['stands']): Operation =>
     ([a, b, rm]) =>
-      nearest(rm!) ? { result: toBits(operation(number(a!), number(b!))), stands, rounds: true } : undefined;
+      nearest(rm!) ? { result: toBits(operation(number(a!), number(b!))), stands } : undefined;
   const ordered = (a: Expr, b: Expr) => i32.and(float.eq(number(a), number(a)), float.eq(number(b), number(b)));
   const compare =
     (operation: (a: Expr, b: Expr) => Expr): Operation =>
-    ([a, b]) => ({ result: operation(number(a!), number(b!)), stands: () => ordered(a!, b!), rounds: false });
+    ([a, b]) => ({ result: operation(number(a!), number(b!)), stands: () => ordered(a!, b!) });
   const extremum =
     (operation: (a: Expr, b: Expr) => Expr): Operation =>
     ([a, b]) => ({
       result: toBits(operation(number(a!), number(b!))),
       stands: () => ordered(a!, b!),
-      rounds: false,
     });
   /** To an integer, for operands strictly between two bounds that are not rounded themselves. */
   const toInteger =
@@ -98,9 +103,11 @@ function operationsOf(name: 'f32' | 'f64'): Record<string, Operation> {
       const whole = truncates ? float.trunc(x) : float.nearest(x);
       return {
         result: convert(whole),
-        stands: () =>
-          i32.and(float.ge(whole, constant(bits, float, low)), float.lt(whole, constant(bits, float, high))),
-        rounds: true,
+        stands: (_, limit) =>
+          i32.and(
+            i32.ne(limit, 0),
+            i32.and(float.ge(whole, constant(bits, float, low)), float.lt(whole, constant(bits, float, high))),
+          ),
       };
     };
   const truncate = name === 'f64' ? [i64.truncSatF64S, i64.truncSatF64U] : [i64.truncSatF32S, i64.truncSatF32U];
@@ -109,11 +116,10 @@ function operationsOf(name: 'f32' | 'f64'): Record<string, Operation> {
     Sub: binary(float.sub, finite),
     Mul: binary(float.mul, middle),
     Div: binary(float.div, middle),
-    Sqrt: ([a, rm]) =>
-      nearest(rm!) ? { result: toBits(float.sqrt(number(a!))), stands: finite, rounds: true } : undefined,
+    Sqrt: ([a, rm]) => (nearest(rm!) ? { result: toBits(float.sqrt(number(a!))), stands: finite } : undefined),
     MulAdd: ([a, b, c, rm], host) =>
       host.fusedMulAdd && nearest(rm!)
-        ? { result: toBits(mulAdd(number(a!), number(b!), number(c!))), stands: middle, rounds: true }
+        ? { result: toBits(mulAdd(number(a!), number(b!), number(c!))), stands: middle }
         : undefined,
     Eq: compare(float.eq),
     Lt: compare(float.lt),
@@ -130,12 +136,10 @@ function operationsOf(name: 'f32' | 'f64'): Record<string, Operation> {
 const fromLong =
   (convert: (a: Expr) => Expr): Operation =>
   ([a, rm]) =>
-    rm!.constant === undefined || rm!.constant === 0n
-      ? { result: convert(a!), stands: always, rounds: true }
-      : undefined;
+    rm!.constant === undefined || rm!.constant === 0n ? { result: convert(a!), stands: near } : undefined;
 const exactly =
   (convert: (a: Expr) => Expr): Operation =>
-  ([a]) => ({ result: convert(a!), stands: always, rounds: false });
+  ([a]) => ({ result: convert(a!), stands: always });
 
 const prefixed = (name: 'f32' | 'f64') =>
   Object.entries(operationsOf(name)).map(([operation, make]) => [name + operation, make] as const);
@@ -158,8 +162,7 @@ const OPERATIONS = new Map<string, Operation>([
       rm!.constant === undefined || rm!.constant === 0n
         ? {
             result: i32.reinterpret(f32.demote(f64.reinterpret(a!))),
-            stands: (result) => i32.ltU(i32.sub(i32.and(i32.shrU(result, 23), 0xff), 2), 0xfd),
-            rounds: true,
+            stands: (result, limit) => i32.ltU(i32.sub(WIDTHS.f32.exponent(result), WIDTHS.f32.two), limit),
           }
         : undefined,
   ],
@@ -168,7 +171,6 @@ const OPERATIONS = new Map<string, Operation>([
     ([a]) => ({
       result: i64.reinterpret(f64.promote(f32.reinterpret(a!))),
       stands: () => f32.eq(f32.reinterpret(a!), f32.reinterpret(a!)),
-      rounds: false,
     }),
   ],
 ]);

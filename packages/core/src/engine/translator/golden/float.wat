@@ -14,9 +14,12 @@
     (i64.eq (i64.and (i64.load offset=mstatus (global.get $area)) (i64.const 24576)) (i64.const 24576))
     (i32.le_u (i32.load offset=frm (global.get $area)) (i32.const 4))))
 (local.set $l2
-  (i32.and
-    (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
-    (i32.load offset=fflags (global.get $area))))
+  (select
+    (i32.const 2016)
+    (i32.const 0)
+    (i32.and
+      (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
+      (i32.load offset=fflags (global.get $area)))))
 (local.set $f1 (i64.load offset=f1 (global.get $area)))
 (local.set $f2 (i64.load offset=f2 (global.get $area)))
 (local.set $f3 (i64.load offset=f3 (global.get $area)))
@@ -47,25 +50,27 @@
                 (i64.const 24576))
               (i32.le_u (i32.load offset=frm (global.get $area)) (i32.const 4))))
           (local.set $l2
-            (i32.and
-              (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
-              (i32.load offset=fflags (global.get $area))))
+            (select
+              (i32.const 2016)
+              (i32.const 0)
+              (i32.and
+                (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
+                (i32.load offset=fflags (global.get $area)))))
           (br $block2)))
       (local.set $l5 (local.get $f1))
       (local.set $l6 (local.get $f2))
-      (local.set $l7
-        (i64.reinterpret_f64
-          (f64.add (f64.reinterpret_i64 (local.get $l5)) (f64.reinterpret_i64 (local.get $l6)))))
+      (local.set $l7 (f64.add (f64.reinterpret_i64 (local.get $l5)) (f64.reinterpret_i64 (local.get $l6))))
       (if
         (i32.eqz
-          (i32.and
-            (local.get $l2)
-            (i32.ne
-              (i32.and (i32.wrap_i64 (i64.shr_u (local.get $l7) (i64.const 52))) (i32.const 2047))
-              (i32.const 2047))))
+          (i32.lt_u
+            (i32.and
+              (i32.wrap_i64 (i64.shr_u (i64.reinterpret_f64 (local.get $l7)) (i64.const 52)))
+              (i32.const 2047))
+            (local.get $l2)))
         (then
           (local.set $l7
-            (call $f64Add (local.get $l5) (local.get $l6) (i32.load offset=frm (global.get $area))))
+            (f64.reinterpret_i64
+              (call $f64Add (local.get $l5) (local.get $l6) (i32.load offset=frm (global.get $area)))))
           (local.set $l1
             (i32.and
               (i64.eq
@@ -73,10 +78,13 @@
                 (i64.const 24576))
               (i32.le_u (i32.load offset=frm (global.get $area)) (i32.const 4))))
           (local.set $l2
-            (i32.and
-              (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
-              (i32.load offset=fflags (global.get $area))))))
-      (local.set $f1 (local.get $l7)))
+            (select
+              (i32.const 2016)
+              (i32.const 0)
+              (i32.and
+                (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
+                (i32.load offset=fflags (global.get $area)))))))
+      (local.set $f1 (i64.reinterpret_f64 (local.get $l7))))
     (block $block3
       (if
         (i32.eqz (local.get $l1))
@@ -102,9 +110,12 @@
                 (i64.const 24576))
               (i32.le_u (i32.load offset=frm (global.get $area)) (i32.const 4))))
           (local.set $l2
-            (i32.and
-              (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
-              (i32.load offset=fflags (global.get $area))))
+            (select
+              (i32.const 2016)
+              (i32.const 0)
+              (i32.and
+                (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
+                (i32.load offset=fflags (global.get $area)))))
           (br $block3)))
       (local.set $l8
         (select
@@ -125,21 +136,22 @@
       (local.set $l12 (local.get $l10))
       (local.set $l13 (local.get $l9))
       (local.set $l14
-        (i32.reinterpret_f32
-          (f32x4.extract_lane 0
-            (f32x4.relaxed_madd
-              (f32x4.splat (f32.reinterpret_i32 (local.get $l11)))
-              (f32x4.splat (f32.reinterpret_i32 (local.get $l12)))
-              (f32x4.splat (f32.reinterpret_i32 (local.get $l13)))))))
+        (f32x4.extract_lane 0
+          (f32x4.relaxed_madd
+            (f32x4.splat (f32.reinterpret_i32 (local.get $l11)))
+            (f32x4.splat (f32.reinterpret_i32 (local.get $l12)))
+            (f32x4.splat (f32.reinterpret_i32 (local.get $l13))))))
       (if
         (i32.eqz
-          (i32.and
-            (local.get $l2)
-            (i32.lt_u
-              (i32.sub (i32.and (i32.shr_u (local.get $l14) (i32.const 23)) (i32.const 255)) (i32.const 2))
-              (i32.const 253))))
+          (i32.lt_u
+            (i32.sub
+              (i32.and (i32.shr_u (i32.reinterpret_f32 (local.get $l14)) (i32.const 20)) (i32.const 2040))
+              (i32.const 16))
+            (local.get $l2)))
         (then
-          (local.set $l14 (call $f32MulAdd (local.get $l11) (local.get $l12) (local.get $l13) (i32.const 0)))
+          (local.set $l14
+            (f32.reinterpret_i32
+              (call $f32MulAdd (local.get $l11) (local.get $l12) (local.get $l13) (i32.const 0))))
           (local.set $l1
             (i32.and
               (i64.eq
@@ -147,10 +159,14 @@
                 (i64.const 24576))
               (i32.le_u (i32.load offset=frm (global.get $area)) (i32.const 4))))
           (local.set $l2
-            (i32.and
-              (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
-              (i32.load offset=fflags (global.get $area))))))
-      (local.set $f3 (i64.or (i64.extend_i32_u (local.get $l14)) (i64.const -4294967296))))
+            (select
+              (i32.const 2016)
+              (i32.const 0)
+              (i32.and
+                (i32.and (local.get $l1) (i32.eqz (i32.load offset=frm (global.get $area))))
+                (i32.load offset=fflags (global.get $area)))))))
+      (local.set $f3
+        (i64.or (i64.extend_i32_u (i32.reinterpret_f32 (local.get $l14))) (i64.const -4294967296))))
     (i64.store offset=f1 (global.get $area) (local.get $f1))
     (i64.store offset=f3 (global.get $area) (local.get $f3))
     (local.set $l15 (i64.add (local.get $pc) (i64.const 8)))
@@ -169,24 +185,24 @@
     (then
       (i64.store offset=f3 (global.get $area) (local.get $f3))))
   (return (i32.const -1)))
-(local.set $l14
+(local.set $l13
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
     (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l15)) (i32.const 8)) (i32.const 8176))))
 (if
-  (i64.lt_u (i64.xor (local.get $l15) (i64.load (local.get $l14))) (i64.const 4096))
+  (i64.lt_u (i64.xor (local.get $l15) (i64.load (local.get $l13))) (i64.const 4096))
   (then
-    (local.set $l13
+    (local.set $l12
       (i32.add
-        (i32.load offset=8 (local.get $l14))
+        (i32.load offset=8 (local.get $l13))
         (i32.shl (i32.and (i32.wrap_i64 (local.get $l15)) (i32.const 4094)) (i32.const 2))))
     (if
-      (i32.eq (i32.load (local.get $l13)) (i32.const 5))
+      (i32.eq (i32.load (local.get $l12)) (i32.const 5))
       (then
         (return_call_indirect
           (local.get $l15)
           (local.get $budget)
           (local.get $depth)
-          (i32.load offset=4 (local.get $l13)))))))
+          (i32.load offset=4 (local.get $l12)))))))
 (i64.store offset=pc (global.get $area) (local.get $l15))
 (return (local.get $budget))

@@ -32,53 +32,52 @@
               (local.set $budget (i32.sub (local.get $budget) (i32.const 1)))
               (local.set $l1 (i64.and (local.get $x1) (i64.const -2)))
               (local.set $l2 (local.get $l1))
-              (local.set $l3 (local.get $l2))
               (i64.store offset=x11 (global.get $area) (local.get $x11))
-              (i64.store offset=pc (global.get $area) (local.get $l3))
+              (i64.store offset=pc (global.get $area) (local.get $l2))
               (return (local.get $budget)))))
         (else
           (br $block1))))
     (local.set $budget (i32.sub (local.get $budget) (i32.const 1)))
     (local.set $x11 (i64.add (local.get $x11) (i64.const 1)))
     (i64.store offset=x11 (global.get $area) (local.get $x11))
-    (local.set $l3 (i64.add (local.get $pc) (i64.const 8)))
+    (local.set $l2 (i64.add (local.get $pc) (i64.const 8)))
     (br $block0)
     (unreachable))
   (if
-    (i32.and (local.get $l4) (i32.const 2))
+    (i32.and (local.get $l3) (i32.const 2))
     (then
       (i64.store offset=x1 (global.get $area) (local.get $x1))))
   (if
-    (i32.and (local.get $l4) (i32.const 1024))
+    (i32.and (local.get $l3) (i32.const 1024))
     (then
       (i64.store offset=x10 (global.get $area) (local.get $x10))))
   (if
-    (i32.and (local.get $l4) (i32.const 2048))
+    (i32.and (local.get $l3) (i32.const 2048))
     (then
       (i64.store offset=x11 (global.get $area) (local.get $x11))))
   (if
-    (i32.and (local.get $l4) (i32.const 4096))
+    (i32.and (local.get $l3) (i32.const 4096))
     (then
       (i64.store offset=x12 (global.get $area) (local.get $x12))))
   (return (i32.const -1)))
-(local.set $l5
+(local.set $l4
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
-    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l3)) (i32.const 8)) (i32.const 8176))))
+    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l2)) (i32.const 8)) (i32.const 8176))))
 (if
-  (i64.lt_u (i64.xor (local.get $l3) (i64.load (local.get $l5))) (i64.const 4096))
+  (i64.lt_u (i64.xor (local.get $l2) (i64.load (local.get $l4))) (i64.const 4096))
   (then
-    (local.set $l6
+    (local.set $l5
       (i32.add
-        (i32.load offset=8 (local.get $l5))
-        (i32.shl (i32.and (i32.wrap_i64 (local.get $l3)) (i32.const 4094)) (i32.const 2))))
+        (i32.load offset=8 (local.get $l4))
+        (i32.shl (i32.and (i32.wrap_i64 (local.get $l2)) (i32.const 4094)) (i32.const 2))))
     (if
-      (i32.eq (i32.load (local.get $l6)) (i32.const 5))
+      (i32.eq (i32.load (local.get $l5)) (i32.const 5))
       (then
         (return_call_indirect
-          (local.get $l3)
+          (local.get $l2)
           (local.get $budget)
           (local.get $depth)
-          (i32.load offset=4 (local.get $l6)))))))
-(i64.store offset=pc (global.get $area) (local.get $l3))
+          (i32.load offset=4 (local.get $l5)))))))
+(i64.store offset=pc (global.get $area) (local.get $l2))
 (return (local.get $budget))

@@ -34,10 +34,9 @@
           (local.set $budget (i32.sub (local.get $budget) (i32.const 1)))
           (local.set $l2 (i64.and (local.get $x1) (i64.const -2)))
           (local.set $l3 (local.get $l2))
-          (local.set $l4 (local.get $l3))
           (i64.store offset=x10 (global.get $area) (local.get $x10))
           (i64.store offset=x11 (global.get $area) (local.get $x11))
-          (i64.store offset=pc (global.get $area) (local.get $l4))
+          (i64.store offset=pc (global.get $area) (local.get $l3))
           (return (local.get $budget)))))
     (unreachable))
   (if
@@ -53,24 +52,24 @@
     (then
       (i64.store offset=x11 (global.get $area) (local.get $x11))))
   (return (i32.const -1)))
-(local.set $l5
+(local.set $l4
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
-    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l4)) (i32.const 8)) (i32.const 8176))))
+    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l3)) (i32.const 8)) (i32.const 8176))))
 (if
-  (i64.lt_u (i64.xor (local.get $l4) (i64.load (local.get $l5))) (i64.const 4096))
+  (i64.lt_u (i64.xor (local.get $l3) (i64.load (local.get $l4))) (i64.const 4096))
   (then
-    (local.set $l6
+    (local.set $l5
       (i32.add
-        (i32.load offset=8 (local.get $l5))
-        (i32.shl (i32.and (i32.wrap_i64 (local.get $l4)) (i32.const 4094)) (i32.const 2))))
+        (i32.load offset=8 (local.get $l4))
+        (i32.shl (i32.and (i32.wrap_i64 (local.get $l3)) (i32.const 4094)) (i32.const 2))))
     (if
-      (i32.eq (i32.load (local.get $l6)) (i32.const 5))
+      (i32.eq (i32.load (local.get $l5)) (i32.const 5))
       (then
         (return_call_indirect
-          (local.get $l4)
+          (local.get $l3)
           (local.get $budget)
           (local.get $depth)
-          (i32.load offset=4 (local.get $l6)))))))
-(i64.store offset=pc (global.get $area) (local.get $l4))
+          (i32.load offset=4 (local.get $l5)))))))
+(i64.store offset=pc (global.get $area) (local.get $l3))
 (return (local.get $budget))
