@@ -6,9 +6,11 @@ import { Engine } from '@braid/core/engine/engine.ts';
 import { Pool } from '@braid/core/memory/pool.ts';
 import type { Request } from './protocol.ts';
 import { Runner } from './runner.ts';
+import { TranslatorThread } from './translator.ts';
 
 const port = parentPort!;
-const runner = new Runner(new Engine(new Pool()), {
+const pool = new Pool();
+const runner = new Runner(new Engine(pool, 0, { service: new TranslatorThread(pool) }), {
   report: (report, transfer) => port.postMessage(report, transfer),
   drain: () => {
     for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) take(message.message);

@@ -25,9 +25,11 @@ import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
 import { probeFloatHost } from './translator/floats.ts';
+import type { TranslationService } from './translator/service.ts';
 import {
   type CompileListener,
   NOTHING_TRANSLATED,
+  SERVED_LIMITS,
   TRANSLATION_LIMITS,
   type TranslationLimits,
   Translator,
@@ -60,7 +62,9 @@ export interface EngineOptions {
    * Default true.
    */
   readonly translate?: boolean | Partial<TranslationLimits>;
-  /** Told when work of translation begins and ends. */
+  /** Translates while the machine runs; without one the engine does it in between, a little at a time. */
+  readonly service?: TranslationService;
+  /** Told when work of translation begins and ends on the machine's thread. */
   readonly onCompile?: CompileListener;
 }
 
@@ -105,12 +109,16 @@ export class Engine implements Tracer {
   private host: EngineHost | undefined;
 
   /** `worker`: which worker area of the pool is this engine's. Compiling takes some tens of milliseconds. */
-  constructor(pool: Pool, worker = 0, { translate = true, onCompile }: EngineOptions = {}) {
+  constructor(pool: Pool, worker = 0, { translate = true, onCompile, service }: EngineOptions = {}) {
     this.pool = pool;
     this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
     this.code = new CodePages(pool, this.area);
-    const limits = { ...TRANSLATION_LIMITS, ...(typeof translate === 'object' ? translate : {}) };
+    const limits = {
+      ...TRANSLATION_LIMITS,
+      ...(service ? SERVED_LIMITS : {}),
+      ...(typeof translate === 'object' ? translate : {}),
+    };
     const interpreter = generateInterpreter(worker, POOL_MEMORY, limits.hotness);
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
     // Until a machine is attached: tables are divided among harts.
@@ -149,7 +157,9 @@ export class Engine implements Tracer {
       pool,
       this.area,
       decoder,
-      { memory: pool.memory, table, area: this.area, functions, signatures, outOfLineOf, host: probeFloatHost() },
+      { memory: pool.memory, table, area: this.area, functions },
+      { signatures, outOfLineOf, host: probeFloatHost() },
+      service,
       limits,
       onCompile,
     );
