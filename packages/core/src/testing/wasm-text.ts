@@ -76,12 +76,16 @@ enter(0x1b, 3, ['select']);
 const LOADS = new Map<number, string>([
   [0x28, 'i32.load'],
   [0x29, 'i64.load'],
+  [0x2a, 'f32.load'],
+  [0x2b, 'f64.load'],
   ...integer('i32', 'load8_s load8_u load16_s load16_u').map((name, i) => [0x2c + i, name] as const),
   ...integer('i64', 'load8_s load8_u load16_s load16_u load32_s load32_u').map((name, i) => [0x30 + i, name] as const),
 ]);
 const STORES = new Map<number, string>([
   [0x36, 'i32.store'],
   [0x37, 'i64.store'],
+  [0x38, 'f32.store'],
+  [0x39, 'f64.store'],
   ...integer('i32', 'store8 store16').map((name, i) => [0x3a + i, name] as const),
   ...integer('i64', 'store8 store16 store32').map((name, i) => [0x3c + i, name] as const),
 ]);

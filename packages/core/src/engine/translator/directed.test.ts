@@ -158,6 +158,29 @@ agrees(
   },
 );
 
+agrees(
+  'one arm ends with a word in a register, the other leaves with all of it',
+  (a) => {
+    a.op('sltiu', { rd: t1, rs1: s2, imm: 12 });
+    a.la(t0, 'function');
+    a.op('jalr', { rd: ra, rs1: t0 });
+  },
+  {
+    limits: { hotness: 64, batch: 1 },
+    functions: (a) => {
+      a.label('function');
+      a.op('slli', { rd: s0, rs1: s2, imm: 40 });
+      a.branch('beq', t1, 0, 'word');
+      // No part of any region.
+      a.op('ecall');
+      a.op('jalr', { rs1: ra });
+      a.label('word');
+      a.op('addw', { rd: s0, rs1: s2, rs2: s2 });
+      a.op('jalr', { rs1: ra });
+    },
+  },
+);
+
 agrees('results of word instructions are divided in place', (a) => {
   for (const name of ['remuw', 'remw', 'divw', 'divuw'] as const) {
     a.op('addiw', { rd: t0, rs1: s2, imm: 5 });

@@ -464,11 +464,9 @@ class RegionWriter implements Semantics {
     const { f, condition } = this;
     const { end } = node.block;
     const { dirtyOut } = this.registers[node.order]!;
-    const stores = end.kind === 'call' || end.kind === 'return';
-    if (!stores) {
-      this.widen(this.neededBehind(node));
-      this.narrow = 0;
-    }
+    if (end.kind === 'call' || end.kind === 'return') this.store_(dirtyOut);
+    else this.widen(this.neededBehind(node));
+    this.narrow = 0;
     switch (end.kind) {
       case 'next':
       case 'jump':
@@ -484,7 +482,6 @@ class RegionWriter implements Semantics {
         return;
       }
       case 'call': {
-        this.store_(dirtyOut);
         if (end.target !== undefined) f.set(this.target, this.address(end.target));
         const next = node.ways[0];
         if (!next) return f.br(this.chainLabel);
@@ -501,7 +498,6 @@ class RegionWriter implements Semantics {
         this.store_(dirtyOut);
         return f.br(this.chainLabel);
       case 'return':
-        this.store_(dirtyOut);
         this.set('pc', this.target);
         f.return(this.budget);
     }
