@@ -24,7 +24,7 @@ import type { Ram, Tracer } from '../memory/ram.ts';
 import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
-import { probeFloatHost } from './translator/floats.ts';
+import { codeHostOf } from './translator/module.ts';
 import type { TranslationService } from './translator/service.ts';
 import {
   type CompileListener,
@@ -151,14 +151,13 @@ export class Engine implements Tracer {
     const { exports } = new WebAssembly.Instance(module, { host: imports });
     this.exports = exports as unknown as Exports;
     if (!translate) return;
-    const { signatures, outOfLineOf } = interpreter;
-    const functions = Object.fromEntries(Object.keys(signatures).map((name) => [name, exports[name]]));
+    const functions = Object.fromEntries(Object.keys(interpreter.signatures).map((name) => [name, exports[name]]));
     this.translator = new Translator(
       pool,
       this.area,
       decoder,
       { memory: pool.memory, table, area: this.area, functions },
-      { signatures, outOfLineOf, host: probeFloatHost() },
+      codeHostOf(interpreter),
       service,
       limits,
       onCompile,

@@ -4,9 +4,9 @@ import type { Row } from '../../isa/index.ts';
 import { REGION } from '../../memory/layout.ts';
 import { POOL_MEMORY } from '../../memory/pool.ts';
 import { Module } from '../../wasm/index.ts';
-import { REGION_TYPE } from '../interpreter.ts';
+import { type Interpreter, REGION_TYPE } from '../interpreter.ts';
 import { type ModuleParts, writeRegion } from './emit.ts';
-import type { FloatHost } from './floats.ts';
+import { type FloatHost, probeFloatHost } from './floats.ts';
 import type { Region } from './region.ts';
 
 /** What the code of regions depends on beside the guest's: the same for every worker of a host. */
@@ -14,6 +14,10 @@ export interface CodeHost {
   readonly signatures: Signatures;
   readonly outOfLineOf: (row: Row) => number;
   readonly host: FloatHost;
+}
+
+export function codeHostOf({ signatures, outOfLineOf }: Pick<Interpreter, 'signatures' | 'outOfLineOf'>): CodeHost {
+  return { signatures, outOfLineOf, host: probeFloatHost() };
 }
 
 type Types = readonly ('i32' | 'i64' | 'f32' | 'f64')[];

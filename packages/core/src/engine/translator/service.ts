@@ -23,6 +23,8 @@ export interface TranslatedRegion {
   readonly second: -1 | 0 | 1;
   /** Places whose slots have to be decoded, for stores to be seen that change the region's code. */
   readonly places: readonly number[];
+  /** All that it was made of: a place and the halfword there, by turns. */
+  readonly code: readonly number[];
   /** Guest instructions. */
   readonly size: number;
 }
@@ -59,6 +61,17 @@ function placesOf({ blocks }: Region): number[] {
   return places;
 }
 
+function codeOf({ blocks }: Region): number[] {
+  const code: number[] = [];
+  for (const { instructions } of blocks.values()) {
+    for (const { at, length, bits } of instructions) {
+      code.push(at, bits & 0xffff);
+      if (length === 4) code.push(at + 2, bits >>> 16);
+    }
+  }
+  return code;
+}
+
 /** Translates requests in order until `limit` guest instructions are passed; `done` is how many it has looked at. */
 export function translateBatch(
   pool: Pool,
@@ -81,6 +94,7 @@ export function translateBatch(
       bits: first.bits,
       second: region.second,
       places: placesOf(region),
+      code: codeOf(region),
       size: region.size,
     });
     size += region.size;

@@ -244,6 +244,16 @@ export class Translator {
     return versions.every((version, i) => version === now[i]);
   }
 
+  /** Whether a region was made of what stands there: versions tell of what was decoded, and not all of it was. */
+  private isSame(code: readonly number[], { own, before, behind }: Surroundings): boolean {
+    for (let n = 0; n < code.length; n += 2) {
+      const at = code[n]!;
+      const page = at < 0 ? before! : at < PAGE ? own : behind!;
+      if (this.pool.halves[(page.frame * PAGE + (at & (PAGE - 1))) >>> 1] !== code[n + 1]) return false;
+    }
+    return true;
+  }
+
   private install({ module, bytes, regions }: Translation, requests: readonly Wanted[]): void {
     const { statistics, imports } = this;
     const first = this.makeRoom(regions.length, bytes);
@@ -252,7 +262,7 @@ export class Translator {
     new WebAssembly.Instance(module, { host });
     for (const [n, region] of regions.entries()) {
       const want = requests[region.request]!;
-      if (this.isCurrent(want)) this.lead(want, region, first + n);
+      if (this.isCurrent(want) && this.isSame(region.code, want.pages)) this.lead(want, region, first + n);
     }
     this.modules.push({ first, slots: regions.map(({ request }) => requests[request]!.slot), bytes });
     this.bytes += bytes;
