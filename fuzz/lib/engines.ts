@@ -1,36 +1,26 @@
 /** Runs one program on the interpreter and on engines that translate, and compares them at the same positions. */
 
 import assert from 'node:assert/strict';
-import { Engine } from '../../packages/core/src/engine/engine.ts';
-import type { TranslationLimits } from '../../packages/core/src/engine/translator/translator.ts';
+import { Engine, type EngineOptions } from '../../packages/core/src/engine/engine.ts';
 import { saveHart } from '../../packages/core/src/hart/record.ts';
 import { stateHash } from '../../packages/core/src/machine/hash.ts';
 import { formatPosition } from '../../packages/core/src/machine/log.ts';
 import type { Machine } from '../../packages/core/src/machine/machine.ts';
 import { Pool } from '../../packages/core/src/memory/pool.ts';
-import { LateService } from '../../packages/core/src/testing/late-service.ts';
 import { reborn, runSteps } from '../../packages/core/src/testing/machines.ts';
 import type { Random } from '../../packages/core/src/testing/random.ts';
 
-interface Choice extends Partial<TranslationLimits> {
-  /** Translations are made elsewhere: they are of the code as it is when asked for, and arrive after so many runs. */
-  readonly late?: number;
-}
-
 /** From everything at once to what users have; `bytes` so few that regions are given up all the time. */
-export const TRANSLATING: readonly Choice[] = [
+export const TRANSLATING: readonly EngineOptions['translate'][] = [
   { hotness: 1, batch: 1 },
   { hotness: 1, batch: 3, patience: 2 },
-  { hotness: 8, batch: 12, patience: 3 },
-  { hotness: 24, batch: 1 },
-  { hotness: 64, batch: 3, patience: 1 },
-  { hotness: 64, batch: 12, patience: 8 },
-  { hotness: 20, batch: 1, bytes: 20_000 },
-  { hotness: 40, batch: 3, patience: 1, bytes: 60_000 },
-  { hotness: 1, batch: 1, late: 1 },
-  { hotness: 24, batch: 3, patience: 2, late: 3 },
-  { hotness: 8, batch: 1, late: 9 },
-  {},
+  { hotness: 2, batch: 12, patience: 3 },
+  { hotness: 3, batch: 1 },
+  { hotness: 8, batch: 3, patience: 1 },
+  { hotness: 8, batch: 12, patience: 8 },
+  { hotness: 3, batch: 1, bytes: 20_000 },
+  { hotness: 5, batch: 3, patience: 1, bytes: 60_000 },
+  true,
 ];
 
 let pool: Pool | undefined;
@@ -39,13 +29,8 @@ const engines: Engine[] = [];
 /** Engines of one pool: the interpreter alone is 0, the others are those of TRANSLATING. */
 export function engineOf(n: number): Engine {
   pool ??= new Pool();
-  return (engines[n] ??= makeEngine(pool, n));
-}
-
-function makeEngine(pool: Pool, n: number): Engine {
-  if (n === 0) return new Engine(pool, n, { translate: false });
-  const { late, ...translate } = TRANSLATING[n - 1]!;
-  return new Engine(pool, n, { translate, ...(late ? { service: new LateService(pool, late) } : {}) });
+  engines[n] ??= new Engine(pool, n, { translate: n === 0 ? false : TRANSLATING[n - 1]! });
+  return engines[n];
 }
 
 /** What is compared at a stop: all of it in registers, memory and devices by hash. */

@@ -7,6 +7,7 @@ import type { DiskOptions } from '@braid/core/machine/options.ts';
 import { restoreMachine } from '@braid/core/machine/save.ts';
 import { BraidError } from './errors.ts';
 import { FileBackend } from './files.ts';
+import { PACED_STEPS_PER_NANOSECOND } from './pace.ts';
 import type { ConsoleDevice, Setup } from './protocol.ts';
 
 export const MAIN_PORT = 0;
@@ -31,7 +32,8 @@ export function assemble(engine: Engine, setup: Setup, outputs: Outputs): Assemb
       return { machine, consoleDevice: saved.console, files, skipIdle: machine.skipIdle };
     }
     const slice = setup.slice === undefined ? {} : { slice: setup.slice };
-    const options = { boot: setup.boot!, memory, harts, seed, epoch, disks, ...slice };
+    const stepsPerNanosecond = setup.time === 'wall' ? PACED_STEPS_PER_NANOSECOND : 1;
+    const options = { boot: setup.boot!, memory, harts, seed, epoch, stepsPerNanosecond, disks, ...slice };
     const machine = new Machine(engine, options, outputs);
     // The files are in the machine's memory now.
     options.boot = { kind: 'bare', image: new Uint8Array(0) };

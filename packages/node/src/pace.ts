@@ -8,6 +8,8 @@ const RUN_MS = 8;
 const RUN_MS_PACED = 2;
 const FIRST_RUN = 200_000;
 const MAX_RUN = 50_000_000;
+/** More than any host makes, so that steps never keep a machine back: corrections bring its clock forward. */
+export const PACED_STEPS_PER_NANOSECOND = 8;
 /** How far the guest's clock may be ahead before the machine sleeps, in ns. */
 const AHEAD = 2_000_000n;
 const MAX_TIMER_MS = 2 ** 31 - 1;

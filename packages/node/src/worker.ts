@@ -6,11 +6,9 @@ import { Engine } from '@braid/core/engine/engine.ts';
 import { Pool } from '@braid/core/memory/pool.ts';
 import type { Request } from './protocol.ts';
 import { Runner } from './runner.ts';
-import { TranslatorThread } from './translator.ts';
 
 const port = parentPort!;
-const pool = new Pool();
-const runner = new Runner(new Engine(pool, 0, { service: new TranslatorThread(pool) }), {
+const runner = new Runner(new Engine(new Pool()), {
   report: (report, transfer) => port.postMessage(report, transfer),
   drain: () => {
     for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) take(message.message);

@@ -24,12 +24,10 @@ import type { Ram, Tracer } from '../memory/ram.ts';
 import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
-import { codeHostOf } from './translator/module.ts';
-import type { TranslationService } from './translator/service.ts';
+import { probeFloatHost } from './translator/floats.ts';
 import {
   type CompileListener,
   NOTHING_TRANSLATED,
-  SERVED_LIMITS,
   TRANSLATION_LIMITS,
   type TranslationLimits,
   Translator,
@@ -62,9 +60,7 @@ export interface EngineOptions {
    * Default true.
    */
   readonly translate?: boolean | Partial<TranslationLimits>;
-  /** Translates while the machine runs; without one the engine does it in between, a little at a time. */
-  readonly service?: TranslationService;
-  /** Told when work of translation begins and ends on the machine's thread. */
+  /** Told when work of translation begins and ends. */
   readonly onCompile?: CompileListener;
 }
 
@@ -109,16 +105,12 @@ export class Engine implements Tracer {
   private host: EngineHost | undefined;
 
   /** `worker`: which worker area of the pool is this engine's. Compiling takes some tens of milliseconds. */
-  constructor(pool: Pool, worker = 0, { translate = true, onCompile, service }: EngineOptions = {}) {
+  constructor(pool: Pool, worker = 0, { translate = true, onCompile }: EngineOptions = {}) {
     this.pool = pool;
     this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
     this.code = new CodePages(pool, this.area);
-    const limits = {
-      ...TRANSLATION_LIMITS,
-      ...(service ? SERVED_LIMITS : {}),
-      ...(typeof translate === 'object' ? translate : {}),
-    };
+    const limits = { ...TRANSLATION_LIMITS, ...(typeof translate === 'object' ? translate : {}) };
     const interpreter = generateInterpreter(worker, POOL_MEMORY, limits.hotness);
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
     // Until a machine is attached: tables are divided among harts.
@@ -151,14 +143,13 @@ export class Engine implements Tracer {
     const { exports } = new WebAssembly.Instance(module, { host: imports });
     this.exports = exports as unknown as Exports;
     if (!translate) return;
-    const functions = Object.fromEntries(Object.keys(interpreter.signatures).map((name) => [name, exports[name]]));
+    const { signatures, outOfLineOf } = interpreter;
+    const functions = Object.fromEntries(Object.keys(signatures).map((name) => [name, exports[name]]));
     this.translator = new Translator(
       pool,
       this.area,
       decoder,
-      { memory: pool.memory, table, area: this.area, functions },
-      codeHostOf(interpreter),
-      service,
+      { memory: pool.memory, table, area: this.area, functions, signatures, outOfLineOf, host: probeFloatHost() },
       limits,
       onCompile,
     );

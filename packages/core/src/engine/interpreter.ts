@@ -365,8 +365,8 @@ function raiseFlags(lib: Library, f: Fn, flags: Expr): void {
   w.set(f, 'mstatus', i64.or(w.get('mstatus'), MSTATUS.FS));
 }
 
-/** How much an arrival says for translating what stands there. */
-const ARRIVAL = { jump: 8, loop: 8, return: 1, trap: 4 } as const;
+/** How much an arrival says for translating what stands there, in halves. */
+const ARRIVAL = { jump: 2, loop: 2, return: 1, trap: 1 } as const;
 
 const isFloat = (row: Row) => row.extension === 'F' || row.extension === 'D';
 const isHot = (row: Row) => row.hot && (row.extension === 'I' || row.extension === 'M');
@@ -568,7 +568,7 @@ function addRun(
         const heat = f.let(i32.add(i32.load16U(counter, w.area + AREA.heat), by));
         f.store(2, counter, heat, w.area + AREA.heat);
         f.if(
-          i32.geU(heat, hotness),
+          i32.geU(heat, hotness * ARRIVAL.jump),
           () => {
             f.store(2, counter, i32.const(0), w.area + AREA.heat);
             f.set(target, pc());

@@ -15,7 +15,7 @@ import { reborn, SEED } from '../testing/machines.ts';
 import { Random } from '../testing/random.ts';
 import { Engine, type EngineOptions } from './engine.ts';
 
-const EARLY = { hotness: 30, batch: 2, patience: 1 };
+const EARLY = { hotness: 4, batch: 2, patience: 1 };
 const STEPS = 30_000;
 const PIECES = 3;
 const MACHINES = 12;

@@ -65,8 +65,10 @@ export type HartField = (typeof FIELDS)[number];
 const SCRATCH = [
   'hart',
   'harts',
-  /** Guest time (ns) at which the budget ends: now = clockEnd - budget (- 1 inside an instruction). */
+  /** Guest time, in steps, at which the budget ends: now = clockEnd - budget (- 1 inside an instruction). */
   'clockEnd',
+  /** Guest time of a tick of mtime, in steps. */
+  'stepsPerTick',
   /** What the guest has set mtime off by, in ticks. */
   'timeOffset',
   /** Steps left of the run, while code outside the main function may look. */

@@ -61,8 +61,14 @@ export function stateHash(machine: Machine): string {
 export function visibleState(machine: Machine): Record<string, unknown> {
   const { clock, schedule, options, hartSet, platform } = machine;
   return {
-    configuration: { memory: options.memory, harts: options.harts, slice: schedule.slice, sbi: machine.monitorSbi },
-    clock: { now: clock.now, tickOffset: clock.tickOffset },
+    configuration: {
+      memory: options.memory,
+      harts: options.harts,
+      slice: schedule.slice,
+      stepsPerNanosecond: clock.stepsPerNanosecond,
+      sbi: machine.monitorSbi,
+    },
+    clock: { now: clock.now, fraction: clock.fraction, tickOffset: clock.tickOffset },
     schedule: schedule.save(),
     stopped: machine.stopped.map((stopped) => stopped),
     skipIdle: machine.skipIdle,

@@ -35,8 +35,11 @@ function summary(machine: Machine): Summary {
   return { hash: stateHash(machine), position: formatPosition(machine.position) };
 }
 
+/** A schedule, and a clock that goes with it at any speed. */
+const scheduled = (slice: number) => ({ slice, stepsPerNanosecond: 1 + (slice % 8) });
+
 function straight(recipe: Recipe, slice: number): Summary {
-  const machine = recipeMachine(recipe, { slice });
+  const machine = recipeMachine(recipe, scheduled(slice));
   runSteps(machine, STEPS);
   const result = summary(machine);
   machine.free();
@@ -47,7 +50,7 @@ test(`runs in pieces, with caches dropped and saved machines, equal straight run
   fc.assert(
     fc.property(recipe, slice, choices, (recipe, slice, choices) => {
       const expected = straight(recipe, slice);
-      const machine = disturb(recipeMachine(recipe, { slice }), STEPS, choices, {
+      const machine = disturb(recipeMachine(recipe, scheduled(slice)), STEPS, choices, {
         kinds: ['stop', 'drop', 'reborn', 'hash'],
       });
       const found = summary(machine);
@@ -62,7 +65,7 @@ test('machines that take turns on one engine equal machines that have it alone',
   fc.assert(
     fc.property(recipe, recipe, slice, choices, (first, second, slice, choices) => {
       const expected = [straight(first, slice), straight(second, slice)];
-      const machines = [recipeMachine(first, { slice }), recipeMachine(second, { slice })];
+      const machines = [first, second].map((recipe) => recipeMachine(recipe, scheduled(slice)));
       const left = [STEPS, STEPS];
       while (left[0]! + left[1]! > 0) {
         const n = left[0] === 0 ? 1 : left[1] === 0 ? 0 : choices.below(2);
@@ -85,7 +88,7 @@ test('a machine that moves between two engines of a pool, beside others, equals 
     fc.property(recipe, recipe, slice, choices, (first, second, slice, choices) => {
       const expected = straight(first, slice);
       const others = engines.map((engine) => recipeMachine(second, { slice: 777 }, engine));
-      let machine = recipeMachine(first, { slice });
+      let machine = recipeMachine(first, scheduled(slice));
       for (let left = STEPS; left > 0; ) {
         const piece = Math.min(left, 1 + choices.below(4000));
         const target = machine.totalSteps + BigInt(piece);

@@ -53,7 +53,7 @@ export class Machine implements EngineHost {
   readonly ram: Ram;
   readonly hartSet: Harts;
   readonly schedule: Schedule;
-  readonly clock = new Clock();
+  readonly clock: Clock;
   readonly platform: Platform;
   readonly sbi: Sbi;
   readonly symbols: BootSymbols;
@@ -90,6 +90,7 @@ export class Machine implements EngineHost {
     const plan = start.kind === 'boot' ? planBoot(options) : undefined;
     this.ram = new Ram(engine.pool, options.memory, start.kind === 'restore' ? start.source : undefined);
     this.hartSet = new Harts(engine, options.harts);
+    this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
     this.monitorSbi = start.kind === 'restore' ? start.monitorSbi : plan!.start.mode === 'S';
@@ -138,7 +139,7 @@ export class Machine implements EngineHost {
   /** Guest time in ns since power-on. */
   get now(): bigint {
     if (this.budget === 0) return this.clock.now;
-    return this.clock.now + BigInt(this.budget - this.engine.left - 1);
+    return this.clock.after(this.budget - this.engine.left - 1);
   }
 
   /** Steps that a hart has made. */
@@ -214,7 +215,8 @@ export class Machine implements EngineHost {
     hartSet.updateTimer(hart, clock.ticksAt(clock.now));
     this.budget = Math.min(limit, schedule.left, this.untilDeadline(hart), MAX_BUDGET);
     const before = engine.get('stepsEnd');
-    engine.set('clockEnd', clock.now + BigInt(this.budget));
+    engine.set('clockEnd', clock.steps + BigInt(this.budget));
+    engine.set('stepsPerTick', clock.stepsPerTick);
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
     let result: RunResult;
@@ -237,7 +239,7 @@ export class Machine implements EngineHost {
   private count(before: bigint, steps: number): void {
     this.budget = 0;
     this.engine.set('stepsEnd', before + BigInt(steps));
-    this.clock.now += BigInt(steps);
+    this.clock.advance(steps);
     this.schedule.step += steps;
   }
 
@@ -253,7 +255,7 @@ export class Machine implements EngineHost {
     const own = this.timerDeadline(hart);
     if (own !== undefined && own > clock.now && (next === undefined || own < next)) next = own;
     if (next === undefined) return MAX_BUDGET;
-    const steps = next - clock.now;
+    const steps = clock.stepsUntil(next);
     return steps < 1n ? 1 : steps > BigInt(MAX_BUDGET) ? MAX_BUDGET : Number(steps);
   }
 
@@ -466,7 +468,7 @@ export class Machine implements EngineHost {
   /** A device may now be due before the budget ends: the run comes back for a new one. */
   private deadlinesChanged(): void {
     const next = this.platform.deadline();
-    if (next !== undefined && next < this.clock.now + BigInt(this.budget)) this.engine.attention();
+    if (next !== undefined && this.clock.stepsUntil(next) < this.budget) this.engine.attention();
   }
 
   timerChanged(): void {

@@ -41,6 +41,11 @@ export interface MachineOptions {
   readonly harts: number;
   /** Steps of a full slice of the schedule. */
   readonly slice?: number;
+  /**
+   * Steps that make a nanosecond of guest time, 1 to 16; 1 unless given. Paced to real time a machine makes at most so many in a
+   * nanosecond, since guest time never goes back.
+   */
+  readonly stepsPerNanosecond?: number;
   /** Everything random in the machine comes from here: 64 bits. */
   readonly seed: bigint;
   /** Wall-clock time at power-on that the RTC shows, in ns since 1970. */
@@ -83,10 +88,13 @@ export class MachineError extends Error {
 export const MIN_MEMORY = 32 * 2 ** 20;
 export const MAX_MEMORY = 3 * 2 ** 30;
 export const MAX_HARTS = 8;
+export const MAX_STEPS_PER_NANOSECOND = 16;
 
 /** Throws `MachineError` for a configuration that no machine has. */
-export function checkOptions(options: Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'seed'>): void {
-  const { memory, harts, slice, seed } = options;
+export function checkOptions(
+  options: Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'stepsPerNanosecond' | 'seed'>,
+): void {
+  const { memory, harts, slice, stepsPerNanosecond, seed } = options;
   if (!Number.isInteger(memory) || memory % 4096 !== 0 || memory < MIN_MEMORY || memory > MAX_MEMORY) {
     throw new MachineError(`memory of ${memory} bytes: give a multiple of 4 KiB from 32 MiB to 3 GiB`);
   }
@@ -95,6 +103,12 @@ export function checkOptions(options: Pick<MachineOptions, 'memory' | 'harts' | 
   }
   if (slice !== undefined && (!Number.isInteger(slice) || slice < 1 || slice > 2 ** 30)) {
     throw new MachineError(`a slice of ${slice} steps: give 1 to 2^30`);
+  }
+  if (
+    stepsPerNanosecond !== undefined &&
+    (!Number.isInteger(stepsPerNanosecond) || stepsPerNanosecond < 1 || stepsPerNanosecond > MAX_STEPS_PER_NANOSECOND)
+  ) {
+    throw new MachineError(`${stepsPerNanosecond} steps per nanosecond: give 1 to ${MAX_STEPS_PER_NANOSECOND}`);
   }
   if (seed < 0n || seed >= 1n << 64n) throw new MachineError('a seed has 64 bits');
 }

@@ -11,7 +11,7 @@ import { ENTRY_FRAME, ENTRY_REMOTE, PAGE, RAM_BASE } from '../memory/layout.ts';
 import { Fields, flagItem } from '../state/check.ts';
 import { StateError } from '../state/errors.ts';
 import { Machine, type Outputs } from './machine.ts';
-import { checkOptions, type Exit, type MachineOptions, requireExact } from './options.ts';
+import { checkOptions, type Exit, MAX_STEPS_PER_NANOSECOND, type MachineOptions, requireExact } from './options.ts';
 import type { ScheduleState } from './schedule.ts';
 
 /** Pages of RAM that are not zero, in pieces of at most 16 MiB. */
@@ -28,13 +28,14 @@ export interface MachineState {
     readonly memory: number;
     readonly harts: number;
     readonly slice: number;
+    readonly stepsPerNanosecond: number;
     readonly seed: bigint;
     readonly sbi: boolean;
     readonly symbols: Readonly<Record<string, number>>;
     /** Sizes in bytes. */
     readonly disks: readonly bigint[];
   };
-  readonly clock: { readonly now: bigint; readonly tickOffset: bigint };
+  readonly clock: { readonly now: bigint; readonly fraction: number; readonly tickOffset: bigint };
   readonly schedule: ScheduleState;
   readonly stopped: readonly boolean[];
   readonly skipIdle: boolean;
@@ -56,6 +57,7 @@ export function saveMachine(machine: Machine): MachineState {
       memory: options.memory,
       harts: options.harts,
       slice: schedule.slice,
+      stepsPerNanosecond: clock.stepsPerNanosecond,
       seed: options.seed,
       sbi: machine.monitorSbi,
       symbols: {
@@ -65,7 +67,7 @@ export function saveMachine(machine: Machine): MachineState {
       },
       disks: (options.disks ?? []).map((disk) => disk.backend.size),
     },
-    clock: { now: clock.now, tickOffset: clock.tickOffset },
+    clock: { now: clock.now, fraction: Number(clock.fraction), tickOffset: clock.tickOffset },
     schedule: schedule.save(),
     stopped: [...machine.stopped],
     skipIdle: machine.skipIdle,
@@ -129,6 +131,7 @@ export function restoreMachine(
     memory: configuration.integer('memory', 0, Number.MAX_SAFE_INTEGER),
     harts: configuration.integer('harts', 1, 8),
     slice: configuration.integer('slice', 1, 2 ** 30),
+    stepsPerNanosecond: configuration.integer('stepsPerNanosecond', 1, MAX_STEPS_PER_NANOSECOND),
     seed: configuration.u64('seed'),
   };
   const monitorSbi = configuration.flag('sbi');
@@ -179,6 +182,7 @@ function fillMachine(machine: Machine, record: Fields): void {
   const { options, clock, schedule, hartSet, platform } = machine;
   const time = new Fields(record.record('clock'), 'machine.clock');
   clock.now = time.u64('now', (1n << 63n) - 1n);
+  clock.fraction = BigInt(time.integer('fraction', 0, clock.stepsPerNanosecond - 1));
   clock.tickOffset = time.u64('tickOffset');
   time.end();
   const turn = new Fields(record.record('schedule'), 'machine.schedule');

@@ -22,7 +22,7 @@ test(`time stamps passed between harts never decrease (seed ${SEED})`, () => {
   fc.assert(
     fc.property(recipe, fc.integer({ min: 1, max: 5000 }), fc.nat(), (recipe, slice, seed) => {
       const choices = new Random(seed);
-      let machine = recipeMachine(recipe, { slice });
+      let machine = recipeMachine(recipe, { slice, stepsPerNanosecond: choices.pick([1, 3, 8]) });
       for (let turn = 0; turn < 8; turn++) {
         // Corrections from outside only ever add time.
         if (choices.chance(0.4)) machine.input({ kind: 'time', advance: BigInt(choices.below(5000)) });
@@ -56,13 +56,13 @@ const word = (machine: ReturnType<typeof bareMachine>, address: number): bigint 
 const RESULT = RAM_BASE + 0x10_0000;
 
 /** Runs a program that ends in a loop of its own. */
-function run(build: (a: Assembler) => void, steps = 1000) {
+function run(build: (a: Assembler) => void, steps = 1000, stepsPerNanosecond = 1) {
   const a = new Assembler(RAM_BASE);
   a.li(s0, RESULT);
   build(a);
   a.label('end');
   a.jump(0, 'end');
-  const machine = bareMachine(a.bytes());
+  const machine = bareMachine(a.bytes(), { stepsPerNanosecond });
   runSteps(machine, steps);
   const results = Array.from({ length: 16 }, (_, n) => word(machine, RESULT + 8 * n));
   return { machine, results, [Symbol.dispose]: () => machine.free() };
@@ -116,8 +116,14 @@ test('a write to minstret and mcycle counts on from there, and inhibition stops 
 });
 
 test('a timer interrupt comes at the very step at which time reaches the comparator', () => {
-  for (const ticks of [1, 2, 7]) {
-    using outcome = run((a) => {
+  for (const [ticks, ratio] of [
+    [1, 1],
+    [2, 1],
+    [7, 1],
+    [3, 8],
+    [2, 16],
+  ] as const) {
+    const program = (a: Assembler) => {
       a.la(t0, 'handler');
       a.csrw(0x305, t0);
       a.li(t3, 0x200_4000);
@@ -135,11 +141,12 @@ test('a timer interrupt comes at the very step at which time reaches the compara
       a.csrr(t1, 0xc01);
       a.op('sd', { rs1: s0, rs2: t1, imm: 8 });
       a.op('sd', { rs1: s0, rs2: t2, imm: 16 });
-    }, 2000);
+    };
+    using outcome = run(program, 2000 * ratio, ratio);
     const [wanted, seen, cycle] = outcome.results as [bigint, bigint, bigint];
     assert.equal(seen, wanted);
-    // 100 steps a tick. At that time the hart traps, and reads the counter in the step behind the trap.
-    assert.equal(cycle, wanted * 100n + 1n);
+    // 100 ns a tick. At that time the hart traps, and reads the counter in the step behind the trap.
+    assert.equal(cycle, wanted * 100n * BigInt(ratio) + 1n);
   }
 });
 

@@ -31,7 +31,7 @@ const MODES: Record<string, NonNullable<EngineOptions['translate']>> = {
   /** Everything at the first arrival: many small regions, cut off at what has not run yet. */
   eager: { hotness: 1, batch: 1, patience: 1 },
   /** After some turns, so that loops are whole; in batches. */
-  soon: { hotness: 40, batch: 3, patience: 2 },
+  soon: { hotness: 5, batch: 3, patience: 2 },
 };
 
 function engineOptions(): EngineOptions {

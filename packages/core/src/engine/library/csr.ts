@@ -50,7 +50,7 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
   // Before the running instruction: it has been taken from the budget already.
   const left = () => i64.add(i64.extendU(w.get32('budget')), 1);
   const steps = () => i64.sub(w.get('stepsEnd'), left());
-  const ticks = () => i64.add(i64.divU(i64.sub(w.get('clockEnd'), left()), 100), w.get('timeOffset'));
+  const ticks = () => i64.add(i64.divU(i64.sub(w.get('clockEnd'), left()), w.get('stepsPerTick')), w.get('timeOffset'));
   const inhibited = (counter: number) => has(w.get('mcountinhibit'), 1 << counter);
   const retired = () => i64.sub(steps(), w.get('traps'));
   const counters = {

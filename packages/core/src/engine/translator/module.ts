@@ -1,28 +1,36 @@
-/** A batch of regions as one WebAssembly module, which imports what differs from worker to worker. */
+/** A batch of regions as one WebAssembly module, and what such modules import. */
 
 import type { Row } from '../../isa/index.ts';
 import { REGION } from '../../memory/layout.ts';
 import { POOL_MEMORY } from '../../memory/pool.ts';
 import { Module } from '../../wasm/index.ts';
-import { type Interpreter, REGION_TYPE } from '../interpreter.ts';
+import { REGION_TYPE } from '../interpreter.ts';
 import { type ModuleParts, writeRegion } from './emit.ts';
-import { type FloatHost, probeFloatHost } from './floats.ts';
+import type { FloatHost } from './floats.ts';
 import type { Region } from './region.ts';
 
-/** What the code of regions depends on beside the guest's: the same for every worker of a host. */
-export interface CodeHost {
+/** Of a worker: regions are the same for every worker until they are instantiated. */
+export interface RegionImports {
+  readonly memory: WebAssembly.Memory;
+  readonly table: WebAssembly.Table;
+  /** Address of the worker's area. */
+  readonly area: number;
+  /** Functions of the interpreter's module by name: the bridge and the softfloat library. */
+  readonly functions: Readonly<Record<string, unknown>>;
   readonly signatures: Signatures;
   readonly outOfLineOf: (row: Row) => number;
   readonly host: FloatHost;
 }
 
-export function codeHostOf({ signatures, outOfLineOf }: Pick<Interpreter, 'signatures' | 'outOfLineOf'>): CodeHost {
-  return { signatures, outOfLineOf, host: probeFloatHost() };
-}
-
 type Types = readonly ('i32' | 'i64' | 'f32' | 'f64')[];
 /** Parameters and results. */
 export type Signatures = Readonly<Record<string, readonly [Types, Types]>>;
+
+export interface CompiledModule {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Makes the functions callable at `place` and behind. */
+  instantiate(place: number): void;
+}
 
 const BRIDGE = ['loadMiss', 'storeMiss', 'outOfLine'] as const;
 
@@ -60,7 +68,7 @@ function baseOf(signatures: Signatures, float: boolean): Base {
 /** The module's bytes: depends on the regions and the host alone. */
 export function encodeRegions(
   regions: readonly Region[],
-  { signatures, outOfLineOf, host }: CodeHost,
+  { signatures, outOfLineOf, host }: Pick<RegionImports, 'signatures' | 'outOfLineOf' | 'host'>,
 ): Uint8Array<ArrayBuffer> {
   const base = baseOf(
     signatures,
@@ -77,4 +85,18 @@ export function encodeRegions(
     ),
   );
   return module.encode();
+}
+
+export function generateModule(regions: readonly Region[], imports: RegionImports): CompiledModule {
+  const bytes = encodeRegions(regions, imports);
+  const module = new WebAssembly.Module(bytes);
+  return {
+    bytes,
+    instantiate: (place) => {
+      const { memory, table, area, functions } = imports;
+      new WebAssembly.Instance(module, {
+        host: { ...functions, memory, table, area, place } as WebAssembly.ModuleImports,
+      });
+    },
+  };
 }

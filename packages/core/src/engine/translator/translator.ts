@@ -11,28 +11,14 @@ import { AREA, CODE_PAGE, CODE_PAGES, CODE_PAGES_END, FETCH, PAGE, REGION } from
 import type { Pool } from '../../memory/pool.ts';
 import type { SlotDecoder } from '../decode.ts';
 import { PSEUDO, SLOT } from '../slot.ts';
-import type { CodeHost } from './module.ts';
-import type { CodePage, Surroundings } from './region.ts';
-import {
-  type TranslatedRegion,
-  type Translation,
-  type TranslationRequest,
-  type TranslationService,
-  translateBatch,
-} from './service.ts';
-
-/** What regions are instantiated with on a worker. */
-export interface WorkerImports {
-  readonly memory: WebAssembly.Memory;
-  readonly table: WebAssembly.Table;
-  /** Address of the worker's area. */
-  readonly area: number;
-  /** Functions of the interpreter's module by name: the bridge and the softfloat library. */
-  readonly functions: Readonly<Record<string, unknown>>;
-}
+import { type CompiledModule, generateModule, type RegionImports } from './module.ts';
+import { type CodePage, findRegion, type Region, type Surroundings } from './region.ts';
 
 export interface TranslationLimits {
-  /** Arrivals at a place until it is translated, times 8. */
+  /**
+   * Arrivals at a place until it is translated, at most 32,000; a return or a trap counts half. Making a region costs some
+   * milliseconds on both cores, and saves some nanoseconds an arrival.
+   */
   readonly hotness: number;
   /** Regions of a module, at most: compiling one costs as much as ten more. */
   readonly batch: number;
@@ -45,15 +31,16 @@ export interface TranslationLimits {
 }
 
 export const TRANSLATION_LIMITS: TranslationLimits = {
-  hotness: 8 * 3000,
+  hotness: 16_000,
   batch: 12,
   slice: 600,
   patience: 12,
   bytes: 40 * 2 ** 20,
 };
 
-interface Wanted extends TranslationRequest {
+interface Wanted {
   readonly slot: number;
+  readonly pages: Surroundings;
   /** Versions of own, before, behind. */
   readonly versions: readonly number[];
 }
@@ -64,9 +51,6 @@ interface Installed {
   readonly slots: readonly number[];
   readonly bytes: number;
 }
-
-/** What is different where a thread of its own does the work, which then costs the guest next to nothing. */
-export const SERVED_LIMITS: Partial<TranslationLimits> = { hotness: 8 * 300, patience: 2 };
 
 export interface TranslatorStatistics {
   /** Since the engine was made: regions, their guest instructions, modules and bytes of WebAssembly. */
@@ -94,16 +78,10 @@ export class Translator {
   private readonly pool: Pool;
   private readonly area: number;
   private readonly decoder: SlotDecoder;
-  private readonly imports: WorkerImports;
-  private readonly code: CodeHost;
-  private readonly service: TranslationService | undefined;
+  private readonly imports: RegionImports;
   private readonly limits: TranslationLimits;
   private readonly listener: CompileListener | undefined;
   private readonly wanted = new Map<number, Wanted>();
-  /** Slots that the service is at work on, and what it was asked, by the batch. */
-  private readonly underWay = new Set<number>();
-  private readonly asked = new Map<number, readonly Wanted[]>();
-  private nextBatch = 0;
   private waited = 0;
   /** Oldest first. */
   private readonly modules: Installed[] = [];
@@ -114,9 +92,7 @@ export class Translator {
     pool: Pool,
     area: number,
     decoder: SlotDecoder,
-    imports: WorkerImports,
-    code: CodeHost,
-    service: TranslationService | undefined,
+    imports: RegionImports,
     limits: TranslationLimits,
     listener: CompileListener | undefined,
   ) {
@@ -125,8 +101,6 @@ export class Translator {
     this.area = area;
     this.decoder = decoder;
     this.imports = imports;
-    this.code = code;
-    this.service = service;
     this.listener = listener;
   }
 
@@ -152,7 +126,7 @@ export class Translator {
   /** The code at a slot, which runs at `va`, is often arrived at. */
   hot(slot: number, va: bigint): void {
     const { pool, wanted } = this;
-    if (slot < CODE_PAGES || slot >= CODE_PAGES_END || wanted.has(slot) || this.underWay.has(slot)) return;
+    if (slot < CODE_PAGES || slot >= CODE_PAGES_END || wanted.has(slot)) return;
     const code = slot - ((slot - CODE_PAGES) % CODE_PAGE.size);
     // What is new here may lie across two pages, and then cannot begin a region.
     if (pool.words[slot >>> 2] === 0) this.decoder.decode(slot);
@@ -165,52 +139,46 @@ export class Translator {
       address: Number(BigInt.asIntN(32, va & ~4095n)),
       area: this.area,
     };
-    const head = ((slot - code) / SLOT.size) * 2;
-    wanted.set(slot, { slot, head, pages, versions: this.versions(pages) });
+    wanted.set(slot, { slot, pages, versions: this.versions(pages) });
     if (wanted.size >= this.limits.batch) this.translate();
   }
 
   /** A run of the engine is over. */
   settle(): void {
-    if (this.asked.size > 0) this.takeReplies();
     if (this.wanted.size === 0 || ++this.waited < this.limits.patience) return;
     this.translate();
   }
 
-  private takeReplies(): void {
-    for (const { batch, translation } of this.service!.take()) {
-      const requests = this.asked.get(batch);
-      if (!requests) continue;
-      this.asked.delete(batch);
-      for (const { slot } of requests) this.underWay.delete(slot);
-      if (!translation) continue;
-      this.listener?.('begin');
-      this.install(translation, requests);
-      this.listener?.('end');
-    }
-  }
-
   private translate(): void {
-    const { wanted, service } = this;
+    const { wanted, pool, imports, statistics } = this;
     this.waited = 0;
-    const requests = [...wanted.values()];
-    if (service) {
-      wanted.clear();
-      const batch = this.nextBatch++;
-      this.asked.set(batch, requests);
-      for (const { slot } of requests) this.underWay.add(slot);
-      service.request(
-        batch,
-        requests.map(({ head, pages }) => ({ head, pages })),
-      );
-      return;
-    }
     this.listener?.('begin');
-    const { done, translation } = translateBatch(this.pool, requests, this.code, this.limits.slice);
-    for (const { slot } of requests.slice(0, done)) wanted.delete(slot);
+    const found: { want: Wanted; region: Region }[] = [];
+    let size = 0;
+    for (const [slot, want] of wanted) {
+      if (size >= this.limits.slice) break;
+      wanted.delete(slot);
+      const now = this.versions(want.pages);
+      if (want.versions.some((version, i) => version !== now[i])) continue;
+      const offset = ((want.slot - want.pages.own.code) / SLOT.size) * 2;
+      const region = findRegion(pool, want.pages, offset);
+      if (region.blocks.size === 0) continue;
+      found.push({ want, region });
+      size += region.size;
+    }
     // What is left over has waited long enough.
     if (wanted.size > 0) this.waited = this.limits.patience;
-    if (translation) this.install(translation, requests);
+    if (found.length > 0) {
+      const compiled = generateModule(
+        found.map(({ region }) => region),
+        imports,
+      );
+      this.install(compiled, found);
+      statistics.modules++;
+      statistics.regions += found.length;
+      statistics.bytes += compiled.bytes.length;
+      for (const { region } of found) statistics.instructions += region.size;
+    }
     this.listener?.('end');
   }
 
@@ -238,72 +206,50 @@ export class Translator {
     });
   }
 
-  /** Whether the code is what it was when it was found hot. */
-  private isCurrent({ pages, versions }: Wanted): boolean {
-    const now = this.versions(pages);
-    return versions.every((version, i) => version === now[i]);
-  }
-
-  /** Whether a region was made of what stands there: versions tell of what was decoded, and not all of it was. */
-  private isSame(code: readonly number[], { own, before, behind }: Surroundings): boolean {
-    for (let n = 0; n < code.length; n += 2) {
-      const at = code[n]!;
-      const page = at < 0 ? before! : at < PAGE ? own : behind!;
-      if (this.pool.halves[(page.frame * PAGE + (at & (PAGE - 1))) >>> 1] !== code[n + 1]) return false;
-    }
-    return true;
-  }
-
-  private install({ module, bytes, regions }: Translation, requests: readonly Wanted[]): void {
-    const { statistics, imports } = this;
-    const first = this.makeRoom(regions.length, bytes);
-    const { memory, table, area, functions } = imports;
-    const host = { ...functions, memory, table, area, place: first } as WebAssembly.ModuleImports;
-    new WebAssembly.Instance(module, { host });
-    for (const [n, region] of regions.entries()) {
-      const want = requests[region.request]!;
-      if (this.isCurrent(want) && this.isSame(region.code, want.pages)) this.lead(want, region, first + n);
-    }
-    this.modules.push({ first, slots: regions.map(({ request }) => requests[request]!.slot), bytes });
-    this.bytes += bytes;
-    statistics.modules++;
-    statistics.regions += regions.length;
-    statistics.bytes += bytes;
-    for (const { size } of regions) statistics.instructions += size;
-  }
-
-  /** Has a slot lead to a region. */
-  private lead({ slot, pages }: Wanted, region: TranslatedRegion, place: number): void {
+  private install(compiled: CompiledModule, found: readonly { want: Wanted; region: Region }[]): void {
     const { pool, decoder } = this;
-    const record = this.area + AREA.regions + place * REGION.size;
-    decoder.decodeAlone(region.bits, record);
-    const second = region.second === 1 ? pages.behind : region.second === -1 ? pages.before : undefined;
-    pool.words[(record + REGION.page) >>> 2] = second?.code ?? 0;
-    pool.words[(record + REGION.version) >>> 2] = second ? pool.words[(second.code + CODE_PAGE.version) >>> 2]! : 0;
-    this.decodeAll(region.places, pages);
-    // The slot loses its operands, so nobody before it may do its work.
-    for (const length of [1, 2]) {
-      const before = slot - length * SLOT.size;
-      if (before >= pages.own.code) decoder.separate(before);
+    const first = this.makeRoom(found.length, compiled.bytes.length);
+    compiled.instantiate(first);
+    for (const [n, { want, region }] of found.entries()) {
+      const { slot, pages } = want;
+      const place = first + n;
+      const record = this.area + AREA.regions + place * REGION.size;
+      const head = region.blocks.get(region.head)!.instructions[0]!;
+      decoder.decodeAlone(head.bits, record);
+      const second = region.second === 1 ? pages.behind : region.second === -1 ? pages.before : undefined;
+      pool.words[(record + REGION.page) >>> 2] = second?.code ?? 0;
+      pool.words[(record + REGION.version) >>> 2] = second ? pool.words[(second.code + CODE_PAGE.version) >>> 2]! : 0;
+      this.decodeAll(region, pages);
+      // The slot loses its operands, so nobody before it may do its work.
+      for (const length of [1, 2]) {
+        const before = slot - length * SLOT.size;
+        if (before >= pages.own.code) decoder.separate(before);
+      }
+      pool.words[slot >>> 2] = PSEUDO.region;
+      pool.words[(slot + SLOT.c) >>> 2] = place;
     }
-    pool.words[slot >>> 2] = PSEUDO.region;
-    pool.words[(slot + SLOT.c) >>> 2] = place;
+    this.modules.push({ first, slots: found.map(({ want }) => want.slot), bytes: compiled.bytes.length });
+    this.bytes += compiled.bytes.length;
   }
 
   /** A store sees by what is decoded whether it changes code: so all that the region is made of has to be. */
-  private decodeAll(places: readonly number[], { own, before, behind }: Surroundings): void {
-    for (const at of places) {
+  private decodeAll({ blocks }: Region, { own, before, behind }: Surroundings): void {
+    const decode = (at: number) => {
       const page = at < 0 ? before! : at < PAGE ? own : behind!;
       const slot = page.code + (at & (PAGE - 1)) * (SLOT.size / 2);
       if (this.pool.words[slot >>> 2] === 0) this.decoder.decode(slot);
+    };
+    for (const { instructions } of blocks.values()) {
+      for (const { at, length } of instructions) {
+        decode(at);
+        if (length === 4 && ((at + 2) & (PAGE - 1)) === 0) decode(at + 2);
+      }
     }
   }
 
   /** Forgets every translation, because all code pages go: the slots that led there are not this worker's any more. */
   reset(): void {
     this.wanted.clear();
-    this.underWay.clear();
-    this.asked.clear();
     for (const { first, slots } of this.modules) {
       for (let n = 0; n < slots.length; n++) this.imports.table.set(first + n, null);
     }
