@@ -30,7 +30,7 @@ import {
   select,
 } from '../../wasm/index.ts';
 import { PSEUDO, SLOT } from '../slot.ts';
-import { attempt, type FloatHost, LIMIT } from './floats.ts';
+import { attempt, type FloatHost, type FloatLimit, LIMIT } from './floats.ts';
 import { findGroups, type Group } from './groups.ts';
 import { type Bases, baseOf, findLoopFacts, NO_BASES, redefined } from './loops.ts';
 import type { Instruction, Region } from './region.ts';
@@ -124,7 +124,7 @@ class RegionWriter implements Semantics {
   private readonly maskF: Local;
   /** Floating point is on and dirty, with a legal mode; and LIMIT while NX has accrued and the mode is to nearest even, else 0. */
   private readonly floatOn: Local | undefined;
-  private readonly floatLimit: Local | undefined;
+  private readonly floatLimit: FloatLimit | undefined;
   private readonly standing: readonly Bases[];
   /** By base register, twice: for loads, and behind them for stores. */
   private readonly pages: (RememberedPage | undefined)[] = new Array(64).fill(undefined);
@@ -145,6 +145,8 @@ class RegionWriter implements Semantics {
   private dirty!: Registers;
   private behind = 0;
   private condition: Expr | undefined;
+  /** This block has made sure of `floatOn`. */
+  private floatIsOn = false;
   /** While it holds, registers keep what they have. */
   private keepIf: Local | undefined;
 
@@ -163,7 +165,7 @@ class RegionWriter implements Semantics {
     this.maskF = f.local('i32');
     if (region.float) {
       this.floatOn = f.local('i32');
-      this.floatLimit = f.local('i32');
+      this.floatLimit = { exponent: f.local('i32'), magnitude: f.local('f64') };
     }
     // Where there are only doubles their registers are the host's: moving, loading and storing keep all bits.
     this.doubles = this.nodes.every(({ block }) => block.instructions.every(({ row }) => row.extension !== 'F'));
@@ -440,6 +442,7 @@ class RegionWriter implements Semantics {
     f.set(budget, i32.sub(budget, block.instructions.length));
     this.dirty = own.dirtyIn;
     this.narrow = 0;
+    this.floatIsOn = false;
     this.order = node.order;
     block.instructions.forEach((i, n) => {
       this.i = i;
@@ -574,7 +577,6 @@ class RegionWriter implements Semantics {
   // Instructions.
 
   private instruction(i: Instruction, writes: Registers): void {
-    const { f } = this;
     this.condition = undefined;
     if (isNothing(i)) return;
     if (isOutOfLine(i)) return this.outOfLine(writes);
@@ -584,21 +586,39 @@ class RegionWriter implements Semantics {
       this.widen(i.effects.reads.x);
       this.narrow &= ~i.effects.reads.x;
     }
-    if (!isFloat(i)) return i.row.execute(this);
-    f.block((done) => {
-      f.if(
-        i32.eqz(this.floatOn!),
-        () => {
-          this.outOfLine(writes);
-          f.br(done);
-        },
-        undefined,
-        'unlikely',
-      );
-      // `fmv.d`.
-      if (i.row.name === 'fsgnj.d' && i.o.rs1 === i.o.rs2) this.fd(this.fs1());
-      else i.row.execute(this);
-    });
+    if (isFloat(i)) {
+      this.requireFloat();
+      if (i.row.extension === 'D' && i.row.format === 'FR' && i.o.rs1 === i.o.rs2 && this.moves(i)) return;
+    }
+    i.row.execute(this);
+  }
+
+  /** Leaves, so that the interpreter does the instruction, unless floating point is on and dirty: once a block. */
+  private requireFloat(): void {
+    if (this.floatIsOn) return;
+    const { f, narrow } = this;
+    f.if(
+      i32.eqz(this.floatOn!),
+      () => {
+        this.set('pc', this.pc());
+        this.set32('budget', i32.add(this.budgetBehind(), 1));
+        this.leave(this.dirty);
+      },
+      undefined,
+      'unlikely',
+    );
+    this.narrow = narrow;
+    this.floatIsOn = true;
+  }
+
+  /** `fmv.d`, `fneg.d` and `fabs.d`: on all bits, NaNs' too. */
+  private moves({ row: { name }, o }: Instruction): boolean {
+    const value = f64.reinterpret(this.bitsF(o.rs1));
+    if (name === 'fsgnj.d') this.fd(this.fs1());
+    else if (name === 'fsgnjn.d') this.fd(i64.reinterpret(f64.neg(value)));
+    else if (name === 'fsgnjx.d') this.fd(i64.reinterpret(f64.abs(value)));
+    else return false;
+    return true;
   }
 
   /** Has the interpreter do the instruction. */
@@ -631,6 +651,7 @@ class RegionWriter implements Semantics {
     this.load_(writes);
     f.set(this.table, this.get32('dataTable'));
     this.refreshFloat();
+    this.floatIsOn = false;
     this.forgetAll();
   }
 
@@ -645,7 +666,9 @@ class RegionWriter implements Semantics {
     const on = i64.eq(i64.and(this.get('mstatus'), MSTATUS.FS), i64.const(MSTATUS.FS));
     f.set(floatOn, i32.and(on, i32.leU(this.get32('frm'), 4)));
     const near = i32.and(i32.and(floatOn, i32.eqz(this.get32('frm'))), this.get32('fflags'));
-    f.set(floatLimit!, select(near, i32.const(LIMIT), i32.const(0)));
+    const { exponent, magnitude } = floatLimit!;
+    f.set(exponent, select(near, i32.const(LIMIT), i32.const(0)));
+    f.set(magnitude, f64.reinterpret(i64.shl(i64.extendU(exponent), 52)));
   }
 
   rs1(): Expr {

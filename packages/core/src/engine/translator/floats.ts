@@ -6,17 +6,25 @@
  * near it. Everything else is the library's.
  */
 
-import { type Expr, f32, f64, i32, i64, Module, relaxedMulAdd } from '../../wasm/index.ts';
+import { type Expr, f32, f64, i32, i64, type Local, Module, relaxedMulAdd } from '../../wasm/index.ts';
 
 /** A result and whether it stands. */
 export interface Attempt {
   /** Bits, as the library gives them. */
   readonly result: Expr;
   /**
-   * Given the pinned result: holds when it is what the library would give, with the same flags. `limit` is LIMIT while NX has
-   * accrued and the mode is to nearest even, else 0: an exponent below it serves for both questions in one comparison.
+   * Given the pinned result: holds when it is what the library would give, with the same flags. One comparison with the limit
+   * answers whether NX has accrued in the right mode, too.
    */
-  readonly stands: (result: Expr, limit: Expr) => Expr;
+  readonly stands: (result: Expr, limit: FloatLimit) => Expr;
+}
+
+/** While NX has accrued and the mode is to nearest even; else both are 0. */
+export interface FloatLimit {
+  /** LIMIT. */
+  readonly exponent: Local;
+  /** The number with that exponent, as binary64. */
+  readonly magnitude: Local;
 }
 
 /** Below it an exponent, as `exponent` gives it, is that of a number some way from infinity. */
@@ -66,16 +74,17 @@ const constant = (bits: typeof i32 | typeof i64, float: typeof f32 | typeof f64,
 };
 
 const always = (): Expr => i32.const(1);
-const near = (_: Expr, limit: Expr): Expr => limit;
+const near = (_: Expr, limit: FloatLimit): Expr => limit.exponent;
 
 function operationsOf(name: 'f32' | 'f64'): Record<string, Operation> {
   const { float, bits, exponent, two, mulAdd } = WIDTHS[name];
   const number = (x: Expr): Expr => float.reinterpret(x);
   const toBits = (x: Expr): Expr => bits.reinterpret(x);
   /** Below infinity: sums and roots can only be inexact otherwise. */
-  const finite = (result: Expr, limit: Expr) => i32.ltU(exponent(result), limit);
+  const finite = (result: Expr, { exponent: limit, magnitude }: FloatLimit) =>
+    name === 'f64' ? f64.lt(f64.abs(number(result)), magnitude) : i32.ltU(exponent(result), limit);
   /** The smallest normal number may be a tiny result rounded up. */
-  const middle = (result: Expr, limit: Expr) => i32.ltU(i32.sub(exponent(result), two), limit);
+  const middle = (result: Expr, limit: FloatLimit) => i32.ltU(i32.sub(exponent(result), two), limit.exponent);
   /** To nearest even, by name or as the dynamic mode. */
   const nearest = (rm: Expr): boolean => rm.constant === undefined || rm.constant === 0n;
 
@@ -105,7 +114,7 @@ function operationsOf(name: 'f32' | 'f64'): Record<string, Operation> {
         result: convert(whole),
         stands: (_, limit) =>
           i32.and(
-            i32.ne(limit, 0),
+            i32.ne(limit.exponent, 0),
             i32.and(float.ge(whole, constant(bits, float, low)), float.lt(whole, constant(bits, float, high))),
           ),
       };
@@ -162,7 +171,7 @@ const OPERATIONS = new Map<string, Operation>([
       rm!.constant === undefined || rm!.constant === 0n
         ? {
             result: i32.reinterpret(f32.demote(f64.reinterpret(a!))),
-            stands: (result, limit) => i32.ltU(i32.sub(WIDTHS.f32.exponent(result), WIDTHS.f32.two), limit),
+            stands: (result, limit) => i32.ltU(i32.sub(WIDTHS.f32.exponent(result), WIDTHS.f32.two), limit.exponent),
           }
         : undefined,
   ],
