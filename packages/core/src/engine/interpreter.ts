@@ -694,9 +694,10 @@ function addRun(
               },
               noteTarget: (to) => {
                 const site = i32.mul(i32.and(i32.shrU(ip, 3), TARGETS.sites - 1), TARGETS.size);
-                // What is left of the budget serves as a die.
-                const one = i32.shl(i32.and(budget, TARGETS.each - 1), 2);
-                f.store(4, i32.add(site, one), i32.wrap(to), w.area + AREA.targets);
+                // By a hash, so that a rare target does not push a frequent one out.
+                const low = f.let(i32.wrap(to));
+                const one = i32.and(i32.shrU(i32.mul(low, 0x9e3779b1 | 0), 20), (TARGETS.each - 1) * 4);
+                f.store(4, i32.add(site, one), low, w.area + AREA.targets);
               },
               branchLocal: (distance, direction) => {
                 f.set(ip, i32.add(ip, distance));

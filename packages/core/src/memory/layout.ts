@@ -159,8 +159,8 @@ export const REGION = { entries: 32768, size: 32, shift: 5, slot: 0, page: 24, v
 /** Counters (u16) of arrivals at code, by a hash of the slot's address. */
 export const HEAT = { entries: 65536 } as const;
 
-/** Where computed jumps have led: a few of the last targets (low half of the address) of each, by a hash of its slot's address. */
-export const TARGETS = { sites: 1024, each: 16, size: 64 } as const;
+/** Where computed jumps have led: targets (low half of the address) by a hash of each, by a hash of the jump's slot. */
+export const TARGETS = { sites: 512, each: 32, size: 128 } as const;
 export const targetsOf = (slot: number): number => AREA.targets + ((slot >>> 3) % TARGETS.sites) * TARGETS.size;
 
 /**
