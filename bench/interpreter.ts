@@ -4,6 +4,7 @@
 // prints a marker before and after its work. Braid counts the instructions between them with the machine's own counters; QEMU
 // runs the same binary, so its MIPS are the same count over its time.
 
+import { Engine, Pool } from '../packages/core/src/index.ts';
 import { geometricMean, quick, Report, type Results, summarize } from './harness.ts';
 import { Scratch } from './lib/guest.ts';
 import { compareKernel, KernelGuest } from './lib/kernels.ts';
@@ -28,7 +29,7 @@ async function main(): Promise<void> {
   using scratch = new Scratch();
   const report = new Report('interpreter');
   const guest = new KernelGuest(['integer'], scratch);
-  const braid = guest.bootBraid();
+  const braid = guest.bootBraid(new Engine(new Pool(), 0, { translate: false }));
   await using qemu = await guest.bootQemu();
 
   // By competitor and run: the geometric mean over the kernels comes from these.

@@ -233,6 +233,20 @@ static uint64_t update(int repetitions, int self, int workers)
     return sum;
 }
 
+/* The same memory read in order, a word of each line of a cache. */
+static uint64_t scan(int repetitions, int self, int workers)
+{
+    enum { WORDS = 1 << 21 };
+    static uint64_t memory[WORDS];
+    uint64_t sum = 0;
+    for (int i = 0; i < WORDS; i += 512)
+        memory[i] = i;
+    for (int r = 0; r < repetitions; r++)
+        for (int i = 0; i < WORDS; i += 8)
+            sum += memory[i];
+    return sum;
+}
+
 struct row {
     const char *name;
     uint64_t (*run)(int repetitions, int self, int workers);
@@ -243,7 +257,7 @@ static const struct row rows[] = {
     { "syscall", system_calls },         { "page-fault", page_faults },       { "fork-wait", fork_wait }, { "fork-exec", exec_static },
     { "exec-dynamic", exec_dynamic },    { "pipe", pipe_round_trip },         { "mmap", mapping },
     { "context-switch", context_switch }, { "futex", futexes, 1 },             { "sched", schedule, 4 },   { "compute", compute, 1 },
-    { "update", update },
+    { "update", update },               { "scan", scan },
 };
 
 enum { MAX_WORKERS = 32 };

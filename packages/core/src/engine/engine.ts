@@ -333,6 +333,6 @@ export class Engine implements Tracer {
   /** Bits of DISABLE in `hart/state.ts`; for benchmarks only. */
   disable(techniques: number): void {
     this.set('disabled', BigInt(techniques));
-    this.dropCaches();
+    this.dropShadows();
   }
 }

@@ -100,6 +100,8 @@ const SCRATCH = [
   'walks',
   'fills',
   'batchFills',
+  /** Page of the last miss, or the last one that was entered with it. */
+  'lastMiss',
   'switches',
   'creations',
   'hits',

@@ -240,8 +240,6 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     const index = i32.and(i32.wrap(i64.shrU(va, 12)), DATA.entries - 1);
     f.return(i32.add(w.get32('dataTable'), i32.shl(index, DATA.shift)));
   });
-  const emptyTag = (va: Expr) =>
-    select(i64.eqz(i64.and(va, (DATA.entries - 1) << 12)), i64.const(0x1000), i64.const(0));
 
   /** (virtual page address, host frame address, guest page, read, write): makes or extends a data entry. */
   const fill = module.function('fill', ['i64', 'i32', 'i32', 'i32', 'i32'], [], (f, va, host, page, read, write) => {
@@ -270,15 +268,16 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   });
 
   /**
-   * (page of va, privilege): after a miss, enters neighbours for reading: those of the same line of page-table entries whose
-   * accessed bit is already set and that grant the same rights, or those inside the same superpage; present frames only.
+   * (page of va, privilege): after a miss that follows one on the page before, enters for reading the pages that come next: those of the
+   * same line of page-table entries whose accessed bit is already set and that grant the same rights, or those inside the same
+   * superpage; present frames only.
    */
   const fillNeighbours = module.function('fillNeighbours', ['i64', 'i32'], [], (f, va, privilege) => {
     const source = f.let(w.get32('source'));
     const granted = f.let(w.get('granted'));
     const small = f.let(i64.eq(w.get('span'), 4096));
     const own = f.let(i32.and(i32.wrap(i64.shrU(va, 12)), BATCH - 1));
-    const i = f.let(i32.const(0));
+    const i = f.let(i32.add(own, 1));
     const distance = f.local('i32');
     const pte = f.local('i64');
     const page = f.local('i32');
@@ -286,17 +285,13 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     // Protection is checked only in its trivial form.
     const RIGHTS = 0x1fn | PTE.A | 0xffc0_0000_0000_0000n;
     f.if(i32.eqz(allowed(va, privilege, 1).trivial), () => f.return());
+    w.set(f, 'lastMiss', i64.or(va, (BATCH - 1) << 12));
     f.while(
       () => i32.ltU(i, BATCH),
       () => {
         f.block((skip) => {
           f.set(distance, i32.sub(i, own));
-          f.brIf(skip, i32.eqz(distance));
           const other = f.let(i64.add(va, i64.shl(i64.extendS(distance), 12)));
-          const slot = f.let(f.call(entryAt, other));
-          // Only into an empty place: a neighbour never drives out an entry that is in use.
-          f.brIf(skip, i64.ne(i64.load(slot, DATA.read), emptyTag(other)));
-          f.brIf(skip, i32.load(slot, DATA.source));
           f.if(
             small,
             () => {
@@ -361,9 +356,11 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       i32.and(has(granted, PTE.R), allowed(physical, w.get32('privilege'), 1).trivial),
     );
     f.do(fill, pageVa, frame, page, mayRead, mayWrite);
-    f.if(
-      i32.and(i32.eqz(store), i32.and(w.get32('source'), i32.eqz(i32.wrap(i64.and(w.get('disabled'), DISABLE.batch))))),
-      () => f.do(fillNeighbours, pageVa, effectivePrivilege(access)),
+    const inOrder = f.let(i64.eq(pageVa, i64.add(w.get('lastMiss'), 4096)));
+    w.set(f, 'lastMiss', pageVa);
+    const batched = i32.eqz(i32.wrap(i64.and(w.get('disabled'), DISABLE.batch)));
+    f.if(i32.and(i32.and(inOrder, i32.eqz(store)), i32.and(i32.ne(w.get32('source'), 0), batched)), () =>
+      f.do(fillNeighbours, pageVa, effectivePrivilege(access)),
     );
     f.return(i32.add(frame, i32.and(i32.wrap(va), 4095)));
   });
