@@ -95,6 +95,17 @@ const EXTENDS = { 1: i64.extend8S, 2: i64.extend16S, 4: i64.extend32S };
 const isWord = ({ pure, name }: Row): boolean => pure && name.endsWith('w') && !DIVIDES.test(name);
 const DIVIDES = /^(div|rem)/;
 
+/** Of two sign-extended words they give one. */
+const BITWISE: Readonly<Record<string, (a: Expr, b: Expr) => Expr>> = {
+  and: i32.and,
+  or: i32.or,
+  xor: i32.xor,
+  andi: i32.and,
+  ori: i32.or,
+  xori: i32.xor,
+};
+const isBitwise = ({ name }: Row): boolean => name in BITWISE;
+
 const forBits = (bits: number, visit: (n: number) => void): void => {
   for (let rest = bits; rest; rest &= rest - 1) visit(31 - Math.clz32(rest & -rest));
 };
@@ -173,7 +184,7 @@ class RegionWriter implements Semantics {
     let float = 0;
     let words = 0;
     for (const { block } of this.nodes) {
-      for (const { row, o } of block.instructions) if (isWord(row)) words |= (1 << o.rd) & ~1;
+      for (const { row, o } of block.instructions) if (isWord(row) || isBitwise(row)) words |= (1 << o.rd) & ~1;
     }
     for (const { effects } of this.registers) {
       for (const { reads, writes } of effects) {
@@ -589,8 +600,18 @@ class RegionWriter implements Semantics {
     if (isFloat(i)) {
       this.requireFloat();
       if (i.row.extension === 'D' && i.row.format === 'FR' && i.o.rs1 === i.o.rs2 && this.moves(i)) return;
-    }
+    } else if (isBitwise(i.row) && this.staysWord(i)) return;
     i.row.execute(this);
+  }
+
+  /** Bits of words stay a word, in which the host's compiler also finds rotations. */
+  private staysWord({ row, o }: Instruction): boolean {
+    const isWord = (n: number) => n === 0 || (this.narrow & (1 << n)) !== 0;
+    const immediate = row.format === 'I';
+    if (o.rs1 === 0 || !isWord(o.rs1) || !(immediate || isWord(o.rs2))) return false;
+    this.f.set(this.words[o.rd]!, BITWISE[row.name]!(this.rs1w(), immediate ? this.immw() : this.rs2w()));
+    this.narrow |= 1 << o.rd;
+    return true;
   }
 
   /** Leaves, so that the interpreter does the instruction, unless floating point is on and dirty: once a block. */
