@@ -89,6 +89,14 @@ const LOADS: Record<Size, [(a: Expr, offset?: number) => Expr, (a: Expr, offset?
   4: [i64.load32S, i64.load32U],
   8: [i64.load, i64.load],
 };
+/** Those whose results are sign-extended words, whatever they are. */
+const WORD_LOADS: Readonly<Record<string, (a: Expr, offset?: number) => Expr>> = {
+  lb: i32.load8S,
+  lbu: i32.load8U,
+  lh: i32.load16S,
+  lhu: i32.load16U,
+  lw: i32.load,
+};
 const EXTENDS = { 1: i64.extend8S, 2: i64.extend16S, 4: i64.extend32S };
 
 /** Gives the sign-extended low half of something, and may keep it as a word. */
@@ -156,6 +164,9 @@ class RegionWriter implements Semantics {
   private dirty!: Registers;
   private behind = 0;
   private condition: Expr | undefined;
+  /** What the instruction has loaded, if it is kept as a word. */
+  private loadedWord: Local | undefined;
+  private instructions: readonly Instruction[] = [];
   /** This block has made sure of `floatOn`. */
   private floatIsOn = false;
   /** While it holds, registers keep what they have. */
@@ -184,7 +195,8 @@ class RegionWriter implements Semantics {
     let float = 0;
     let words = 0;
     for (const { block } of this.nodes) {
-      for (const { row, o } of block.instructions) if (isWord(row) || isBitwise(row)) words |= (1 << o.rd) & ~1;
+      for (const { row, o } of block.instructions)
+        if (isWord(row) || isBitwise(row) || row.name in WORD_LOADS) words |= (1 << o.rd) & ~1;
     }
     for (const { effects } of this.registers) {
       for (const { reads, writes } of effects) {
@@ -455,6 +467,7 @@ class RegionWriter implements Semantics {
     this.narrow = 0;
     this.floatIsOn = false;
     this.order = node.order;
+    this.instructions = block.instructions;
     block.instructions.forEach((i, n) => {
       this.i = i;
       this.behind = block.instructions.length - 1 - n;
@@ -589,6 +602,7 @@ class RegionWriter implements Semantics {
 
   private instruction(i: Instruction, writes: Registers): void {
     this.condition = undefined;
+    this.loadedWord = undefined;
     if (isNothing(i)) return;
     if (isOutOfLine(i)) return this.outOfLine(writes);
     if (i.row.pure && i.o.rd === 0) return;
@@ -722,6 +736,11 @@ class RegionWriter implements Semantics {
   rd(value: Expr): void {
     const { rd } = this.i.o;
     if (rd === 0) return;
+    if (this.loadedWord) {
+      this.f.set(this.words[rd]!, this.loadedWord);
+      this.narrow |= 1 << rd;
+      return;
+    }
     this.f.set(this.local(rd), this.keepIf ? select(this.keepIf, this.read(rd), value) : value);
     this.narrow &= ~(1 << rd);
   }
@@ -874,14 +893,19 @@ class RegionWriter implements Semantics {
     const { f, i } = this;
     const isF = i.row.format === 'FL';
     const isDouble = isF && this.doubles;
-    const held = f.local(isDouble ? 'f64' : 'i64');
-    const value = isDouble ? i64.reinterpret(held) : held;
-    const set = (bits: Expr) => f.set(held, isDouble ? f64.reinterpret(bits) : bits);
+    const asWord = this.wordLoad();
+    const held = f.local(isDouble ? 'f64' : asWord ? 'i32' : 'i64');
+    const value = isDouble ? i64.reinterpret(held) : asWord ? i64.extendS(held) : held;
+    const set = (bits: Expr) => f.set(held, isDouble ? f64.reinterpret(bits) : asWord ? i32.wrap(bits) : bits);
+    this.loadedWord = asWord ? held : undefined;
     this.reach(
       size,
       address,
       DATA.read,
-      (host, offset) => set(LOADS[size][signed ? 0 : 1](host, offset)),
+      (host, offset) => {
+        if (asWord) f.set(held, asWord(host, offset));
+        else set(LOADS[size][signed ? 0 : 1](host, offset));
+      },
       (va) => {
         const { loadMiss } = this.parts;
         set(f.call(loadMiss, va, i32.const(size), this.pc(), this.budgetBehind(), i32.const(i.length)));
@@ -901,6 +925,20 @@ class RegionWriter implements Semantics {
       },
     );
     return value;
+  }
+
+  /** How to load a word, if the next instruction that reads it takes it as one. */
+  private wordLoad(): ((a: Expr, offset?: number) => Expr) | undefined {
+    const { row, o } = this.i;
+    const load = WORD_LOADS[row.name];
+    if (!load) return undefined;
+    const bit = 1 << o.rd;
+    for (let n = this.instructions.length - this.behind; n < this.instructions.length; n++) {
+      const { row: next, effects } = this.instructions[n]!;
+      if (effects.reads.x & bit) return isWord(next) || isBitwise(next) ? load : undefined;
+      if (effects.writes.x & bit) return undefined;
+    }
+    return undefined;
   }
 
   /** What rows of the formats L and FL do with what they have loaded. */
