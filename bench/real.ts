@@ -52,7 +52,18 @@ interface System extends Guest {
 
 function startBraid({ kernel, initrd, append, memory, disks }: Omit<System, 'prepare'>): Watched {
   const files = ['--kernel', kernel, '--initrd', initrd, ...disks.flatMap((disk) => ['--disk', disk])];
-  const args = [BRAID, 'run', '--time', 'wall', ...files, '--append', append, '--memory', `${memory}M`];
+  const args = [
+    ...process.execArgv,
+    BRAID,
+    'run',
+    '--time',
+    'wall',
+    ...files,
+    '--append',
+    append,
+    '--memory',
+    `${memory}M`,
+  ];
   return new Watched(process.execPath, args);
 }
 
@@ -161,7 +172,7 @@ function benchInside({ report, scratch }: Context, { kernel, initrd, append, dis
   for (let rep = 0; rep < (quick ? 1 : REPS); rep++) {
     const copies = disks.map((disk, n) => copyDisk(disk, join(scratch.folder, `disk${n}.img`)));
     const program = join(ROOT, 'bench', 'real', 'inspect.ts');
-    const args = [program, kernel, initrd, append, ...copies, ...ids];
+    const args = [...process.execArgv, program, kernel, initrd, append, ...copies, ...ids];
     const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
     if (status !== 0) throw new Error(`the inspected machine failed: ${stderr}`);
     inspections.push(JSON.parse(stdout) as Inspection);

@@ -17,7 +17,7 @@ export const TRANSLATING: readonly EngineOptions['translate'][] = [
   { hotness: 2, batch: 12, patience: 3 },
   { hotness: 3, batch: 1 },
   { hotness: 8, batch: 3, patience: 1 },
-  { hotness: 8, batch: 12, patience: 8 },
+  { hotness: 8, batch: 12, patience: 8, halfLife: 2000 },
   { hotness: 3, batch: 1, bytes: 20_000 },
   { hotness: 5, batch: 3, patience: 1, bytes: 60_000 },
   true,

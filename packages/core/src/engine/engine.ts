@@ -248,7 +248,7 @@ export class Engine implements Tracer {
     this.exports.run(budget);
     const left = view.getUint32(OFFSET.budget, true) + view.getUint32(OFFSET.heldBudget, true);
     view.setUint32(OFFSET.budget, 0, true);
-    this.translator?.settle();
+    this.translator?.settle(budget - left);
     return { steps: budget - left, exit: view.getUint32(OFFSET.exit, true) };
   }
 

@@ -7,7 +7,7 @@
  */
 
 import { OFFSET } from '../../hart/state.ts';
-import { AREA, CODE_PAGE, CODE_PAGES, CODE_PAGES_END, FETCH, PAGE, REGION } from '../../memory/layout.ts';
+import { AREA, CODE_PAGE, CODE_PAGES, CODE_PAGES_END, FETCH, HEAT, PAGE, REGION } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
 import type { SlotDecoder } from '../decode.ts';
 import { PSEUDO, SLOT } from '../slot.ts';
@@ -20,6 +20,8 @@ export interface TranslationLimits {
    * milliseconds on both cores, and saves some nanoseconds an arrival.
    */
   readonly hotness: number;
+  /** Steps after which arrivals count half: what is seldom arrived at never becomes hot, however long the machine runs. */
+  readonly halfLife: number;
   /** Regions of a module, at most: compiling one costs as much as ten more. */
   readonly batch: number;
   /** Guest instructions after which the guest may go on before more are translated: some milliseconds. */
@@ -31,7 +33,8 @@ export interface TranslationLimits {
 }
 
 export const TRANSLATION_LIMITS: TranslationLimits = {
-  hotness: 16_000,
+  hotness: 4000,
+  halfLife: 100_000_000,
   batch: 12,
   slice: 600,
   patience: 12,
@@ -83,6 +86,8 @@ export class Translator {
   private readonly listener: CompileListener | undefined;
   private readonly wanted = new Map<number, Wanted>();
   private waited = 0;
+  /** Steps since arrivals were last halved. */
+  private steps = 0;
   /** Oldest first. */
   private readonly modules: Installed[] = [];
   private bytes = 0;
@@ -143,10 +148,19 @@ export class Translator {
     if (wanted.size >= this.limits.batch) this.translate();
   }
 
-  /** A run of the engine is over. */
-  settle(): void {
+  /** A run of the engine is over, which made so many steps. */
+  settle(steps: number): void {
+    this.steps += steps;
+    if (this.steps >= this.limits.halfLife) this.cool();
     if (this.wanted.size === 0 || ++this.waited < this.limits.patience) return;
     this.translate();
+  }
+
+  private cool(): void {
+    const { words } = this.pool;
+    this.steps = 0;
+    const first = (this.area + AREA.heat) >>> 2;
+    for (let n = first; n < first + HEAT.entries / 2; n++) words[n] = (words[n]! >>> 1) & 0x7fff_7fff;
   }
 
   private translate(): void {
