@@ -5,13 +5,16 @@ import type { Pool } from '../memory/pool.ts';
 
 /** Pages that a worker never gives back, so that others cannot leave it without. */
 const RESERVE = 16;
+/** How much of what a worker has goes when room is needed: little, since the rest need not be decoded and translated again. */
+const EVICTED = 1 / 8;
 
 export class CodePages {
   private readonly pool: Pool;
   /** Index into `words` of the map from frames to code pages. */
   private readonly map: number;
   private readonly free: number[] = [];
-  private readonly used: number[] = [];
+  /** Oldest first. */
+  private used: number[] = [];
   private epoch = -1;
 
   constructor(pool: Pool, area: number) {
@@ -33,12 +36,7 @@ export class CodePages {
     return this.epoch === this.pool.codeEpoch;
   }
 
-  /** The code page of a frame; 0 when it has none. */
-  of(frame: number): number {
-    return this.pool.words[this.map + frame]!;
-  }
-
-  /** Gives a frame an empty code page; 0 when there is no room: then drop all. */
+  /** Gives a frame an empty code page; 0 when there is no room: then others are to be released. */
   make(frame: number): number {
     const { pool } = this;
     const page = this.free.pop() ?? pool.takeCodePage();
@@ -53,21 +51,37 @@ export class CodePages {
     return page;
   }
 
+  /** Picks the pages that go when room is needed: the oldest, but those in use last, which count as the youngest from now on. */
+  pickOldest(inUse: ReadonlySet<number>): readonly number[] {
+    const order = [...this.used.filter((page) => !inUse.has(page)), ...this.used.filter((page) => inUse.has(page))];
+    const picked = order.splice(0, Math.ceil(order.length * EVICTED));
+    this.used = order;
+    return picked;
+  }
+
+  /** Takes pages away from their frames: what was picked. Nothing may refer to them any more, but by an older version. */
+  release(pages: readonly number[]): void {
+    const { pool, used, free } = this;
+    for (const page of pages) {
+      pool.words[this.map + pool.words[(page + CODE_PAGE.frame) >>> 2]!] = 0;
+      pool.words[(page + CODE_PAGE.version) >>> 2]!++;
+    }
+    const kept = Math.max(1, RESERVE - used.length - free.length);
+    free.push(...pages.slice(0, kept));
+    pool.giveCodePages(pages.slice(kept));
+  }
+
   /** Takes every code page away from its frame. Nothing may refer to one any more. */
   drop(): void {
-    const { pool, used, free } = this;
-    if (!this.valid) {
-      pool.words.fill(0, this.map, this.map + FRAMES_END);
-      used.length = 0;
-      free.length = 0;
-      this.takeReserve();
+    const all = this.used;
+    this.used = [];
+    if (this.valid) {
+      this.release(all);
       return;
     }
-    for (const page of used) pool.words[this.map + pool.words[(page + CODE_PAGE.frame) >>> 2]!] = 0;
-    const kept = used.splice(0, Math.max(0, RESERVE - free.length));
-    free.push(...kept);
-    pool.giveCodePages(used);
-    used.length = 0;
+    this.pool.words.fill(0, this.map, this.map + FRAMES_END);
+    this.free.length = 0;
+    this.takeReserve();
   }
 }
 

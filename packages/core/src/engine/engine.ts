@@ -11,6 +11,7 @@ import {
   CSR_NUMBERS,
   DATA,
   ELEMENTS,
+  FETCH,
   FRAME_RECORD,
   MAX_HARTS,
   PAGE,
@@ -187,12 +188,27 @@ export class Engine implements Tracer {
   private codePage(frame: number): number {
     let page = this.code.make(frame);
     if (page === 0) {
-      // Full: everything decoded goes, and is decoded again when it runs.
-      this.dropCode();
+      this.evictCode();
       page = this.code.make(frame);
-      if (page === 0) throw new PoolFullError(0);
+      if (page === 0) throw new PoolFullError(0, 'code pages for this worker');
     }
     return page;
+  }
+
+  /** Makes room for code: what goes is decoded again when it runs. */
+  private evictCode(): void {
+    const { words } = this.pool;
+    const inUse = new Set<number>();
+    for (let element = 0; element < MAX_HARTS * ELEMENTS; element++) {
+      if (words[(this.area + AREA.fetchRecords + element * 16 + 8) >>> 2] === 0) continue;
+      const table = (this.area + AREA.fetchTables + element * FETCH.bytes) >>> 2;
+      for (let entry = 0; entry < FETCH.entries; entry++)
+        inUse.add(words[table + (entry * FETCH.size + FETCH.code) / 4]!);
+    }
+    const pages = this.code.pickOldest(inUse);
+    this.exports.flushAll();
+    this.translator?.drop(new Set(pages));
+    this.code.release(pages);
   }
 
   get(field: HartField | ScratchField): bigint {

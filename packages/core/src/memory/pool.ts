@@ -19,11 +19,11 @@ import {
   POOL_PAGES,
 } from './layout.ts';
 
-/** No frame is left. */
+/** No frame is left, or a worker has found no code page at all. */
 export class PoolFullError extends Error {
   readonly code = 'ERR_BRAID_POOL_FULL';
-  constructor(frames: number) {
-    super(`the memory pool is full (${frames} frames of 4 KiB): stop a machine, or give the pool fewer of them`);
+  constructor(count: number, what = 'frames of 4 KiB') {
+    super(`the memory pool is full (${count} ${what}): stop a machine, or give the pool fewer of them`);
     this.name = 'PoolFullError';
   }
 }

@@ -41,6 +41,9 @@ export const TRANSLATION_LIMITS: TranslationLimits = {
   bytes: 40 * 2 ** 20,
 };
 
+/** The first slice, and how much longer each is than the one before: at first the translator itself is code that has never run. */
+const SLICE_GROWTH = 60;
+
 interface Wanted {
   readonly slot: number;
   readonly pages: Surroundings;
@@ -50,9 +53,15 @@ interface Wanted {
 
 interface Installed {
   readonly first: number;
-  /** Addresses of the slots that lead to the regions. */
-  readonly slots: readonly number[];
+  readonly regions: readonly InstalledRegion[];
   readonly bytes: number;
+}
+
+interface InstalledRegion {
+  /** Address of the slot that leads to it; 0 once it is gone. */
+  slot: number;
+  /** Code pages that it covers; the second is 0 without one. */
+  readonly pages: readonly [number, number];
 }
 
 export interface TranslatorStatistics {
@@ -89,7 +98,7 @@ export class Translator {
   /** Steps since arrivals were last halved. */
   private steps = 0;
   /** Oldest first. */
-  private readonly modules: Installed[] = [];
+  private modules: Installed[] = [];
   private bytes = 0;
   private nextPlace = 0;
 
@@ -168,9 +177,10 @@ export class Translator {
     this.waited = 0;
     this.listener?.('begin');
     const found: { want: Wanted; region: Region }[] = [];
+    const slice = Math.min(this.limits.slice, SLICE_GROWTH * (statistics.modules + 1));
     let size = 0;
     for (const [slot, want] of wanted) {
-      if (size >= this.limits.slice) break;
+      if (size >= slice) break;
       wanted.delete(slot);
       const now = this.versions(want.pages);
       if (want.versions.some((version, i) => version !== now[i])) continue;
@@ -200,29 +210,48 @@ export class Translator {
   private makeRoom(count: number, bytes: number): number {
     if (this.nextPlace + count > REGION.entries) this.nextPlace = 0;
     const first = this.nextPlace;
-    const overlaps = (old: Installed) => old.first < first + count && first < old.first + old.slots.length;
+    const overlaps = (old: Installed) => old.first < first + count && first < old.first + old.regions.length;
     while (this.modules.length && (overlaps(this.modules[0]!) || this.bytes + bytes > this.limits.bytes)) this.evict();
     this.nextPlace = first + count;
     return first;
   }
 
   private evict(): void {
-    const { pool, imports } = this;
     const old = this.modules.shift()!;
     this.bytes -= old.bytes;
-    old.slots.forEach((slot, n) => {
-      const place = old.first + n;
-      imports.table.set(place, null);
-      if (pool.words[slot >>> 2] !== PSEUDO.region || pool.words[(slot + SLOT.c) >>> 2] !== place) return;
-      pool.words[slot >>> 2] = 0;
-      this.decoder.decode(slot);
-      this.statistics.evicted++;
+    for (let n = 0; n < old.regions.length; n++) this.uninstall(old, n);
+  }
+
+  private uninstall({ first, regions }: Installed, n: number): void {
+    const { pool, imports } = this;
+    const place = first + n;
+    const { slot } = regions[n]!;
+    regions[n]!.slot = 0;
+    if (slot === 0) return;
+    imports.table.set(place, null);
+    if (pool.words[slot >>> 2] !== PSEUDO.region || pool.words[(slot + SLOT.c) >>> 2] !== place) return;
+    pool.words[slot >>> 2] = 0;
+    this.decoder.decode(slot);
+    this.statistics.evicted++;
+  }
+
+  /** Gives up all regions that cover any of these code pages, which are about to be another frame's. */
+  drop(pages: ReadonlySet<number>): void {
+    this.modules = this.modules.filter((module) => {
+      const { regions, bytes } = module;
+      for (const [n, region] of regions.entries()) {
+        if (region.pages.some((page) => pages.has(page))) this.uninstall(module, n);
+      }
+      if (regions.some(({ slot }) => slot !== 0)) return true;
+      this.bytes -= bytes;
+      return false;
     });
   }
 
   private install(compiled: CompiledModule, found: readonly { want: Wanted; region: Region }[]): void {
     const { pool, decoder } = this;
     const first = this.makeRoom(found.length, compiled.bytes.length);
+    const regions: InstalledRegion[] = [];
     compiled.instantiate(first);
     for (const [n, { want, region }] of found.entries()) {
       const { slot, pages } = want;
@@ -241,8 +270,9 @@ export class Translator {
       }
       pool.words[slot >>> 2] = PSEUDO.region;
       pool.words[(slot + SLOT.c) >>> 2] = place;
+      regions.push({ slot, pages: [pages.own.code, second?.code ?? 0] });
     }
-    this.modules.push({ first, slots: found.map(({ want }) => want.slot), bytes: compiled.bytes.length });
+    this.modules.push({ first, regions, bytes: compiled.bytes.length });
     this.bytes += compiled.bytes.length;
   }
 
@@ -264,10 +294,10 @@ export class Translator {
   /** Forgets every translation, because all code pages go: the slots that led there are not this worker's any more. */
   reset(): void {
     this.wanted.clear();
-    for (const { first, slots } of this.modules) {
-      for (let n = 0; n < slots.length; n++) this.imports.table.set(first + n, null);
+    for (const { first, regions } of this.modules) {
+      for (let n = 0; n < regions.length; n++) this.imports.table.set(first + n, null);
     }
-    this.modules.length = 0;
+    this.modules = [];
     this.bytes = 0;
   }
 }
