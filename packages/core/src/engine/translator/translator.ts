@@ -36,7 +36,7 @@ export const TRANSLATION_LIMITS: TranslationLimits = {
   hotness: 4000,
   halfLife: 100_000_000,
   batch: 12,
-  slice: 600,
+  slice: 350,
   patience: 12,
   bytes: 40 * 2 ** 20,
 };
