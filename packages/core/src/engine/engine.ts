@@ -71,6 +71,8 @@ export interface RunResult {
   readonly steps: number;
   /** EXIT value of `hart/state.ts`. */
   readonly exit: number;
+  /** What the host threw when a step needed something of it. That step is not made: the next run begins with it. */
+  readonly failure: unknown;
 }
 
 type Exports = {
@@ -79,6 +81,7 @@ type Exports = {
   flushAll(): void;
   dropWriters(frame: number): void;
   dropCode(frame: number): void;
+  dropSecond(): void;
   traceStore(address: number, size: number, value: bigint): void;
 };
 
@@ -93,6 +96,7 @@ const COUNTERS = [
   'flushes',
   'tracedWrites',
   'misses',
+  'recalls',
 ] as const satisfies readonly ScratchField[];
 export type EngineCounters = Readonly<Record<(typeof COUNTERS)[number], bigint>>;
 
@@ -104,6 +108,7 @@ export class Engine implements Tracer {
   private readonly translator: Translator | undefined;
   private readonly exports: Exports;
   private host: EngineHost | undefined;
+  private failure: unknown;
 
   /** `worker`: which worker area of the pool is this engine's. Compiling takes some tens of milliseconds. */
   constructor(pool: Pool, worker = 0, { translate = true, onCompile }: EngineOptions = {}) {
@@ -119,14 +124,27 @@ export class Engine implements Tracer {
     const decoder = new SlotDecoder(pool, interpreter);
     const attached = () => this.host!;
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: REGION.entries, maximum: REGION.entries });
+    // What an instruction that is translated may need. An exception would lose the registers that its region holds.
+    const guard =
+      <A extends number[]>(give: (...args: A) => number) =>
+      (...args: A): number => {
+        try {
+          return give(...args);
+        } catch (error) {
+          this.fail(error);
+          return 0;
+        }
+      };
     const imports = {
       memory: pool.memory,
-      readDevice: (low: number, high: number, size: number) =>
+      readDevice: guard((low: number, high: number, size: number) =>
         attached().readDevice((high >>> 0) * 2 ** 32 + (low >>> 0), size) ? 0 : 1,
-      writeDevice: (low: number, high: number, size: number) =>
+      ),
+      writeDevice: guard((low: number, high: number, size: number) =>
         attached().writeDevice((high >>> 0) * 2 ** 32 + (low >>> 0), size) ? 0 : 1,
-      prepareFrame: (page: number, write: number) => attached().ram.prepare(page, write !== 0),
-      codePage: (frame: number) => this.codePage(frame),
+      ),
+      prepareFrame: guard((page: number, write: number) => attached().ram.prepare(page, write !== 0)),
+      codePage: guard((frame: number) => this.codePage(frame)),
       decode: (slot: number) => decoder.decode(slot >>> 0),
       decodeAlone: (bits: number, slot: number) => decoder.decodeAlone(bits, slot >>> 0),
       protection: (page: number, privilege: number) => attached().protection(BigInt(page >>> 0), privilege === 3),
@@ -265,7 +283,17 @@ export class Engine implements Tracer {
     const left = view.getUint32(OFFSET.budget, true) + view.getUint32(OFFSET.heldBudget, true);
     view.setUint32(OFFSET.budget, 0, true);
     this.translator?.settle(budget - left);
-    return { steps: budget - left, exit: view.getUint32(OFFSET.exit, true) };
+    const { failure } = this;
+    this.failure = undefined;
+    return { steps: budget - left, exit: view.getUint32(OFFSET.exit, true), failure };
+  }
+
+  /** Ends the run before the current instruction, as if it had trapped, but without a trap and without a step. */
+  private fail(error: unknown): void {
+    this.failure = error;
+    this.attention();
+    this.view.setUint32(OFFSET.heldBudget, this.left + 1, true);
+    this.set('trapped', 1n);
   }
 
   /** Steps not yet made of the running budget, from inside a callback of generated code. */
@@ -319,6 +347,7 @@ export class Engine implements Tracer {
   /** Makes the next store to every page come through the slow path. Part of taking a hash. */
   dropWriteEntries(): void {
     const { words } = this.pool;
+    this.exports.dropSecond();
     const tables = (this.area + AREA.dataTables) >>> 2;
     for (let element = 0; element < MAX_HARTS * ELEMENTS; element++) {
       const record = (this.area + AREA.dataRecords + element * 16) >>> 2;

@@ -468,6 +468,7 @@ export function generateInterpreter(
   module.export('flushAll', shadow.flushAll);
   module.export('dropWriters', shadow.dropWriters);
   module.export('dropCode', shadow.dropCode);
+  module.export('dropSecond', shadow.dropSecond);
   module.export('traceStore', shadow.traceStore);
 
   const coldIndex = new Map([...coldRows, ...floatRows].map((row, i) => [row, COLD_ILLEGAL + 1 + i]));
@@ -664,7 +665,7 @@ function addRun(
               f.br(go);
             });
             // With no step made the region has refused: its first instruction is done here, from its copy.
-            f.if(i32.ne(i32.add(w.get32('budget'), w.get32('heldBudget')), budget), () => {
+            f.if(i32.ne(w.get32('budget'), budget), () => {
               takeBudget();
               f.br(outer);
             });

@@ -102,6 +102,9 @@ const SCRATCH = [
   'batchFills',
   /** Page of the last miss, or the last one that was entered with it. */
   'lastMiss',
+  'recalls',
+  /** What the second level's entries have to carry, but for the number of their table. */
+  'secondStamp',
   'switches',
   'creations',
   'hits',
@@ -141,8 +144,9 @@ export const EXIT = { none: 0, wait: 1, pause: 2 } as const;
  * batch       a miss fills one entry
  * lazy        a read never enters a page for writing, even when it is dirty
  * shootdown   a changed entry empties every table of every hart
+ * second      a miss always walks
  */
-export const DISABLE = { tags: 1, trace: 2, batch: 4, lazy: 8, shootdown: 16 } as const;
+export const DISABLE = { tags: 1, trace: 2, batch: 4, lazy: 8, shootdown: 16, second: 32 } as const;
 
 export const PRIVILEGE = { user: 0, supervisor: 1, machine: 3 } as const;
 

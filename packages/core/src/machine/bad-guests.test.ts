@@ -12,7 +12,7 @@ import { Random } from '../testing/random.ts';
 import { stateHash } from './hash.ts';
 import { Machine } from './machine.ts';
 
-const [ra, t0, t1, t2, t3, s0] = [1, 5, 6, 7, 28, 8] as const;
+const [ra, t0, t1, t2, t3, s0, s1] = [1, 5, 6, 7, 28, 8, 9] as const;
 
 function program(build: (a: Assembler) => void): Uint8Array {
   const a = new Assembler(RAM_BASE);
@@ -330,10 +330,16 @@ describe('a pool that fills up', () => {
       a.li(t0, RAM_BASE + 0x1000);
       a.li(t1, 4096);
       a.li(t2, end);
+      a.li(s1, RAM_BASE + 0x800);
       a.label('again');
+      // What would show if any of it were done twice.
+      a.op('ld', { rd: s0, rs1: s1 });
+      a.op('addi', { rd: s0, rs1: s0, imm: 1 });
+      a.op('sd', { rs1: s1, rs2: s0 });
       a.op('sd', { rs1: t0, rs2: t0 });
       a.op('add', { rd: t0, rs1: t0, rs2: t1 });
       a.branch('bne', t0, t2, 'again');
+      a.li(s0, 0);
       a.label('wait');
       a.op('wfi');
       a.op('addi', { rd: s0, rs1: s0, imm: 1 });
@@ -341,30 +347,33 @@ describe('a pool that fills up', () => {
     });
   const touchAll = touch(RAM_BASE + MEMORY);
 
-  test('a typed error; other machines run on, and so does this one when there is room again', () => {
-    const pool = new Pool(9000);
-    const engine = new Engine(pool, 0, ENGINE_OPTIONS);
-    const before = pool.used;
-    const first = bareMachine(touch(RAM_BASE + 3000 * 4096), {}, {}, engine);
-    const second = bareMachine(touchAll, {}, {}, engine);
-    assert.equal(runSteps(first, 20_000).reason, 'idle');
-    assert.throws(() => runSteps(second, 40_000), PoolFullError);
-    assert.throws(() => runSteps(second, 40_000), PoolFullError, 'it stays full');
-    first.hartSet.set(0, 'waiting', 0n);
-    runSteps(first, 10);
-    assert.equal(first.hartSet.getX(0, s0), 1n);
-    first.free();
-    assert.equal(runSteps(second, 100_000).reason, 'idle');
-    const alone = bareMachine(touchAll);
-    runSteps(alone, 100_000);
-    assert.equal(second.totalSteps, alone.totalSteps);
-    assert.equal(second.now, alone.now);
-    assert.equal(stateHash(second), stateHash(alone));
-    second.free();
-    alone.free();
-    // The hasher of a pool keeps a frame.
-    assert.ok(pool.used <= before + 1, `${pool.used - before} frames left over`);
-  });
+  for (const translate of [false, { hotness: 1, batch: 1 }]) {
+    const how = translate ? 'translated' : 'interpreted';
+    test(`a typed error; other machines run on, and so does this one when there is room again, ${how}`, () => {
+      const pool = new Pool(9000);
+      const engine = new Engine(pool, 0, { translate });
+      const before = pool.used;
+      const first = bareMachine(touch(RAM_BASE + 3000 * 4096), {}, {}, engine);
+      const second = bareMachine(touchAll, {}, {}, engine);
+      assert.equal(runSteps(first, 40_000).reason, 'idle');
+      assert.throws(() => runSteps(second, 80_000), PoolFullError);
+      assert.throws(() => runSteps(second, 80_000), PoolFullError, 'it stays full');
+      first.hartSet.set(0, 'waiting', 0n);
+      runSteps(first, 10);
+      assert.equal(first.hartSet.getX(0, s0), 1n);
+      first.free();
+      assert.equal(runSteps(second, 100_000).reason, 'idle');
+      const alone = bareMachine(touchAll);
+      runSteps(alone, 100_000);
+      assert.equal(second.totalSteps, alone.totalSteps);
+      assert.equal(second.now, alone.now);
+      assert.equal(stateHash(second), stateHash(alone));
+      second.free();
+      alone.free();
+      // The hasher of a pool keeps a frame.
+      assert.ok(pool.used <= before + 1, `${pool.used - before} frames left over`);
+    });
+  }
 
   test('a machine that does not fit takes nothing', () => {
     const pool = new Pool(200);
@@ -379,6 +388,24 @@ describe('a pool that fills up', () => {
     );
     assert.equal(pool.used, before);
   });
+});
+
+test('a machine whose generated code has trapped does not run on', () => {
+  const engine = new Engine(new Pool(), 0, ENGINE_OPTIONS);
+  const machine = bareMachine(
+    program((a) => a.op('addi')),
+    {},
+    {},
+    engine,
+  );
+  const run = engine.run;
+  engine.run = () => {
+    throw new WebAssembly.RuntimeError('unreachable');
+  };
+  assert.throws(() => machine.run(1), WebAssembly.RuntimeError);
+  engine.run = run;
+  assert.throws(() => machine.run(1), { code: 'ERR_BRAID_MACHINE', message: /unreachable.*restore/ });
+  machine.free();
 });
 
 test('an input that makes no sense is refused once, and is no event', () => {

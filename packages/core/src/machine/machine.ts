@@ -22,7 +22,14 @@ import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
 import { serveHtif } from './htif.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
-import { type Configuration, checkOptions, type Exit, type MachineOptions, type Stop } from './options.ts';
+import {
+  type Configuration,
+  checkOptions,
+  type Exit,
+  MachineError,
+  type MachineOptions,
+  type Stop,
+} from './options.ts';
 import { Platform } from './platform.ts';
 import { defaultSlice, Schedule } from './schedule.ts';
 
@@ -79,6 +86,7 @@ export class Machine implements EngineHost {
   private late: Promise<void> | undefined;
   /** Budget of the run under way: what the clock does not know yet. */
   private budget = 0;
+  private broken: unknown;
 
   /** Throws `MachineError` and `BootError`, and `PoolFullError` when the pool has no room. */
   constructor(engine: Engine, options: MachineOptions, outputs: Outputs = {}, start: Start = { kind: 'boot' }) {
@@ -188,6 +196,8 @@ export class Machine implements EngineHost {
 
   /** Runs for at most `steps` steps. Comes back earlier as `Stop` says. */
   run(steps = Number.MAX_SAFE_INTEGER): Stop {
+    if (this.broken !== undefined)
+      throw new MachineError(`the machine has failed in the middle of a step (${this.broken}): restore a saved one`);
     this.engine.attach(this);
     let left = steps;
     for (;;) {
@@ -219,20 +229,25 @@ export class Machine implements EngineHost {
     engine.set('stepsPerTick', clock.stepsPerTick);
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
-    let result: RunResult;
-    try {
-      result = engine.run(this.budget);
-    } catch (error) {
-      // The host could not give what a step needed, such as a frame. That step is not made: the next run begins with it.
-      this.count(before, this.budget - engine.left - 1);
-      throw error;
-    }
-    const { steps, exit } = result;
+    const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
+    if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
     const over = schedule.left <= 0 || exit !== EXIT.none || this.stopped[hart];
     if (over) this.endSlice();
     return steps;
+  }
+
+  private runEngine(before: bigint): RunResult {
+    const { engine } = this;
+    try {
+      return engine.run(this.budget);
+    } catch (error) {
+      // A trap of generated code comes in the middle of a step: nobody knows where the machine is. What a callback throws comes before.
+      if (error instanceof WebAssembly.RuntimeError) this.broken = error;
+      else this.count(before, this.budget - engine.left - 1);
+      throw error;
+    }
   }
 
   /** So many steps were made, of the hart in the window, which had made `before`. */

@@ -104,7 +104,7 @@ export const ENTRY_DIRTY = 0x8000_0000;
 export const ENTRY_REMOTE = 0x4000_0000;
 
 /**
- * Shadow tables. Data: 1024 entries of 32 bytes. Fetch: 512 entries of 16 bytes. Direct-mapped by virtual page number; an
+ * Shadow tables. Data: 1024 entries of 32 bytes. Fetch: 1024 entries of 16 bytes. Direct-mapped by virtual page number; an
  * empty entry holds the tag of a page that maps to another place, so that no comparison can succeed.
  *
  * ```text
@@ -124,7 +124,12 @@ export const DATA = {
   source: 20,
   page: 24,
 } as const;
-export const FETCH = { entries: 512, size: 16, shift: 4, bytes: 8192, tag: 0, code: 8, source: 12 } as const;
+/**
+ * The second level of the data tables of a worker, all of them together: entries as theirs, by a hash of table and page. `stamp` says
+ * whose an entry is, and since when nothing has been dropped; what has an older one is empty.
+ */
+export const SECOND = { entries: 8192, stamp: 28 } as const;
+export const FETCH = { entries: 1024, size: 16, shift: 4, bytes: 16384, tag: 0, code: 8, source: 12 } as const;
 
 /** Elements of the address-space cache group: how many a hart has of each kind. */
 export const ELEMENTS = 16;
@@ -138,11 +143,12 @@ export const AREA = {
   straddles: 0x4000,
   dataTables: 0x1_0000,
   fetchTables: 0x1_0000 + MAX_HARTS * ELEMENTS * DATA.bytes,
-  regions: 0x58_0000,
   heat: 0x70_0000,
   targets: 0x72_0000,
   /** Frame number -> the worker's code page for it, u32 each. */
   codeMap: 0x80_0000,
+  second: 0xc0_0000,
+  regions: 0xd0_0000,
 } as const;
 
 /**

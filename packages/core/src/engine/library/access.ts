@@ -17,13 +17,14 @@ import {
   HAS_CODE,
   IS_TABLE,
   RAM_BASE,
+  SECOND,
   STRADDLES,
   WATCHED,
 } from '../../memory/layout.ts';
 import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { SLOT } from '../slot.ts';
 import { has, type Library } from './context.ts';
-import { codeOf, openToAll, recordOf, type ShadowFunctions } from './shadow.ts';
+import { codeOf, openToAll, recordOf, type ShadowFunctions, TABLES } from './shadow.ts';
 
 export interface AccessFunctions {
   /** (address, size) -> the value, zero-extended. */
@@ -84,7 +85,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.return(select(i64.ltU(page, w.get('ramPages')), i32.wrap(page), i32.const(-1)));
   });
 
-  /** (guest page, write) -> host address of its frame; for a write one that may be written in place. */
+  /**
+   * (guest page, write) -> host address of its frame; for a write one that may be written in place. 0 when the host has none to
+   * give: then `trapped` is set without a trap.
+   */
   const frameAddress = module.function('frameAddress', ['i32', 'i32'], ['i32'], (f, page, write) => {
     const entry = f.let(i32.load(f.call(leafEntry, page)));
     const ready = f.let(
@@ -162,7 +166,9 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.if(i32.eqz(f.call(permitted, entryPhysical, i32.const(PRIVILEGE.supervisor), i32.const(1))), () =>
         refuse(accessFault),
       );
-      f.set(host, i32.add(f.call(frameAddress, page, i32.const(0)), i32.and(i32.wrap(entryPhysical), 4095)));
+      f.set(host, f.call(frameAddress, page, i32.const(0)));
+      f.if(i32.eqz(host), () => f.return(i64.const(-1)));
+      f.set(host, i32.add(host, i32.and(i32.wrap(entryPhysical), 4095)));
       f.set(pte, i64.load(host));
       // Reserved bits (Svnapot and Svpbmt are not implemented), and write without read.
       const bad = i32.or(
@@ -210,7 +216,9 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
         refuse(accessFault),
       );
       f.set(pte, i64.or(pte, wanted));
-      f.set(host, i32.add(f.call(frameAddress, page, i32.const(1)), i32.and(host, 4095)));
+      f.set(host, f.call(frameAddress, page, i32.const(1)));
+      f.if(i32.eqz(host), () => f.return(i64.const(-1)));
+      f.set(host, i32.add(host, i32.and(i32.wrap(entryPhysical), 4095)));
       f.do(shadow.becomeTable, i32.shrU(host, 12), level, shared);
       f.if(i32.and(i32.load(recordOf(i32.shrU(host, 12)), FRAME_RECORD.flags), HAS_CODE), () =>
         f.do(shadow.traceStore, host, i32.const(8), pte),
@@ -241,6 +249,20 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.return(i32.add(w.get32('dataTable'), i32.shl(index, DATA.shift)));
   });
 
+  /** Which data table is in use, and what its entries of the second level carry. */
+  const tableNumber = () => i32.and(i32.shrU(w.get32('dataTable'), Math.log2(DATA.bytes)), TABLES - 1);
+  const stamp = () => i32.or(w.get32('secondStamp'), tableNumber());
+
+  /** The entry of the second level for an address. Pages that share an entry of the first one are spread. */
+  const secondAt = (f: Fn, va: Expr) => {
+    const page = f.let(i32.wrap(i64.shrU(va, 12)));
+    const spread = i32.xor(i32.xor(page, i32.shrU(page, 13)), i32.mul(tableNumber(), 1021));
+    return i32.add(i32.shl(i32.and(spread, SECOND.entries - 1), DATA.shift), w.area + AREA.second);
+  };
+  const copyEntry = (f: Fn, from: Expr, to: Expr) => {
+    for (let at = 0; at < DATA.size; at += 8) f.store(8, to, i64.load(from, at), at);
+  };
+
   /** (virtual page address, host frame address, guest page, read, write): makes or extends a data entry. */
   const fill = module.function('fill', ['i64', 'i32', 'i32', 'i32', 'i32'], [], (f, va, host, page, read, write) => {
     const index = f.let(i32.and(i32.wrap(i64.shrU(va, 12)), DATA.entries - 1));
@@ -265,6 +287,26 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.store(8, entry, va, DATA.write);
       f.do(shadow.noteWriter, i32.shrU(host, 12), index);
     });
+    const second = f.let(secondAt(f, va));
+    copyEntry(f, entry, second);
+    f.store(4, second, stamp(), SECOND.stamp);
+  });
+
+  /** (virtual address) -> whether the second level knew its page, whose entry is in the first one then. */
+  const recall = module.function('recall', ['i64'], ['i32'], (f, va) => {
+    const second = f.let(secondAt(f, va));
+    const reads = i64.ltU(i64.xor(va, i64.load(second, DATA.read)), 4096);
+    const writes = f.let(i64.ltU(i64.xor(va, i64.load(second, DATA.write)), 4096));
+    const known = i32.and(i32.eq(i32.load(second, SECOND.stamp), stamp()), i32.or(reads, writes));
+    f.if(i32.or(i32.eqz(known), has(w.get('disabled'), DISABLE.second)), () => f.return(i32.const(0)));
+    const entry = f.let(f.call(entryAt, va));
+    copyEntry(f, second, entry);
+    f.if(writes, () => {
+      const host = i32.add(i32.wrap(va), i32.load(entry, DATA.addend));
+      f.do(shadow.noteWriter, i32.shrU(host, 12), i32.and(i32.wrap(i64.shrU(va, 12)), DATA.entries - 1));
+    });
+    w.count(f, 'recalls');
+    f.return(i32.const(1));
   });
 
   /**
@@ -330,6 +372,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     });
     const store = i32.eq(access, ACCESS.store);
     const frame = f.let(f.call(frameAddress, page, store));
+    f.if(i32.eqz(frame), () => f.return(i32.const(0)));
     const pageVa = f.let(i64.and(va, -4096n));
     const granted = f.let(w.get('granted'));
     // A page that is dirty already is entered for writing too, when the guest's entry allows it without another walk.
@@ -411,7 +454,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
 
   const loadSlow = module.function('loadSlow', ['i64', 'i32'], ['i64'], (f, va, size) => {
     const held = f.let(f.call(entryAt, va));
-    f.if(isThere(va, held, DATA.read, size), () => f.return(f.call(loadRam, through(va, held), size)));
+    const near = () =>
+      f.if(isThere(va, held, DATA.read, size), () => f.return(f.call(loadRam, through(va, held), size)));
+    near();
+    f.if(f.call(recall, va), near);
     w.count(f, 'misses');
     const first = f.let(firstPart(va, size));
     const host = f.let(f.call(dataAddress, va, i32.const(ACCESS.load)));
@@ -451,10 +497,13 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
 
   const storeSlow = module.function('storeSlow', ['i64', 'i32', 'i64'], [], (f, va, size, value) => {
     const held = f.let(f.call(entryAt, va));
-    f.if(isThere(va, held, DATA.write, size), () => {
-      storeRam(f, through(va, held), size, value);
-      f.return();
-    });
+    const near = () =>
+      f.if(isThere(va, held, DATA.write, size), () => {
+        storeRam(f, through(va, held), size, value);
+        f.return();
+      });
+    near();
+    f.if(f.call(recall, va), near);
     w.count(f, 'misses');
     const first = f.let(firstPart(va, size));
     const host = f.let(f.call(dataAddress, va, i32.const(ACCESS.store)));
@@ -520,6 +569,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.return(i32.const(0));
     });
     const frame = f.let(i32.shrU(f.call(frameAddress, page, i32.const(0)), 12));
+    f.if(i32.eqz(frame), () => f.return(i32.const(0)));
     const record = f.let(recordOf(frame));
     const code = f.let(codeOf(w, frame));
     const generation = i32.load(record, FRAME_RECORD.generation);
@@ -531,7 +581,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
           f.do(shadow.emptyCode, code);
           f.store(4, code, generation, CODE_PAGE.generation);
         }),
-      () => f.set(code, f.call(imports.codePage, frame)),
+      () => {
+        f.set(code, f.call(imports.codePage, frame));
+        f.if(i32.eqz(code), () => f.return(i32.const(0)));
+      },
     );
     f.if(i32.eqz(i32.and(i32.load(record, FRAME_RECORD.flags), HAS_CODE)), () => {
       f.do(shadow.dropWriters, frame);
@@ -552,6 +605,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     const physical = f.let(f.call(translate, pc, i32.const(ACCESS.fetch)));
     f.if(i64.eq(physical, -1), () => f.return(i32.const(-1)));
     const frame = f.let(f.call(frameAddress, f.call(pageOf, physical), i32.const(0)));
+    f.if(i32.eqz(frame), () => f.return(i32.const(-1)));
     f.return(i32.load16U(i32.add(frame, i32.and(i32.wrap(pc), 4095))));
   });
 

@@ -28,6 +28,7 @@ import {
   MAX_HARTS,
   PAGE,
   RAM_BASE,
+  SECOND,
   WATCHED,
   WRITER_SLOTS,
 } from '../../memory/layout.ts';
@@ -51,6 +52,8 @@ export interface ShadowFunctions {
   readonly noteWriter: FunctionRef;
   /** (code page): nothing of it is decoded any more. */
   readonly emptyCode: FunctionRef;
+  /** (): the second level is empty. */
+  readonly dropSecond: FunctionRef;
 }
 
 /** The worker's code page of a frame, or 0. */
@@ -67,6 +70,8 @@ const rootPage = (satp: Expr): Expr => i32.wrap(i64.and(satp, 0xfff_ffff_ffffn))
 
 const RECORD = { satp: 0, mode: 8, used: 12, size: 16 };
 const IN_USE = 0x100;
+/** Data tables of a worker: so many numbers a stamp of the second level leaves room for. */
+export const TABLES = MAX_HARTS * ELEMENTS;
 const KINDS = {
   data: { records: AREA.dataRecords, tables: AREA.dataTables, layout: DATA },
   fetch: { records: AREA.fetchRecords, tables: AREA.fetchTables, layout: FETCH },
@@ -90,12 +95,25 @@ export function addShadow(lib: Library): ShadowFunctions {
       i32.const(2 * ELEMENTS),
     );
 
+  /** Every entry of the second level gets older at once: that is cheaper than to look for the one that has become untrue. */
+  const dropSecond = module.function('dropSecond', [], [], (f) => {
+    const stamp = f.let(i32.add(w.get32('secondStamp'), TABLES));
+    f.if(i32.eqz(stamp), () => {
+      f.memoryFill(i32.const(w.area + AREA.second), i32.const(0), i32.const(SECOND.entries * DATA.size));
+      f.set(stamp, i32.const(TABLES));
+    });
+    w.set32(f, 'secondStamp', stamp);
+  });
+
   /** Empties a table: see `layout.ts` for why entry 0 is different. */
   const clear = (kind: 'data' | 'fetch') =>
     module.function(`clear_${kind}`, ['i32'], [], (f, table) => {
       f.memoryFill(table, i32.const(0), i32.const(KINDS[kind].layout.bytes));
       f.store(8, table, i64.const(0x1000), 0);
-      if (kind === 'data') f.store(8, table, i64.const(0x1000), DATA.write);
+      if (kind === 'data') {
+        f.store(8, table, i64.const(0x1000), DATA.write);
+        f.do(dropSecond);
+      }
     });
   const clearTable = { data: clear('data'), fetch: clear('fetch') };
 
@@ -162,6 +180,7 @@ export function addShadow(lib: Library): ShadowFunctions {
   const dropWriters = module.function('dropWriters', ['i32'], [], (f, frame) => {
     const record = f.let(recordOf(frame));
     const index = f.local('i32');
+    f.do(dropSecond);
     f.if(
       i32.eq(i32.load16U(record, FRAME_RECORD.writers + 2 * (WRITER_SLOTS - 1)), MANY_WRITERS),
       () =>
@@ -392,6 +411,7 @@ export function addShadow(lib: Library): ShadowFunctions {
 
   /** (root page): drops what the root's tables hold of the lower half. What supervisors use most is in the upper half. */
   const flushLower = module.function('flushLower', ['i32'], [], (f, root) => {
+    f.do(dropSecond);
     for (const kind of ['data', 'fetch'] as const) {
       const { layout } = KINDS[kind];
       forRoot(f, kind, root, (table, record) =>
@@ -420,6 +440,7 @@ export function addShadow(lib: Library): ShadowFunctions {
   /** (frame of a last-level table, root page): drops what the table gave to tables of the root, or to all for MANY_ROOTS. */
   const dropTable = module.function('dropTable', ['i32', 'i32'], [], (f, frame, root) => {
     w.count(f, 'drops');
+    f.do(dropSecond);
     for (const kind of ['data', 'fetch'] as const) {
       const { layout } = KINDS[kind];
       forRoot(f, kind, root, (table) =>
@@ -469,17 +490,18 @@ export function addShadow(lib: Library): ShadowFunctions {
     const index = f.local('i32');
     const entry = f.local('i32');
     w.count(f, 'drops');
-    forTables(f, 'data', (table) => {
-      for (const half of [0, 512]) {
-        f.set(index, i32.or(slot, half));
-        f.set(entry, i32.add(table, i32.shl(index, DATA.shift)));
-        f.if(i32.eq(i32.load(entry, DATA.source), source), () => dropEntry(f, 'data', entry, index));
-      }
-    });
-    forTables(f, 'fetch', (table) => {
-      f.set(entry, i32.add(table, i32.shl(slot, FETCH.shift)));
-      f.if(i32.eq(i32.load(entry, FETCH.source), source), () => dropEntry(f, 'fetch', entry, slot));
-    });
+    f.do(dropSecond);
+    for (const kind of ['data', 'fetch'] as const) {
+      const { layout } = KINDS[kind];
+      forTables(f, kind, (table) => {
+        // The place in its table gives nine bits of the page number.
+        for (let high = 0; high < layout.entries; high += 512) {
+          f.set(index, i32.or(slot, high));
+          f.set(entry, i32.add(table, i32.shl(index, layout.shift)));
+          f.if(i32.eq(i32.load(entry, layout.source), source), () => dropEntry(f, kind, entry, index));
+        }
+      });
+    }
   });
 
   /** (host address, old entry, new entry) of a page-table entry that changes. */
@@ -625,8 +647,8 @@ export function addShadow(lib: Library): ShadowFunctions {
   });
 
   // The whole group's size is bounded by the worker's area.
-  if (MAX_HARTS * ELEMENTS * (DATA.bytes + FETCH.bytes) + AREA.dataTables > AREA.regions) throw new RangeError('area');
-  return { selectSpace, flushAll, dropWriters, traceStore, becomeTable, dropCode, noteWriter, emptyCode };
+  if (MAX_HARTS * ELEMENTS * (DATA.bytes + FETCH.bytes) + AREA.dataTables > AREA.heat) throw new RangeError('area');
+  return { selectSpace, flushAll, dropWriters, traceStore, becomeTable, dropCode, noteWriter, emptyCode, dropSecond };
 }
 
 export { DATA, FETCH };
