@@ -13,15 +13,15 @@
 (local.set $l1
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
-    (i32.and (i32.wrap_i64 (i64.shr_u (local.get $l0) (i64.const 8))) (i32.const 8176))))
+    (i32.and (i32.wrap_i64 (i64.shr_u (local.get $l0) (i64.const 8))) (i32.const 16368))))
 (local.set $l2 (i32.load offset=8 (local.get $l1)))
 (local.set $l3 (i32.add (global.get $area) (i32.shl (global.get $place) (i32.const 5))))
 (if
   (i32.or
     (i64.ne (i64.load (local.get $l1)) (local.get $l0))
     (i32.or
-      (i32.ne (i32.load offset=5767192 (local.get $l3)) (local.get $l2))
-      (i32.ne (i32.load offset=5767196 (local.get $l3)) (i32.load offset=16400 (local.get $l2)))))
+      (i32.ne (i32.load offset=13631512 (local.get $l3)) (local.get $l2))
+      (i32.ne (i32.load offset=13631516 (local.get $l3)) (i32.load offset=16400 (local.get $l2)))))
   (then
     (i64.store offset=pc (global.get $area) (local.get $pc))
     (i32.store offset=budget (global.get $area) (local.get $budget))
@@ -46,7 +46,7 @@
 (local.set $l7
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
-    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l5)) (i32.const 8)) (i32.const 8176))))
+    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l5)) (i32.const 8)) (i32.const 16368))))
 (if
   (i64.lt_u (i64.xor (local.get $l5) (i64.load (local.get $l7))) (i64.const 4096))
   (then

@@ -26,7 +26,7 @@
           (local.set $l2
             (i32.add
               (i32.load offset=fetchTable (global.get $area))
-              (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l1)) (i32.const 8)) (i32.const 8176))))
+              (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l1)) (i32.const 8)) (i32.const 16368))))
           (if
             (i64.lt_u (i64.xor (local.get $l1) (i64.load (local.get $l2))) (i64.const 4096))
             (then
@@ -86,7 +86,7 @@
 (local.set $l3
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
-    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l1)) (i32.const 8)) (i32.const 8176))))
+    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l1)) (i32.const 8)) (i32.const 16368))))
 (if
   (i64.lt_u (i64.xor (local.get $l1) (i64.load (local.get $l3))) (i64.const 4096))
   (then

@@ -53,7 +53,7 @@
 (local.set $l4
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
-    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l2)) (i32.const 8)) (i32.const 8176))))
+    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l2)) (i32.const 8)) (i32.const 16368))))
 (if
   (i64.lt_u (i64.xor (local.get $l2) (i64.load (local.get $l4))) (i64.const 4096))
   (then

@@ -132,7 +132,7 @@
 (local.set $l14
   (i32.add
     (i32.load offset=fetchTable (global.get $area))
-    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l16)) (i32.const 8)) (i32.const 8176))))
+    (i32.and (i32.shr_u (i32.wrap_i64 (local.get $l16)) (i32.const 8)) (i32.const 16368))))
 (if
   (i64.lt_u (i64.xor (local.get $l16) (i64.load (local.get $l14))) (i64.const 4096))
   (then
