@@ -36,6 +36,11 @@ export class CodePages {
     return this.epoch === this.pool.codeEpoch;
   }
 
+  /** The code page of a frame; 0 when it has none. */
+  of(frame: number): number {
+    return this.pool.words[this.map + frame]!;
+  }
+
   /** Gives a frame an empty code page; 0 when there is no room: then others are to be released. */
   make(frame: number): number {
     const { pool } = this;

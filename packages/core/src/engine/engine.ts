@@ -8,11 +8,13 @@
 import { type HartField, OFFSET, type ScratchField, STATE_BYTES } from '../hart/state.ts';
 import {
   AREA,
+  CODE_PAGE,
   CSR_NUMBERS,
   DATA,
   ELEMENTS,
   FETCH,
   FRAME_RECORD,
+  HAS_CODE,
   MAX_HARTS,
   PAGE,
   REGION,
@@ -26,12 +28,13 @@ import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
 import { probeFloatHost } from './translator/floats.ts';
+import type { CoveredFrame, PortableModule } from './translator/installer.ts';
 import {
-  type CompileListener,
   NOTHING_TRANSLATED,
   TRANSLATION_LIMITS,
   type TranslationLimits,
   Translator,
+  type TranslatorListeners,
   type TranslatorStatistics,
 } from './translator/translator.ts';
 
@@ -55,14 +58,12 @@ export interface EngineHost {
   unload(): void;
 }
 
-export interface EngineOptions {
+export interface EngineOptions extends TranslatorListeners {
   /**
    * Translate hot code, within limits; otherwise the interpreter does everything. Nothing that a guest can see depends on it.
    * Default true.
    */
   readonly translate?: boolean | Partial<TranslationLimits>;
-  /** Told when work of translation begins and ends. */
-  readonly onCompile?: CompileListener;
 }
 
 /** Why a run came back before its budget was used up. */
@@ -111,7 +112,7 @@ export class Engine implements Tracer {
   private failure: unknown;
 
   /** `worker`: which worker area of the pool is this engine's. Compiling takes some tens of milliseconds. */
-  constructor(pool: Pool, worker = 0, { translate = true, onCompile }: EngineOptions = {}) {
+  constructor(pool: Pool, worker = 0, { translate = true, ...listeners }: EngineOptions = {}) {
     this.pool = pool;
     this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
@@ -170,7 +171,7 @@ export class Engine implements Tracer {
       decoder,
       { memory: pool.memory, table, area: this.area, functions, signatures, outOfLineOf, host: probeFloatHost() },
       limits,
-      onCompile,
+      listeners,
     );
   }
 
@@ -225,7 +226,7 @@ export class Engine implements Tracer {
     }
     const pages = this.code.pickOldest(inUse);
     this.exports.flushAll();
-    this.translator?.drop(new Set(pages));
+    this.translator?.installer.drop(new Set(pages));
     this.code.release(pages);
   }
 
@@ -359,6 +360,36 @@ export class Engine implements Tracer {
         words[tag + 1] = 0;
       }
     }
+  }
+
+  /**
+   * Takes over a module that another worker of the pool has made (`EngineOptions.onModule`), so that it is not compiled again. Between
+   * runs. Left out are regions of frames whose code has changed since, and those that this worker has already or has no room for;
+   * returns how many are not. Cost: an instance, and decoding what the regions cover.
+   */
+  install(module: PortableModule): number {
+    const { translator } = this;
+    if (!translator) return 0;
+    if (!this.code.valid) this.dropCode();
+    const pages = module.regions.map(({ own, second, head }) => {
+      const ownPage = this.codePageFor(own);
+      const secondPage = second ? this.codePageFor(second) : 0;
+      if (ownPage === 0 || (second && secondPage === 0) || translator.installer.leads(ownPage, head)) return undefined;
+      return { own: ownPage, second: secondPage };
+    });
+    const count = translator.installer.install(module, pages);
+    translator.statistics.received += count;
+    return count;
+  }
+
+  /** The code page of a frame that still holds the code it had, or 0. */
+  private codePageFor({ frame, generation }: CoveredFrame): number {
+    const { words } = this.pool;
+    const flags = words[this.pool.recordWord(frame, FRAME_RECORD.flags)]!;
+    const now = words[this.pool.recordWord(frame, FRAME_RECORD.generation)]!;
+    if ((flags & HAS_CODE) === 0 || now !== generation) return 0;
+    const page = this.code.of(frame) || this.code.make(frame);
+    return page !== 0 && words[(page + CODE_PAGE.generation) >>> 2] === generation ? page : 0;
   }
 
   /** What has been translated; zeros where nothing ever is. */

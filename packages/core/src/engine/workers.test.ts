@@ -4,7 +4,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { stateHash } from '../machine/hash.ts';
 import { Pool } from '../memory/pool.ts';
@@ -14,6 +14,7 @@ import type { LoopRecipe } from '../testing/loop-program.ts';
 import { reborn, SEED } from '../testing/machines.ts';
 import { Random } from '../testing/random.ts';
 import { Engine, type EngineOptions } from './engine.ts';
+import type { PortableModule } from './translator/installer.ts';
 
 const EARLY = { hotness: 4, batch: 2, patience: 1 };
 const STEPS = 30_000;
@@ -128,4 +129,81 @@ test('a machine that goes to and fro between two engines of a pool, its code bei
     run(() => interpreter),
   );
   assert.ok(engines.every((engine) => engine.translation.regions > 0));
+});
+
+/** Counts in registers alone, over two pages of code. */
+function counting(): Uint8Array {
+  const [s0, s1] = [8, 9] as const;
+  const a = new Assembler(0x8000_0000);
+  a.org(0x8000_0000 + 4096 - 16);
+  a.label('loop');
+  for (let n = 0; n < 8; n++) a.op('addi', { rd: s0, rs1: s0, imm: n });
+  a.op('xor', { rd: s1, rs1: s1, rs2: s0 });
+  a.jump(0, 'loop');
+  return a.bytes();
+}
+
+describe('modules of another worker', () => {
+  const LATE = { hotness: 30_000 };
+  const sender = (pool: Pool) => {
+    const modules: PortableModule[] = [];
+    const engine = new Engine(pool, 0, { translate: EARLY, onModule: (module) => modules.push(module) });
+    const machine = plainMachine(counting(), {}, engine);
+    machine.hartSet.set(0, 'pc', 0x8000_0ff0n);
+    machine.run(2000);
+    assert.ok(modules.length > 0);
+    return { machine, modules };
+  };
+
+  test('run on another thread, where nothing is compiled', async () => {
+    const pool = new Pool();
+    const { machine, modules } = sender(pool);
+    const source = `
+      import { parentPort, workerData } from 'node:worker_threads';
+      const { memory, core, translate, modules, directory, image } = workerData;
+      const { Pool } = await import(core + 'memory/pool.ts');
+      const { Engine } = await import(core + 'engine/engine.ts');
+      const { plainMachine } = await import(core + 'testing/bare.ts');
+      const pool = new Pool(undefined, undefined, memory);
+      const engine = new Engine(pool, 1, { translate });
+      const machine = plainMachine(image, {}, engine);
+      pool.words[machine.ram.directory >>> 2] = pool.words[directory >>> 2];
+      pool.retain(pool.words[directory >>> 2]);
+      machine.hartSet.set(0, 'pc', 0x8000_0ff0n);
+      const installed = modules.map((module) => engine.install(module));
+      const again = modules.map((module) => engine.install(module));
+      machine.run(2000);
+      const { regions, received } = engine.translation;
+      parentPort.postMessage({ installed, again, regions, received, x: machine.hartSet.record(0).getX(9) });`;
+    const found = await new Promise<Record<string, unknown>>((resolve, reject) => {
+      const core = new URL('../', import.meta.url).href;
+      const { directory } = machine.ram;
+      const thread = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`), {
+        workerData: { memory: pool.memory, core, translate: LATE, modules, directory, image: counting() },
+      });
+      thread.once('message', resolve);
+      thread.once('error', reject);
+    });
+    const regions = modules.map((module) => module.regions.length);
+    assert.deepEqual(found, {
+      installed: regions,
+      again: regions.map(() => 0),
+      regions: 0,
+      received: regions.reduce((sum, some) => sum + some),
+      x: machine.hartSet.record(0).getX(9),
+    });
+  });
+
+  test('are not taken when the code has changed since, or the frame has gone', () => {
+    const pool = new Pool();
+    const { machine, modules } = sender(pool);
+    const receiver = () => new Engine(pool, 1, { translate: LATE });
+    assert.equal(receiver().install(modules[0]!), modules[0]!.regions.length);
+    // The first instruction of the loop, which every region covers.
+    machine.ram.write(0x8000_0ff0, new Uint8Array(4));
+    for (const module of modules) assert.equal(receiver().install(module), 0);
+    machine.free();
+    for (const module of modules) assert.equal(receiver().install(module), 0);
+    assert.equal(new Engine(new Pool(), 0, { translate: false }).install(modules[0]!), 0);
+  });
 });

@@ -26,12 +26,6 @@ type Types = readonly ('i32' | 'i64' | 'f32' | 'f64')[];
 /** Parameters and results. */
 export type Signatures = Readonly<Record<string, readonly [Types, Types]>>;
 
-export interface CompiledModule {
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Makes the functions callable at `place` and behind. */
-  instantiate(place: number): void;
-}
-
 const BRIDGE = ['loadMiss', 'storeMiss', 'outOfLine'] as const;
 
 /** What every module begins with, of regions with floating point or without. */
@@ -87,16 +81,10 @@ export function encodeRegions(
   return module.encode();
 }
 
-export function generateModule(regions: readonly Region[], imports: RegionImports): CompiledModule {
-  const bytes = encodeRegions(regions, imports);
-  const module = new WebAssembly.Module(bytes);
-  return {
-    bytes,
-    instantiate: (place) => {
-      const { memory, table, area, functions } = imports;
-      new WebAssembly.Instance(module, {
-        host: { ...functions, memory, table, area, place } as WebAssembly.ModuleImports,
-      });
-    },
-  };
+/** Makes a module's functions callable on a worker, at `place` and behind. */
+export function instantiate(module: WebAssembly.Module, imports: RegionImports, place: number): void {
+  const { memory, table, area, functions } = imports;
+  new WebAssembly.Instance(module, {
+    host: { ...functions, memory, table, area, place } as WebAssembly.ModuleImports,
+  });
 }

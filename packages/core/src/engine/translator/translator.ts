@@ -1,17 +1,15 @@
 /**
- * The translator of a worker: what is hot becomes regions, a batch of them one module, and the modules stay within bounds.
- *
- * A region is entered through the slot of its first instruction, so what drops the slot (a store to the code, a frame that is
- * freed, an arena that is full) makes the region unreachable at once; all else here is about getting memory back. The oldest
- * modules go first. No translated code is under way while this runs: it is called from the interpreter, or between runs.
+ * The translator of a worker: what is hot becomes regions, and a batch of them one module. No translated code is under way while
+ * this runs: it is called from the interpreter, or between runs.
  */
 
 import { OFFSET } from '../../hart/state.ts';
-import { AREA, CODE_PAGE, CODE_PAGES, CODE_PAGES_END, FETCH, HEAT, PAGE, REGION } from '../../memory/layout.ts';
+import { AREA, CODE_PAGE, CODE_PAGES, CODE_PAGES_END, FETCH, HEAT, PAGE } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
 import type { SlotDecoder } from '../decode.ts';
 import { PSEUDO, SLOT } from '../slot.ts';
-import { type CompiledModule, generateModule, type RegionImports } from './module.ts';
+import { type CoveredFrame, Installer, type PortableModule, type PortableRegion } from './installer.ts';
+import { encodeRegions, type RegionImports } from './module.ts';
 import { type CodePage, findRegion, type Region, type Surroundings } from './region.ts';
 
 export interface TranslationLimits {
@@ -51,25 +49,14 @@ interface Wanted {
   readonly versions: readonly number[];
 }
 
-interface Installed {
-  readonly first: number;
-  readonly regions: readonly InstalledRegion[];
-  readonly bytes: number;
-}
-
-interface InstalledRegion {
-  /** Address of the slot that leads to it; 0 once it is gone. */
-  slot: number;
-  /** Code pages that it covers; the second is 0 without one. */
-  readonly pages: readonly [number, number];
-}
-
 export interface TranslatorStatistics {
   /** Since the engine was made: regions, their guest instructions, modules and bytes of WebAssembly. */
   regions: number;
   instructions: number;
   modules: number;
   bytes: number;
+  /** Regions of other workers' modules. */
+  received: number;
   /** Regions given up for lack of room. */
   evicted: number;
 }
@@ -79,28 +66,30 @@ export const NOTHING_TRANSLATED: Readonly<TranslatorStatistics> = {
   instructions: 0,
   modules: 0,
   bytes: 0,
+  received: 0,
   evicted: 0,
 };
 
-/** Told when work of translation begins and ends on the thread that runs the machine. */
-export type CompileListener = (phase: 'begin' | 'end') => void;
+export interface TranslatorListeners {
+  /** Told when work of translation begins and ends on the thread that runs the machine. */
+  readonly onCompile?: ((phase: 'begin' | 'end') => void) | undefined;
+  /** Told of each module that was made: other workers of the pool may install it. */
+  readonly onModule?: ((module: PortableModule) => void) | undefined;
+}
 
 export class Translator {
   readonly statistics: TranslatorStatistics = { ...NOTHING_TRANSLATED };
+  readonly installer: Installer;
   private readonly pool: Pool;
   private readonly area: number;
   private readonly decoder: SlotDecoder;
   private readonly imports: RegionImports;
   private readonly limits: TranslationLimits;
-  private readonly listener: CompileListener | undefined;
+  private readonly listeners: TranslatorListeners;
   private readonly wanted = new Map<number, Wanted>();
   private waited = 0;
   /** Steps since arrivals were last halved. */
   private steps = 0;
-  /** Oldest first. */
-  private modules: Installed[] = [];
-  private bytes = 0;
-  private nextPlace = 0;
 
   constructor(
     pool: Pool,
@@ -108,14 +97,15 @@ export class Translator {
     decoder: SlotDecoder,
     imports: RegionImports,
     limits: TranslationLimits,
-    listener: CompileListener | undefined,
+    listeners: TranslatorListeners,
   ) {
+    this.installer = new Installer(pool, area, decoder, imports, limits.bytes, this.statistics);
     this.limits = limits;
     this.pool = pool;
     this.area = area;
     this.decoder = decoder;
     this.imports = imports;
-    this.listener = listener;
+    this.listeners = listeners;
   }
 
   private pageOf(code: number): CodePage {
@@ -175,7 +165,7 @@ export class Translator {
   private translate(): void {
     const { wanted, pool, imports, statistics } = this;
     this.waited = 0;
-    this.listener?.('begin');
+    this.listeners.onCompile?.('begin');
     const found: { want: Wanted; region: Region }[] = [];
     const slice = Math.min(this.limits.slice, SLICE_GROWTH * (statistics.modules + 1));
     let size = 0;
@@ -193,111 +183,57 @@ export class Translator {
     // What is left over has waited long enough.
     if (wanted.size > 0) this.waited = this.limits.patience;
     if (found.length > 0) {
-      const compiled = generateModule(
+      const bytes = encodeRegions(
         found.map(({ region }) => region),
         imports,
       );
-      this.install(compiled, found);
+      const module: PortableModule = {
+        module: new WebAssembly.Module(bytes),
+        bytes: bytes.length,
+        regions: found.map(({ want, region }) => describe(pool, want, region)),
+      };
+      this.installer.install(
+        module,
+        found.map(({ want: { pages }, region: { second } }) => ({
+          own: pages.own.code,
+          second: (second === 1 ? pages.behind : second === -1 ? pages.before : undefined)?.code ?? 0,
+        })),
+      );
       statistics.modules++;
       statistics.regions += found.length;
-      statistics.bytes += compiled.bytes.length;
+      statistics.bytes += bytes.length;
       for (const { region } of found) statistics.instructions += region.size;
+      this.listeners.onModule?.(module);
     }
-    this.listener?.('end');
-  }
-
-  /** Places for `count` regions in a row, from which whatever stood there is gone. */
-  private makeRoom(count: number, bytes: number): number {
-    if (this.nextPlace + count > REGION.entries) this.nextPlace = 0;
-    const first = this.nextPlace;
-    const overlaps = (old: Installed) => old.first < first + count && first < old.first + old.regions.length;
-    while (this.modules.length && (overlaps(this.modules[0]!) || this.bytes + bytes > this.limits.bytes)) this.evict();
-    this.nextPlace = first + count;
-    return first;
-  }
-
-  private evict(): void {
-    const old = this.modules.shift()!;
-    this.bytes -= old.bytes;
-    for (let n = 0; n < old.regions.length; n++) this.uninstall(old, n);
-  }
-
-  private uninstall({ first, regions }: Installed, n: number): void {
-    const { pool, imports } = this;
-    const place = first + n;
-    const { slot } = regions[n]!;
-    regions[n]!.slot = 0;
-    if (slot === 0) return;
-    imports.table.set(place, null);
-    if (pool.words[slot >>> 2] !== PSEUDO.region || pool.words[(slot + SLOT.c) >>> 2] !== place) return;
-    pool.words[slot >>> 2] = 0;
-    this.decoder.decode(slot);
-    this.statistics.evicted++;
-  }
-
-  /** Gives up all regions that cover any of these code pages, which are about to be another frame's. */
-  drop(pages: ReadonlySet<number>): void {
-    this.modules = this.modules.filter((module) => {
-      const { regions, bytes } = module;
-      for (const [n, region] of regions.entries()) {
-        if (region.pages.some((page) => pages.has(page))) this.uninstall(module, n);
-      }
-      if (regions.some(({ slot }) => slot !== 0)) return true;
-      this.bytes -= bytes;
-      return false;
-    });
-  }
-
-  private install(compiled: CompiledModule, found: readonly { want: Wanted; region: Region }[]): void {
-    const { pool, decoder } = this;
-    const first = this.makeRoom(found.length, compiled.bytes.length);
-    const regions: InstalledRegion[] = [];
-    compiled.instantiate(first);
-    for (const [n, { want, region }] of found.entries()) {
-      const { slot, pages } = want;
-      const place = first + n;
-      const record = this.area + AREA.regions + place * REGION.size;
-      const head = region.blocks.get(region.head)!.instructions[0]!;
-      decoder.decodeAlone(head.bits, record);
-      const second = region.second === 1 ? pages.behind : region.second === -1 ? pages.before : undefined;
-      pool.words[(record + REGION.page) >>> 2] = second?.code ?? 0;
-      pool.words[(record + REGION.version) >>> 2] = second ? pool.words[(second.code + CODE_PAGE.version) >>> 2]! : 0;
-      this.decodeAll(region, pages);
-      // The slot loses its operands, so nobody before it may do its work.
-      for (const length of [1, 2]) {
-        const before = slot - length * SLOT.size;
-        if (before >= pages.own.code) decoder.separate(before);
-      }
-      pool.words[slot >>> 2] = PSEUDO.region;
-      pool.words[(slot + SLOT.c) >>> 2] = place;
-      regions.push({ slot, pages: [pages.own.code, second?.code ?? 0] });
-    }
-    this.modules.push({ first, regions, bytes: compiled.bytes.length });
-    this.bytes += compiled.bytes.length;
-  }
-
-  /** A store sees by what is decoded whether it changes code: so all that the region is made of has to be. */
-  private decodeAll({ blocks }: Region, { own, before, behind }: Surroundings): void {
-    const decode = (at: number) => {
-      const page = at < 0 ? before! : at < PAGE ? own : behind!;
-      const slot = page.code + (at & (PAGE - 1)) * (SLOT.size / 2);
-      if (this.pool.words[slot >>> 2] === 0) this.decoder.decode(slot);
-    };
-    for (const { instructions } of blocks.values()) {
-      for (const { at, length } of instructions) {
-        decode(at);
-        if (length === 4 && ((at + 2) & (PAGE - 1)) === 0) decode(at + 2);
-      }
-    }
+    this.listeners.onCompile?.('end');
   }
 
   /** Forgets every translation, because all code pages go: the slots that led there are not this worker's any more. */
   reset(): void {
     this.wanted.clear();
-    for (const { first, regions } of this.modules) {
-      for (let n = 0; n < regions.length; n++) this.imports.table.set(first + n, null);
-    }
-    this.modules = [];
-    this.bytes = 0;
+    this.installer.reset();
   }
+}
+
+/** What a region covers, for those who do not know how it was found. */
+function describe(pool: Pool, { pages: { own, before, behind } }: Wanted, region: Region): PortableRegion {
+  const covered = ({ frame, code }: CodePage): CoveredFrame => ({
+    frame,
+    generation: pool.words[(code + CODE_PAGE.generation) >>> 2]!,
+  });
+  const second = region.second === 1 ? behind : region.second === -1 ? before : undefined;
+  const places: number[] = [];
+  for (const { instructions } of region.blocks.values()) {
+    for (const { at, length } of instructions) {
+      places.push(at);
+      if (length === 4 && ((at + 2) & (PAGE - 1)) === 0) places.push(at + 2);
+    }
+  }
+  return {
+    own: covered(own),
+    second: second && covered(second),
+    head: region.head,
+    bits: region.blocks.get(region.head)!.instructions[0]!.bits,
+    places,
+  };
 }
