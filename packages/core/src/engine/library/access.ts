@@ -250,7 +250,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   });
 
   /** Which data table is in use, and what its entries of the second level carry. */
-  const tableNumber = () => i32.and(i32.shrU(w.get32('dataTable'), Math.log2(DATA.bytes)), TABLES - 1);
+  const tableNumber = () => i32.and(i32.shrU(w.get32('dataTable'), 31 - Math.clz32(DATA.bytes)), TABLES - 1);
   const stamp = () => i32.or(w.get32('secondStamp'), tableNumber());
 
   /** The entry of the second level for an address. Pages that share an entry of the first one are spread. */
