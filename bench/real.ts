@@ -186,6 +186,7 @@ function benchInside({ report, scratch }: Context, { kernel, initrd, append, dis
     instructions === 0 ? 0 : (1000 * compilations.totalMs) / instructions,
   );
   row('regions made by the 4th to 100th exec', '', 10, ({ newRegions }) => newRegions);
+  row('  of code that had been translated before', '', 0, ({ repeatedRegions }) => repeatedRegions);
   row('memory above RAM, 1 GiB guest', 'MiB', 600, (seen) => (seen.peakRssBytes - seen.ramBytes) / MIB);
   row('  resident at its peak', 'MiB', undefined, (seen) => seen.peakRssBytes / MIB);
   row("  the guest's RAM in use", 'MiB', undefined, (seen) => seen.ramBytes / MIB);

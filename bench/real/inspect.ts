@@ -5,7 +5,7 @@
 // are jumped.
 
 import { readFileSync } from 'node:fs';
-import { Engine, Machine, Pool } from '../../packages/core/src/index.ts';
+import { Engine, Machine, Pool, type PortableModule } from '../../packages/core/src/index.ts';
 import { FileBackend } from '../../packages/node/src/files.ts';
 import { PROMPT } from '../lib/guest.ts';
 
@@ -16,6 +16,8 @@ export interface Inspection {
   readonly instructions: number;
   /** Regions that were translated between the third of 100 starts of a program and the last. */
   readonly newRegions: number;
+  /** Of these, how many were translations of code that had been translated before. */
+  readonly repeatedRegions: number;
   readonly peakRssBytes: number;
   /** Frames of the guest's RAM, in bytes. */
   readonly ramBytes: number;
@@ -41,16 +43,36 @@ class Compilations {
   };
 }
 
+/** Regions by the code that they begin with: a frame, what it held at that time, and a place in it. */
+class Regions {
+  made = 0;
+  repeated = 0;
+  private readonly known = new Set<string>();
+
+  readonly observe = ({ regions }: PortableModule): void => {
+    for (const { own, head } of regions) {
+      const code = `${own.frame} ${own.generation} ${head}`;
+      if (this.known.has(code)) this.repeated++;
+      this.known.add(code);
+      this.made++;
+    }
+  };
+}
+
 class Guest {
   readonly pool = new Pool();
   readonly compilations = new Compilations();
+  readonly regions = new Regions();
   readonly engine: Engine;
   private readonly machine: Machine;
   private output = '';
   private awaited: string | RegExp = PROMPT;
 
   constructor(kernel: string, initrd: string, append: string, disks: readonly string[]) {
-    this.engine = new Engine(this.pool, 0, { onCompile: this.compilations.observe });
+    this.engine = new Engine(this.pool, 0, {
+      onCompile: this.compilations.observe,
+      onModule: this.regions.observe,
+    });
     this.machine = new Machine(
       this.engine,
       {
@@ -105,14 +127,14 @@ async function main([kernel, initrd, append, disk, work, ...commands]: string[])
   }
   guest.send('sh /mnt/exec\n');
   await guest.until('<warm>');
-  const before = guest.engine.translation.regions;
+  const { made, repeated } = guest.regions;
   await guest.until('<done>');
-  const after = guest.engine.translation.regions;
   const { count, longestMs, totalMs } = guest.compilations;
   return {
     compilations: { count, longestMs, totalMs },
     instructions: guest.engine.translation.instructions,
-    newRegions: after - before,
+    newRegions: guest.regions.made - made,
+    repeatedRegions: guest.regions.repeated - repeated,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     ramBytes: guest.pool.used * 4096,
   };

@@ -7,6 +7,7 @@ export { BootError } from './boot/errors.ts';
 export { type BlockBackend, MemoryBackend } from './devices/virtio-block/backend.ts';
 export type { NetBackend } from './devices/virtio-net/backend.ts';
 export { Engine, type EngineCounters } from './engine/engine.ts';
+export type { PortableModule } from './engine/translator/installer.ts';
 export { disassemble } from './isa/print.ts';
 export { stateHash, visibleState } from './machine/hash.ts';
 export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './machine/log.ts';
