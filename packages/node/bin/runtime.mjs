@@ -17,7 +17,7 @@ const OLDEST_MAJOR = 24; // the first that runs TypeScript and has every wasm fe
 
 /**
  * Threads on which V8 compiles, besides the machine's own: four by default, which on two cores leaves the machine a fifth of the
- * time while a large program starts. Only the start of a process can say so, so one that is on the right Node already goes without.
+ * time while a large program starts. Only the start of a process can say so.
  */
 const V8_THREADS = Math.min(4, Math.max(1, availableParallelism() - 1));
 const NODE_FLAGS = [`--v8-pool-size=${V8_THREADS}`];
@@ -66,8 +66,9 @@ export function findNode() {
 }
 
 /**
- * Runs `program` (a TypeScript file) with `args` as this process's own work. On the right Node it is imported
- * here, otherwise it runs in a child that shares our standard streams, gets our signals and gives us its exit code.
+ * Runs `program` (a TypeScript file) with `args` as this process's own work. On the wrong Node, or without the flags, the script that
+ * calls this is started again instead: in a child that shares our standard streams, gets our signals and gives us its exit code, or
+ * in this process's place.
  */
 export async function runProgram(program, args) {
   let node;
@@ -76,10 +77,22 @@ export async function runProgram(program, args) {
   } catch (error) {
     return fail(error);
   }
-  if (!node.current) return runChild(node.path, [...NODE_FLAGS, program, ...args]);
+  if (!node.current) return runChild(node.path, [...NODE_FLAGS, ...process.argv.slice(1)]);
+  restartWithFlags();
   process.argv = [process.execPath, program, ...args];
   rememberCompiled();
   await import(pathToFileURL(program).href);
+}
+
+/** This very script again in a process with NODE_FLAGS, which is this one, where the system can do that: it costs 20 ms. */
+function restartWithFlags() {
+  if (!process.execve || NODE_FLAGS.every((flag) => process.execArgv.includes(flag))) return;
+  const { execPath, execArgv, argv, env } = process;
+  try {
+    process.execve(execPath, [execPath, ...execArgv, ...NODE_FLAGS, ...argv.slice(1)], env);
+  } catch {
+    // Then without.
+  }
 }
 
 /**
