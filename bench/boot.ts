@@ -44,9 +44,8 @@ interface Context {
   readonly guest: Guest;
 }
 
-/** `braid run` with real time, as on a terminal, by the Node that runs this and with its flags: `npm run bench` takes what the `braid` command does. */
-const startBraid = (...args: string[]) =>
-  new Watched(process.execPath, [...process.execArgv, BRAID, 'run', '--time', 'wall', ...args]);
+/** `braid run` with real time, as on a terminal, by the Node that runs this: `npm run bench` takes the pinned one. */
+const startBraid = (...args: string[]) => new Watched(process.execPath, [BRAID, 'run', '--time', 'wall', ...args]);
 
 async function benchPrompt({ report, qemu, guest }: Context, harts: number, must: number): Promise<void> {
   const cpu: Record<string, number[]> = { braid: [], qemu: [] };

@@ -52,18 +52,7 @@ interface System extends Guest {
 
 function startBraid({ kernel, initrd, append, memory, disks }: Omit<System, 'prepare'>): Watched {
   const files = ['--kernel', kernel, '--initrd', initrd, ...disks.flatMap((disk) => ['--disk', disk])];
-  const args = [
-    ...process.execArgv,
-    BRAID,
-    'run',
-    '--time',
-    'wall',
-    ...files,
-    '--append',
-    append,
-    '--memory',
-    `${memory}M`,
-  ];
+  const args = [BRAID, 'run', '--time', 'wall', ...files, '--append', append, '--memory', `${memory}M`];
   return new Watched(process.execPath, args);
 }
 
