@@ -4,6 +4,11 @@ export { AgentClient, type ExecHandle, type ExecHandlers, type ExecRequest } fro
 export { AgentError } from './agent/errors.ts';
 export { escapeGuestText } from './agent/escape.ts';
 export { BootError } from './boot/errors.ts';
+export { AnalysisError, type AnalysisReason } from './branch/analysis-error.ts';
+export { type FunctionFlow, type FunctionPlace, functionAt } from './branch/flow.ts';
+export { type BranchPoint, branchPointAt, branchPoints, type CodePlace } from './branch/points.ts';
+export { ProgramCode } from './branch/program-code.ts';
+export { detectWaits, promptOf, type TimedOutput, WaitDetector, type WaitProposal } from './branch/waits.ts';
 export { type BlockBackend, MemoryBackend } from './devices/virtio-block/backend.ts';
 export type { NetBackend } from './devices/virtio-net/backend.ts';
 export { Engine, type EngineCounters } from './engine/engine.ts';
