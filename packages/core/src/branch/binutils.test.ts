@@ -205,4 +205,24 @@ describe('functions that GCC made', { skip }, () => {
       }
     });
   });
+
+  test('a shared object: imported functions that do not return are known by their names', () => {
+    const path = join(folder, 'shared.so');
+    const source = join(folder, 'shared.c');
+    const text = `
+      extern void abort(void), hello(void);
+      int f(int x) { if (x == 1) abort(); if (x == 2) hello(); return x; }
+    `;
+    writeFileSync(source, text);
+    const flags = ['-O1', '-shared', '-fPIC', '-ffreestanding', '-nostdlib', '-o', path, source];
+    const built = spawnSync(COMPILER, flags, { encoding: 'utf8' });
+    assert.equal(built.status, 0, built.stderr);
+    const bias = 0x2a_0000_0000n;
+    const points = branchPoints(functionAt(readFileSync(path), { symbol: 'f' }, bias));
+    assert.deepEqual(
+      points.map(({ completes }) => completes.filter((completes) => completes).length),
+      [1, 2],
+    );
+    for (const { completion } of points) assert.ok(completion !== 'return' && completion > bias);
+  });
 });

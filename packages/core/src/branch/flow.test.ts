@@ -318,6 +318,16 @@ test('a slot that only a callee can have filled is the result of the last call',
   assert.equal(fork, at('wanted'));
 });
 
+test('a slot below a stack pointer that has moved is memory that the call before may have written', () => {
+  const { fork, at } = forkOf((a) => {
+    a.label('wanted');
+    a.jump(RA, 'g');
+    a.op('sub', { rd: SP, rs1: SP, rs2: S1 });
+    a.op('lw', { rd: A5, rs1: SP, imm: 12 });
+  });
+  assert.equal(fork, at('wanted'));
+});
+
 test('two results of two calls: in front of the first', () => {
   const { fork, at, calls } = forkOf((a) => {
     a.jump(RA, 'g');

@@ -16,7 +16,7 @@
  * shifted index, so the order and the registers do not matter. A jump that is not understood in full has no targets here.
  */
 
-import { type Control, type Instruction, isClobberedByCall, S0, SP, wrap, written } from './instructions.ts';
+import { A0, type Control, type Instruction, isClobberedByCall, S0, SP, wrap, written } from './instructions.ts';
 import type { ProgramCode } from './program-code.ts';
 
 /** What of a block is looked at. */
@@ -43,7 +43,9 @@ interface Value {
 }
 
 const MAX_ENTRIES = 4096n;
+/** How far before a jump its parts are looked for. */
 const MAX_CHAIN = 6;
+const MAX_DISTANCE = 512;
 
 export function* tableTargets(
   code: ProgramCode,
@@ -57,9 +59,12 @@ export function* tableTargets(
     const { leaves, control, instructions } = blocks[n]!;
     if (leaves !== 'indirect' || control?.kind !== 'indirect') continue;
     const chain = [n];
+    let distance = instructions.length;
     while (chain.length < MAX_CHAIN) {
       const before = predecessors[chain[0]!]!;
       if (before.length !== 1 || chain.includes(before[0]!)) break;
+      distance += blocks[before[0]!]!.instructions.length;
+      if (distance > MAX_DISTANCE) break;
       chain.unshift(before[0]!);
     }
     const targets = new Follower(code).targets(
@@ -85,7 +90,7 @@ class Follower {
 
   targets(chain: readonly Piece[], control: Control & { kind: 'indirect' }): bigint[] | undefined {
     chain.forEach((piece, n) => {
-      for (const instruction of piece.instructions) this.step(instruction);
+      for (const instruction of piece.instructions.slice(-MAX_DISTANCE)) this.step(instruction);
       const next = chain[n + 1];
       if (next) this.pass(piece, next);
     });
@@ -152,6 +157,7 @@ class Follower {
     const { format } = instruction.row;
     if (format === 'S' || format === 'FS' || format === 'A' || register === SP || register === S0) this.slots.clear();
     if (register !== undefined) this.values.set(register, this.result(instruction));
+    if (instruction.row.name === 'ecall') this.values.delete(A0);
   }
 
   /** Unoptimised code loads an index anew for each use. */
