@@ -22,8 +22,10 @@ import {
   WORKER_AREA,
   WORKER_AREA_SIZE,
 } from '../memory/layout.ts';
-import { POOL_MEMORY, type Pool, PoolFullError } from '../memory/pool.ts';
-import type { Ram, Tracer } from '../memory/ram.ts';
+import type { Tracer } from '../memory/frame-map.ts';
+import { type Pool, PoolFullError } from '../memory/pool.ts';
+import type { Ram } from '../memory/ram.ts';
+import { POOL_MEMORY } from '../memory/routines.ts';
 import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
@@ -82,6 +84,7 @@ type Exports = {
   flushAll(): void;
   dropWriters(frame: number): void;
   dropCode(frame: number): void;
+  dropFrame(frame: number): void;
   dropSecond(): void;
   traceStore(address: number, size: number, value: bigint): void;
 };
@@ -180,12 +183,12 @@ export class Engine implements Tracer {
     if (this.host === host) return;
     this.host?.unload();
     this.host = host;
-    host.ram.tracer = this;
     this.pool.words.fill(
       0,
       (this.area + AREA.dataRecords) >>> 2,
       (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2,
     );
+    this.exports.flushAll();
     this.set('map', BigInt(host.ram.directory));
     this.set('ramPages', BigInt(host.ram.pages));
     this.set('harts', BigInt(host.harts));
@@ -328,8 +331,17 @@ export class Engine implements Tracer {
     }
   }
 
-  replaced(): void {
+  replaced(frame: number): void {
+    this.exports.dropFrame(frame);
+  }
+
+  remapped(): void {
     this.exports.flushAll();
+  }
+
+  /** Host address of 4 KiB for use between runs. */
+  get scratch(): number {
+    return this.area + AREA.scratch;
   }
 
   /** Drops every shadow table and every decoded instruction: nothing that a guest can see changes (I2). */
@@ -345,8 +357,9 @@ export class Engine implements Tracer {
     this.code.drop();
   }
 
-  /** Makes the next store to every page come through the slow path. Part of taking a hash. */
-  dropWriteEntries(): void {
+  /** Makes the next store of a machine to every page come through the slow path. Part of taking a hash. */
+  dropWriteEntries(host: EngineHost): void {
+    if (this.host !== host) return;
     const { words } = this.pool;
     this.exports.dropSecond();
     const tables = (this.area + AREA.dataTables) >>> 2;

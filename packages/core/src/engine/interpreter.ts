@@ -467,6 +467,7 @@ export function generateInterpreter(
   module.export('selectSpace', shadow.selectSpace);
   module.export('flushAll', shadow.flushAll);
   module.export('dropWriters', shadow.dropWriters);
+  module.export('dropFrame', shadow.dropFrame);
   module.export('dropCode', shadow.dropCode);
   module.export('dropSecond', shadow.dropSecond);
   module.export('traceStore', shadow.traceStore);

@@ -105,6 +105,8 @@ const SCRATCH = [
   'recalls',
   /** What the second level's entries have to carry, but for the number of their table. */
   'secondStamp',
+  /** In which notes of readers are true that were made since no table was in use: never 0 once a machine is attached. */
+  'readerEpoch',
   'switches',
   'creations',
   'hits',

@@ -17,7 +17,8 @@ import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeC
 import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
 import { walk } from '../hart/walk.ts';
 import { RAM_BASE } from '../memory/layout.ts';
-import { type PageSource, Ram } from '../memory/ram.ts';
+import type { MapRoots, PageSource } from '../memory/frame-map.ts';
+import { Ram } from '../memory/ram.ts';
 import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
 import { serveHtif } from './htif.ts';
@@ -44,12 +45,13 @@ export interface Outputs {
 /** How a machine comes to its first state. */
 export type Start =
   | { readonly kind: 'boot' }
-  /** `restore` will bring the state; RAM pages may come from a source. */
+  /** Somebody will bring the state; RAM may be there already, and its absent pages may come from a source. */
   | {
       readonly kind: 'restore';
       readonly monitorSbi: boolean;
       readonly symbols: BootSymbols;
       readonly source?: PageSource;
+      readonly ram?: MapRoots;
     };
 
 const MAX_BUDGET = 2 ** 30;
@@ -96,7 +98,9 @@ export class Machine implements EngineHost {
     this.options = configuration;
     this.outputs = outputs;
     const plan = start.kind === 'boot' ? planBoot(options) : undefined;
-    this.ram = new Ram(engine.pool, options.memory, start.kind === 'restore' ? start.source : undefined);
+    const { ram: roots, source } = start.kind === 'restore' ? start : {};
+    this.ram = new Ram(engine.pool, options.memory, roots ? { roots, source } : { source });
+    this.ram.tracer = engine;
     this.hartSet = new Harts(engine, options.harts);
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));

@@ -10,9 +10,9 @@ import {
   AREA,
   CODE_PAGE,
   DATA,
-  ENTRY_DIRTY,
   ENTRY_FRAME,
   FETCH,
+  FRAME_HASHED,
   FRAME_RECORD,
   HAS_CODE,
   IS_TABLE,
@@ -73,10 +73,28 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   const pageFault = fault('page');
   const accessFault = fault('access');
 
+  const leafOf = (page: Expr) => i32.load(i32.add(w.get32('map'), i32.shl(i32.shrU(page, 10), 2)));
+
   /** (guest page) -> address of its leaf entry; the page lies in RAM. */
   const leafEntry = module.function('leafEntry', ['i32'], ['i32'], (f, page) => {
-    const leaf = i32.load(i32.add(w.get32('map'), i32.shl(i32.shrU(page, 10), 2)));
-    f.return(i32.add(i32.shl(leaf, 12), i32.shl(i32.and(page, 1023), 2)));
+    f.return(i32.add(i32.shl(leafOf(page), 12), i32.shl(i32.and(page, 1023), 2)));
+  });
+
+  const references = (frame: Expr) => i32.load(recordOf(frame), FRAME_RECORD.references);
+
+  /** (guest page) -> whether another map has its frame as well. */
+  const isShared = module.function('isShared', ['i32'], ['i32'], (f, page) => {
+    const frame = i32.and(i32.load(f.call(leafEntry, page)), ENTRY_FRAME);
+    f.return(i32.or(i32.gtU(references(leafOf(page)), 1), i32.gtU(references(frame), 1)));
+  });
+
+  /** (guest page) -> whether it may be written in place: present, not shared, and not hashed. */
+  const isOwn = module.function('isOwn', ['i32'], ['i32'], (f, page) => {
+    const leaf = f.let(leafOf(page));
+    const frame = f.let(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_FRAME));
+    f.if(i32.eqz(frame), () => f.return(i32.const(0)));
+    const hashed = i32.or(i32.load8U(leaf, FRAME_HASHED), i32.load8U(frame, FRAME_HASHED));
+    f.return(i32.and(i32.eqz(hashed), i32.eqz(f.call(isShared, page))));
   });
 
   /** (physical address) -> its guest page, or -1 outside RAM. */
@@ -90,16 +108,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
    * give: then `trapped` is set without a trap.
    */
   const frameAddress = module.function('frameAddress', ['i32', 'i32'], ['i32'], (f, page, write) => {
-    const entry = f.let(i32.load(f.call(leafEntry, page)));
-    const ready = f.let(
-      select(
-        write,
-        // Dirty means: written since the last hash, so leaf and frame have one owner already.
-        i32.shrU(entry, 31),
-        i32.ne(i32.and(entry, ENTRY_FRAME), 0),
-      ),
+    const frame = f.let(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_FRAME));
+    const ready = f.local('i32');
+    f.if(
+      write,
+      () => f.set(ready, f.call(isOwn, page)),
+      () => f.set(ready, frame),
     );
-    f.if(ready, () => f.return(i32.shl(i32.and(entry, ENTRY_FRAME), 12)));
+    f.if(ready, () => f.return(i32.shl(frame, 12)));
     f.return(f.call(imports.prepareFrame, page, write));
   });
 
@@ -176,7 +192,8 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
         i64.eq(i64.and(pte, PTE.R | PTE.W), PTE.W),
       );
       f.if(bad, () => refuse(pageFault));
-      f.do(shadow.becomeTable, i32.shrU(host, 12), level, shared);
+      // Workers whose machines share the frame have roots of their own.
+      f.do(shadow.becomeTable, i32.shrU(host, 12), level, i32.or(shared, f.call(isShared, page)));
       f.if(i64.eqz(i64.and(pte, PTE.R | PTE.X)), () => {
         f.if(i32.or(i32.eqz(level), has(pte, PTE.A | PTE.D | PTE.U)), () => refuse(pageFault));
         f.set(level, i32.sub(level, 1));
@@ -283,10 +300,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.store(4, entry, w.get32('source'), DATA.source);
     f.store(4, entry, page, DATA.page);
     f.if(read, () => f.store(8, entry, va, DATA.read));
-    f.if(write, () => {
-      f.store(8, entry, va, DATA.write);
-      f.do(shadow.noteWriter, i32.shrU(host, 12), index);
-    });
+    f.if(
+      write,
+      () => {
+        f.store(8, entry, va, DATA.write);
+        f.do(shadow.noteWriter, i32.shrU(host, 12), index);
+      },
+      () => f.if(f.call(isShared, page), () => f.do(shadow.noteReader, i32.shrU(host, 12), index)),
+    );
     const second = f.let(secondAt(f, va));
     copyEntry(f, entry, second);
     f.store(4, second, stamp(), SECOND.stamp);
@@ -375,7 +396,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(i32.eqz(frame), () => f.return(i32.const(0)));
     const pageVa = f.let(i64.and(va, -4096n));
     const granted = f.let(w.get('granted'));
-    // A page that is dirty already is entered for writing too, when the guest's entry allows it without another walk.
+    // A page that is ours already is entered for writing too, when the guest's entry allows it without another walk.
     const mayWrite = f.let(
       select(
         store,
@@ -383,7 +404,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
         i32.and(
           i32.and(
             i64.eq(i64.and(granted, PTE.W | PTE.D), PTE.W | PTE.D),
-            i32.ne(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_DIRTY | 0), 0),
+            f.call(isOwn, page),
           ),
           i32.and(
             allowed(physical, w.get32('privilege'), 2).trivial,
@@ -588,7 +609,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     );
     f.if(i32.eqz(i32.and(i32.load(record, FRAME_RECORD.flags), HAS_CODE)), () => {
       f.do(shadow.dropWriters, frame);
-      f.store(4, record, i32.or(i32.load(record, FRAME_RECORD.flags), HAS_CODE), FRAME_RECORD.flags);
+      f.drop(i32.atomicOr(record, HAS_CODE, FRAME_RECORD.flags));
       f.store(4, record, i32.const(0), FRAME_RECORD.writes);
     });
     const index = i32.and(i32.wrap(i64.shrU(pc, 12)), FETCH.entries - 1);
