@@ -7,7 +7,8 @@
  * changes nothing that the guest can see.
  */
 
-import { AgentClient } from '../agent/client.ts';
+import { AgentClient, type AgentState } from '../agent/client.ts';
+import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
@@ -40,6 +41,14 @@ export interface Outputs {
   console?(bytes: Uint8Array): void;
   /** The virtio console's port 0. */
   terminal?(bytes: Uint8Array): void;
+}
+
+/** What the host's end of the agent's port knows besides the machine's state: plain data. */
+export interface LinkState {
+  readonly agent: AgentState;
+  readonly open: boolean;
+  /** What the guest has sent and nobody has looked at. */
+  readonly received: readonly Uint8Array[];
 }
 
 /** How a machine comes to its first state. */
@@ -287,7 +296,7 @@ export class Machine implements EngineHost {
   private beginSlice(): Stop | undefined {
     const { schedule, hartSet, clock } = this;
     for (;;) {
-      this.takeInputs();
+      this.letInputsIn();
       if (this.late) return { reason: 'stalled', until: this.late };
       const hart = schedule.hart;
       if (this.runnable(hart)) {
@@ -343,7 +352,7 @@ export class Machine implements EngineHost {
    * Lets in what has come. Before each event, what is due in the devices happens: so the order is the same however often somebody came
    * by here while the machine stood at this position, and a replay finds it again.
    */
-  private takeInputs(): void {
+  private letInputsIn(): void {
     const { replay, position } = this;
     if (replay) {
       while (this.settled()) {
@@ -429,6 +438,12 @@ export class Machine implements EngineHost {
         return 0;
       case 'link':
         net.setLink(event.up);
+        return 0;
+      case 'reseed':
+        this.platform.entropy.reseed(event.seed);
+        return 0;
+      case 'address':
+        net.setAddress(event.mac);
         return 0;
     }
   }
@@ -632,6 +647,34 @@ export class Machine implements EngineHost {
     if (tohost === undefined) return;
     this.engine.attach(this);
     this.engine.watch(this.ram.prepare(Math.floor((tohost - RAM_BASE) / 4096), true));
+  }
+
+  saveLink(): LinkState {
+    return { agent: this.agent.save(), open: this.agentOpen, received: this.fromAgent.slice() };
+  }
+
+  /** See `AgentClient.restore`. */
+  restoreLink(
+    { agent, open, received }: LinkState,
+    handlersOf?: (key: string) => ExecHandlers | undefined,
+  ): Map<string, ExecHandle> {
+    this.agentOpen = open;
+    this.fromAgent.splice(0, this.fromAgent.length, ...received);
+    return this.agent.restore(agent, handlersOf);
+  }
+
+  /** Input that has been queued and has not entered. */
+  takeInputs(): InputEvent[] {
+    return this.inputs.splice(0);
+  }
+
+  /** All of the state has been replaced: what had happened to the machine before has not. */
+  renew(): void {
+    this.broken = undefined;
+    this.late = undefined;
+    this.wanted = false;
+    this.replay = undefined;
+    this.log.events.length = 0;
   }
 
   /** Gives the machine's frames back to the pool. It cannot be used afterwards. */

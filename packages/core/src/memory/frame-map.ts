@@ -174,18 +174,7 @@ export class FrameMap {
    * of shadow tables afterwards, which the tracer hears. Cost: a reference for each leaf. Throws `PoolFullError`.
    */
   share(): MapRoots {
-    const { pool } = this;
-    const roots: number[] = [];
-    try {
-      for (const _ of this.roots) roots.push(pool.allocate());
-    } catch (error) {
-      for (const frame of roots) pool.release(frame);
-      throw error;
-    }
-    for (const [n, root] of this.roots.entries()) {
-      pool.routines.copy(root, roots[n]!);
-      pool.routines.retainAll(root);
-    }
+    const roots = shareMap(this.pool, this.roots);
     this.tracer?.remapped();
     return roots;
   }
@@ -246,6 +235,22 @@ export class FrameMap {
   free(): void {
     freeMap(this.pool, this.roots);
   }
+}
+
+/** `FrameMap.share` for a map that nobody has made a `FrameMap` of. */
+export function shareMap(pool: Pool, from: MapRoots): MapRoots {
+  const roots: number[] = [];
+  try {
+    for (const _ of from) roots.push(pool.allocate(false));
+  } catch (error) {
+    for (const frame of roots) pool.release(frame);
+    throw error;
+  }
+  for (const [n, root] of from.entries()) {
+    pool.routines.copy(root, roots[n]!);
+    pool.routines.retainAll(root);
+  }
+  return roots;
 }
 
 /** Gives back a map that nobody has made a `FrameMap` of. */
