@@ -29,6 +29,7 @@ export const FOLDERS: Record<string, Folder> = {
   hart: { imports: ['state', 'wasm', 'memory', 'isa'] }, //    registers, CSRs, traps, translation of addresses
   engine: { imports: ['wasm', 'softfloat', 'isa', 'hart', 'memory'] }, // interpreter and translator, from isa
   devices: { imports: ['state'], types: ['memory', 'machine'] }, // see memory and the bus as interfaces only
+  disk: { imports: [], types: ['devices'] }, //                what disks of forked machines are made of
   boot: { imports: ['memory'], types: ['machine'] }, //        loaders of ELF files and kernels, device tree
   firmware: { imports: ['state', 'hart', 'memory'], types: ['devices', 'machine'] }, // SBI
   machine: {
