@@ -16,4 +16,6 @@ export interface BlockMap {
   changed(other?: BlockMap): Iterable<number>;
   /** Makes every block absent. */
   clear(): void;
+  /** Gives up all that the map holds; it cannot be used afterwards. */
+  free(): void;
 }

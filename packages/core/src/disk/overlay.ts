@@ -65,6 +65,17 @@ export class OverlayBackend implements BlockBackend {
     this.#frozen = options.frozen ?? false;
   }
 
+  /** Where what was written is. */
+  get map(): BlockMap {
+    return this.#map;
+  }
+
+  /** The map has become another one: nothing is known of what a journal holds of it. */
+  remapped(): void {
+    this.#saved = false;
+    this.#unsaved.clear();
+  }
+
   get frozen(): boolean {
     return this.#frozen;
   }
@@ -105,6 +116,11 @@ export class OverlayBackend implements BlockBackend {
           )
         : after(this.#copy(), brought),
     );
+  }
+
+  /** Gives up what the overlay holds. */
+  free(): void {
+    this.#map.free();
   }
 
   read(offset: number, into: Uint8Array): void | Promise<void> {

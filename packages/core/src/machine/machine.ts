@@ -10,6 +10,7 @@
 import { AgentClient, type AgentState } from '../agent/client.ts';
 import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
+import { OverlayBackend } from '../disk/overlay.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
 import type { Engine, EngineHost, RunResult } from '../engine/engine.ts';
@@ -663,6 +664,14 @@ export class Machine implements EngineHost {
     return this.agent.restore(agent, handlersOf);
   }
 
+  /** Throws `MachineError` when a state of this configuration cannot be the machine's. */
+  requireConfiguration(of: { readonly memory: number; readonly harts: number; readonly slice: number }): void {
+    const { memory, harts } = this.options;
+    if (of.memory !== memory || of.harts !== harts || of.slice !== this.schedule.slice) {
+      throw new MachineError('the state is that of a machine with other harts, memory or slices');
+    }
+  }
+
   /** Input that has been queued and has not entered. */
   takeInputs(): InputEvent[] {
     return this.inputs.splice(0);
@@ -681,5 +690,6 @@ export class Machine implements EngineHost {
   free(): void {
     this.engine.detach(this);
     this.ram.free();
+    for (const { inner } of this.platform.backends) if (inner instanceof OverlayBackend) inner.free();
   }
 }

@@ -82,6 +82,11 @@ export class Pool {
     }
   }
 
+  /** How many frames machines may hold together. */
+  get limit(): number {
+    return this.words[HEADER.endFrame]! - FIRST_FRAME;
+  }
+
   /** How many more frames there are. */
   get available(): number {
     return this.words[HEADER.endFrame]! - this.words[HEADER.nextFrame]! + this.words[HEADER.freeFrames]!;
@@ -154,14 +159,9 @@ export class Pool {
     words[HEADER.freeFrames]!++;
   }
 
-  /**
-   * After a thread has died, whatever it was doing: makes counts and the free list anew from what survives. `directories` are those
-   * of the maps in use, `frames` what else is held, once for each holder. Nobody else may use the pool meanwhile, and every worker
-   * loses its code pages. Cost: a look at every map entry and every frame's record.
-   */
-  rebuild(directories: readonly number[], frames: readonly number[] = []): void {
+  /** How many holders each frame has that was ever used, from the first on, by all who hold any: see `rebuild`. */
+  private countReferences(directories: readonly number[], frames: readonly number[]): Uint32Array {
     const { words } = this;
-    words[HEADER.lock] = 0;
     const counts = new Uint32Array(words[HEADER.nextFrame]! - FIRST_FRAME);
     const count = (frame: number): boolean => counts[frame - FIRST_FRAME]!++ === 0;
     const forEntries = (frame: number, visit: (frame: number) => void): void => {
@@ -178,6 +178,27 @@ export class Pool {
         if (count(leaf)) forEntries(leaf, count);
       });
     }
+    return counts;
+  }
+
+  /** Compares the counts with those that follow from who holds what; the frames for which they differ. Nobody may change any meanwhile. */
+  audit(directories: readonly number[], frames: readonly number[] = []): number[] {
+    const wrong: number[] = [];
+    this.countReferences(directories, frames).forEach((count, i) => {
+      if (this.references(FIRST_FRAME + i) !== count) wrong.push(FIRST_FRAME + i);
+    });
+    return wrong;
+  }
+
+  /**
+   * After a thread has died, whatever it was doing: makes counts and the free list anew from what survives. `directories` are those
+   * of the maps in use, `frames` what else is held, once for each holder. Nobody else may use the pool meanwhile, and every worker
+   * loses its code pages. Cost: a look at every map entry and every frame's record.
+   */
+  rebuild(directories: readonly number[], frames: readonly number[] = []): void {
+    const { words } = this;
+    words[HEADER.lock] = 0;
+    const counts = this.countReferences(directories, frames);
     words[HEADER.nextCodePage] = CODE_PAGES;
     words[HEADER.freeCodePage] = 0;
     words[HEADER.codeEpoch]!++;

@@ -39,6 +39,10 @@ export class MemoryBlockMap implements BlockMap {
     return mine.map(([block]) => block).sort((a, b) => a - b);
   }
 
+  free(): void {
+    this.clear();
+  }
+
   clear(): void {
     this.blocks = new Map();
     this.owned.clear();
