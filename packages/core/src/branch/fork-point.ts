@@ -102,15 +102,15 @@ export function freeForkPoint(pool: Pool, { ram, disks }: ForkPoint): void {
 
 /**
  * A machine in the state of a fork point, which is used up by it: for more than one, or to keep it, `shareForkPoint` first. `attachments`
- * has the disks' bases, in their order; what is written goes to overlays. The machine may be of another thread. Throws `MachineError`, and
- * has given the fork point's frames back then.
+ * has the disks' bases, in their order; what is written goes to overlays. Named programs of the agent go on with what `handlersOf` gives.
+ * The machine may be of another thread. Throws `MachineError`, and has given the fork point's frames back then.
  */
 export function machineFrom(
   engine: Engine,
   point: ForkPoint,
   attachments: Attachments = {},
   outputs: Outputs = {},
-  identity: Identity = {},
+  handlersOf?: (key: string) => ExecHandlers | undefined,
 ): Machine {
   const { pool } = engine;
   const bases = attachments.disks ?? [];
@@ -131,12 +131,12 @@ export function machineFrom(
     else freeForkPoint(pool, point);
     throw error;
   }
-  machine.restoreLink(point.link);
-  identify(machine, identity);
+  machine.restoreLink(point.link, handlersOf);
   return machine;
 }
 
-function identify(machine: Machine, { seed, mac, connected }: Identity): void {
+/** Makes a clone somebody of its own, by events at its next slice boundary. Its network card is unplugged unless `connected`. */
+export function identify(machine: Machine, { seed, mac, connected }: Identity): void {
   if (!connected && machine.platform.net.linkUp) machine.input({ kind: 'link', up: false });
   if (mac) machine.input({ kind: 'address', mac });
   if (seed !== undefined) machine.input({ kind: 'reseed', seed });
