@@ -643,17 +643,20 @@ function addRun(
             f.set(arrival, i32.const(ARRIVAL.return));
             f.br(go);
           };
-          pseudo[PSEUDO.straddle] = () => {
+          /** Goes on at a slot elsewhere, which stands for the instruction here. */
+          const elsewhere = (find: FunctionRef) => () => {
             w.set(f, 'pc', pc());
             publishBudget();
             f.set(target, pc());
-            f.set(code, f.call(access.straddle, ip, target));
+            f.set(code, f.call(find, ip, target));
             takeBudget();
             f.if(i32.eqz(code), () => f.br(outer));
             uncount();
             f.set(ip, code);
             f.set(pcBase, i64.sub(target, i64.extendU(i32.shrU(ip, 2))));
           };
+          pseudo[PSEUDO.straddle] = elsewhere(access.straddle);
+          pseudo[PSEUDO.armed] = elsewhere(access.armed);
           pseudo[PSEUDO.region] = () => {
             uncount();
             f.set(target, pc());

@@ -116,6 +116,8 @@ const SCRATCH = [
   'misses',
   /** Set bits turn a technique of the shadow tables off (benchmarks only). */
   'disabled',
+  /** How many breakpoints the machine has. */
+  'breakpoints',
 ] as const;
 export type ScratchField = (typeof SCRATCH)[number];
 
@@ -135,7 +137,7 @@ export const UNWIND = { none: 0, trapped: 1, attention: 2 } as const;
 export const LEFT = -1;
 
 /** Values of `exit`. */
-export const EXIT = { none: 0, wait: 1, pause: 2 } as const;
+export const EXIT = { none: 0, wait: 1, pause: 2, breakpoint: 3 } as const;
 
 /**
  * Bits of `disabled`: what is done instead. With any of them a machine is for benchmarks only: it refuses to be hashed, saved or

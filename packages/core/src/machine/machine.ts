@@ -21,6 +21,7 @@ import { walk } from '../hart/walk.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { Ram } from '../memory/ram.ts';
+import { Breakpoints } from './breakpoints.ts';
 import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
 import { serveHtif } from './htif.ts';
@@ -81,6 +82,7 @@ export class Machine implements EngineHost {
   readonly log = new EventLog();
   /** The host's end of the guest agent. Its requests enter as logged events at slice boundaries. */
   readonly agent: AgentClient;
+  readonly breakpoints: Breakpoints;
   /** Idle gaps are jumped over. Changed by an event. */
   skipIdle = false;
   /** In the order of the harts: out of the schedule until somebody starts them. */
@@ -112,6 +114,7 @@ export class Machine implements EngineHost {
     this.ram = new Ram(engine.pool, options.memory, roots ? { roots, source } : { source });
     this.ram.tracer = engine;
     this.hartSet = new Harts(engine, options.harts);
+    this.breakpoints = new Breakpoints(this);
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
@@ -228,6 +231,8 @@ export class Machine implements EngineHost {
       this.late = this.platform.advance(this.clock.now);
       if (this.late) return { reason: 'stalled', until: this.late };
       left -= this.runHart(left);
+      const hit = this.breakpoints.take();
+      if (hit) return hit;
     }
   }
 
@@ -243,11 +248,14 @@ export class Machine implements EngineHost {
     engine.set('stepsPerTick', clock.stepsPerTick);
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
+    this.breakpoints.begin(this.budget);
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
+    this.breakpoints.end(steps);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
-    const over = schedule.left <= 0 || exit !== EXIT.none || this.stopped[hart];
+    const waits = exit !== EXIT.none && exit !== EXIT.breakpoint;
+    const over = schedule.left <= 0 || waits || this.stopped[hart];
     if (over) this.endSlice();
     return steps;
   }
@@ -688,6 +696,7 @@ export class Machine implements EngineHost {
 
   /** Gives the machine's frames back to the pool. It cannot be used afterwards. */
   free(): void {
+    this.breakpoints.clear();
     this.engine.detach(this);
     this.ram.free();
     for (const { inner } of this.platform.backends) if (inner instanceof OverlayBackend) inner.free();

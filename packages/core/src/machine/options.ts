@@ -74,6 +74,8 @@ export type Stop =
   | { readonly reason: 'idle'; readonly until: bigint | undefined }
   /** The host's data is late; run again when the promise has settled. */
   | { readonly reason: 'stalled'; readonly until: Promise<void> }
+  /** A hart stands before the instruction of a breakpoint; `ids` are those that it has hit. The next run executes it. */
+  | { readonly reason: 'breakpoint'; readonly hart: number; readonly address: bigint; readonly ids: readonly number[] }
   | { readonly reason: 'exit'; readonly exit: Exit };
 
 /** Options of a machine, or calls on it, that cannot work. */

@@ -16,6 +16,7 @@ import {
   FRAME_RECORD,
   HAS_CODE,
   IS_TABLE,
+  PAGE,
   RAM_BASE,
   SECOND,
   STRADDLES,
@@ -43,6 +44,8 @@ export interface AccessFunctions {
   readonly illegal: FunctionRef;
   /** (slot, pc) -> a slot for the instruction at pc, which lies across two pages; 0 after a trap. */
   readonly straddle: FunctionRef;
+  /** (slot, pc) -> a slot for the instruction of an armed place; 0 when the run ends before it, or after a trap. */
+  readonly armed: FunctionRef;
 }
 
 /** `block`: for cache block management, which may do what a load may and faults as a store does. */
@@ -74,6 +77,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   const accessFault = fault('access');
 
   const leafOf = (page: Expr) => i32.load(i32.add(w.get32('map'), i32.shl(i32.shrU(page, 10), 2)));
+  /** (pc) -> whether the run ends before the instruction there. */
+  const stopsAt = module.function('stopsAtPc', ['i64'], ['i32'], (f, pc) =>
+    f.return(f.call(imports.stopsAt, i32.wrap(pc), i32.wrap(i64.shrU(pc, 32)))),
+  );
 
   /** (guest page) -> address of its leaf entry; the page lies in RAM. */
   const leafEntry = module.function('leafEntry', ['i32'], ['i32'], (f, page) => {
@@ -231,6 +238,11 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.if(i64.eqz(i64.and(w.get('menvcfg'), MENVCFG.ADUE)), () => refuse(pageFault));
       f.if(i32.eqz(f.call(permitted, entryPhysical, i32.const(PRIVILEGE.supervisor), i32.const(2))), () =>
         refuse(accessFault),
+      );
+      // A hart that stops before its next instruction has not walked for it.
+      const fetching = i32.and(i32.eq(access, ACCESS.fetch), i64.eq(va, w.get('pc')));
+      f.if(i32.and(fetching, i32.ne(w.get32('breakpoints'), 0)), () =>
+        f.if(f.call(stopsAt, va), () => f.return(i64.const(-1))),
       );
       f.set(pte, i64.or(pte, wanted));
       f.set(host, f.call(frameAddress, page, i32.const(1)));
@@ -612,6 +624,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.drop(i32.atomicOr(record, HAS_CODE, FRAME_RECORD.flags));
       f.store(4, record, i32.const(0), FRAME_RECORD.writes);
     });
+    f.if(w.get32('breakpoints'), () => f.do(imports.arm, frame, i32.wrap(pc), i32.wrap(i64.shrU(pc, 32))));
     const index = i32.and(i32.wrap(i64.shrU(pc, 12)), FETCH.entries - 1);
     const entry = f.let(i32.add(w.get32('fetchTable'), i32.shl(index, FETCH.shift)));
     f.store(8, entry, i64.and(pc, -4096n), FETCH.tag);
@@ -641,6 +654,18 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.do(trap, i64.const(CAUSE.illegal), i64.extendU(bits));
   });
 
+  /** (instruction) -> a slot that stands alone, with it. */
+  const alone = module.function('alone', ['i32'], ['i32'], (f, bits) => {
+    const hash = i32.and(i32.mul(bits, -0x61c8_8647), (STRADDLES.entries - 1) << 20);
+    const slot = f.let(i32.add(i32.shrU(hash, 20 - 5), w.area + AREA.straddles));
+    const other = i32.ne(i32.load(slot, STRADDLES.bits), bits);
+    f.if(i32.or(other, i32.eqz(i32.load(slot))), () => {
+      f.store(4, slot, bits, STRADDLES.bits);
+      f.do(imports.decodeAlone, bits, slot);
+    });
+    f.return(slot);
+  });
+
   const straddle = module.function('straddle', ['i32', 'i64'], ['i32'], (f, ip, pc) => {
     const ownFrame = i32.load(i32.sub(ip, (CODE_PAGE.slots - 1) * SLOT.size), CODE_PAGE.frame);
     const bits = f.let(i32.load16U(i32.shl(ownFrame, 12), 4094));
@@ -655,15 +680,19 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     );
     f.if(i32.eqz(code), () => f.return(i32.const(0)));
     const high = i32.load16U(i32.shl(i32.load(code, CODE_PAGE.frame), 12));
-    f.set(bits, i32.or(bits, i32.shl(high, 16)));
-    const hash = i32.and(i32.mul(bits, -0x61c8_8647), (STRADDLES.entries - 1) << 20);
-    const slot = f.let(i32.add(i32.shrU(hash, 20 - 5), w.area + AREA.straddles));
-    f.if(i32.ne(i32.load(slot, STRADDLES.bits), bits), () => {
-      f.store(4, slot, bits, STRADDLES.bits);
-      f.do(imports.decodeAlone, bits, slot);
-    });
-    f.return(slot);
+    f.return(f.call(alone, i32.or(bits, i32.shl(high, 16))));
   });
 
-  return { loadSlow, storeSlow, atomicAddress, storeTraced, fetchPage, dataAddress, illegal, straddle };
+  const armed = module.function('armed', ['i32', 'i64'], ['i32'], (f, ip, pc) => {
+    f.if(f.call(stopsAt, pc), () => f.return(i32.const(0)));
+    const offset = f.let(i32.and(i32.wrap(pc), PAGE - 2));
+    const page = i32.sub(ip, i32.shl(offset, 2));
+    const host = f.let(i32.or(i32.shl(i32.load(page, CODE_PAGE.frame), 12), offset));
+    const low = f.let(i32.load16U(host));
+    f.if(i32.ne(i32.and(low, 3), 3), () => f.return(f.call(alone, low)));
+    f.if(i32.eq(offset, PAGE - 2), () => f.return(f.call(straddle, ip, pc)));
+    f.return(f.call(alone, i32.load(host)));
+  });
+
+  return { loadSlow, storeSlow, atomicAddress, storeTraced, fetchPage, dataAddress, illegal, straddle, armed };
 }

@@ -90,6 +90,10 @@ export interface Imports {
   readonly watched: FunctionRef;
   /** (slot address, pc low, pc high): the code there is often arrived at. */
   readonly hot: FunctionRef;
+  /** (frame, pc low, pc high): code of the page of pc is about to run from a frame, while there are breakpoints. */
+  readonly arm: FunctionRef;
+  /** (pc low, pc high) -> 1 when the run ends before the instruction there. */
+  readonly stopsAt: FunctionRef;
 }
 
 export interface Library {
@@ -115,6 +119,8 @@ export function importHost(module: Module): Imports {
     timerChanged: fn('timerChanged', 0, 0),
     watched: fn('watched', 0, 0),
     hot: fn('hot', 3, 0),
+    arm: fn('arm', 3, 0),
+    stopsAt: fn('stopsAt', 2, 1),
   };
 }
 
