@@ -52,6 +52,11 @@ export interface EngineHost {
   protectionWrite(csr: number): void;
   monitorCall(): void;
   timerChanged(): void;
+  /**
+   * A hint of the running hart, whose arguments are in a0 and a1; gives HINT of `hart/state.ts`. `load` asks for the host address of the
+   * byte at the address left in the mailbox, which comes with the next call; `host` is 0 in the first one.
+   */
+  hint(number: number, host: number): number;
   /** Something was stored to a frame that `watch` named. */
   watched(): void;
   /** Another machine is about to use the window: takes its hart's state out of it. */
@@ -154,6 +159,7 @@ export class Engine implements Tracer {
       monitorCall: () => attached().monitorCall(),
       timerChanged: () => attached().timerChanged(),
       watched: () => attached().watched(),
+      hint: guard((number: number, host: number) => attached().hint(number, host >>> 0)),
       table,
       hot: (slot: number, low: number, high: number) => {
         this.translator?.hot(slot >>> 0, (BigInt(high) << 32n) | BigInt(low >>> 0));

@@ -35,7 +35,9 @@ export type InputEvent =
   /** Whether idle gaps are jumped over from now on. */
   | { readonly kind: 'skip-idle'; readonly on: boolean }
   | { readonly kind: 'frame'; readonly bytes: Uint8Array }
-  | { readonly kind: 'link'; readonly up: boolean };
+  | { readonly kind: 'link'; readonly up: boolean }
+  /** The answer to a hint, given before the machine has run on: the hart's result register gets the value. */
+  | { readonly kind: 'hint'; readonly hart: number; readonly value: bigint };
 
 export interface LoggedEvent {
   readonly position: Position;
@@ -114,6 +116,8 @@ function restoreEvent(state: unknown, where: string): InputEvent {
         return { kind, on: record.flag('on') };
       case 'link':
         return { kind, up: record.flag('up') };
+      case 'hint':
+        return { kind, hart: record.integer('hart', 0, 7), value: record.u64('value') };
       default:
         throw new StateError(`${where}.kind`, 'is no event of this build');
     }

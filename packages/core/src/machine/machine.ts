@@ -20,6 +20,7 @@ import { RAM_BASE } from '../memory/layout.ts';
 import { type PageSource, Ram } from '../memory/ram.ts';
 import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
+import { HINT_RESULT, type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import {
@@ -65,6 +66,7 @@ export class Machine implements EngineHost {
   readonly sbi: Sbi;
   readonly symbols: BootSymbols;
   readonly monitorSbi: boolean;
+  readonly hints: Hints;
   /** Everything that came from outside since the machine was made. */
   readonly log = new EventLog();
   /** The host's end of the guest agent. Its requests enter as logged events at slice boundaries. */
@@ -101,6 +103,7 @@ export class Machine implements EngineHost {
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
+    this.hints = new Hints(options.hints);
     this.monitorSbi = start.kind === 'restore' ? start.monitorSbi : plan!.start.mode === 'S';
     this.symbols = start.kind === 'restore' ? start.symbols : plan!.symbols;
     this.platform = new Platform(options, {
@@ -202,6 +205,8 @@ export class Machine implements EngineHost {
     let left = steps;
     for (;;) {
       if (this.exit) return { reason: 'exit', exit: this.exit };
+      const hint = this.hints.take();
+      if (hint) return { reason: 'hint', hint };
       if (this.schedule.atBoundary) {
         if (this.wanted) {
           this.wanted = false;
@@ -426,6 +431,10 @@ export class Machine implements EngineHost {
       case 'link':
         net.setLink(event.up);
         return 0;
+      case 'hint':
+        if (event.hart >= this.harts) throw new MachineError(`an answer to hart ${event.hart} of ${this.harts}`);
+        this.hartSet.setX(event.hart, HINT_RESULT, BigInt.asUintN(64, event.value));
+        return 0;
     }
   }
 
@@ -503,6 +512,21 @@ export class Machine implements EngineHost {
       exit: (code) => this.finish({ kind: 'tohost', code }),
       console: (bytes) => this.consoleWrite(bytes),
     });
+  }
+
+  hint(number: number, host: number): number {
+    return this.hints.execute(number, host, this.hintCaller());
+  }
+
+  private hintCaller(): HintCaller {
+    const { engine, schedule } = this;
+    return {
+      hart: schedule.hart,
+      getX: (n) => engine.getX(n),
+      setX: (n, value) => engine.setX(n, value),
+      load: (address) => engine.set('mailbox', address),
+      bytes: (at, length) => engine.pool.bytes.subarray(at, at + length),
+    };
   }
 
   unload(): void {
