@@ -133,7 +133,10 @@ export interface Calls {
   stats: [Record<never, never>, Stats];
   signature: [Record<never, never>, Uint8Array];
   /** So many fork points of the machine as it stands; an error for each for which there was no room. */
-  fork: [{ readonly count: number }, { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState }];
+  fork: [
+    { readonly count: number },
+    { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState },
+  ];
   /** The machine leaves its worker. */
   leave: [Record<never, never>, Departed];
   arrive: [Arrival, Made];

@@ -15,14 +15,7 @@
  * through. Each is called exactly once, for a request whose arguments are wrong before the request returns.
  */
 
-import {
-  type AgentIo,
-  Connection,
-  type ConnectionState,
-  type Done,
-  type RequestOptions,
-  reply,
-} from './connection.ts';
+import { type AgentIo, Connection, type ConnectionState, type Done, type RequestOptions, reply } from './connection.ts';
 import { AgentError } from './errors.ts';
 import { Programs, type ProgramsState } from './exec.ts';
 import { readFile, writeFile } from './files.ts';

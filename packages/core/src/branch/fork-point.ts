@@ -6,11 +6,12 @@
  */
 
 import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
+import type { BlockBackend } from '../devices/virtio-block/backend.ts';
 import { BLOCK } from '../disk/block-map.ts';
 import { FrameBlocks } from '../disk/frame-blocks.ts';
 import { OverlayBackend } from '../disk/overlay.ts';
-import type { BlockBackend } from '../devices/virtio-block/backend.ts';
 import type { Engine } from '../engine/engine.ts';
+import { restoreQuotas } from '../machine/hints.ts';
 import type { LinkState, Machine, Outputs } from '../machine/machine.ts';
 import { MachineError } from '../machine/options.ts';
 import { type Attachments, fillMachine, type MachineRecord, machineOf, recordMachine } from '../machine/save.ts';
@@ -162,12 +163,14 @@ export function becomeForkPoint(
   for (const [n, overlay] of overlays.entries()) {
     if (!overlay) continue;
     overlay.backend.freeze();
-    for (const block of overlay.blocks.become(point.disks[n]!)) machine.platform.backends[n]!.mark(block * BLOCK, BLOCK);
+    for (const block of overlay.blocks.become(point.disks[n]!))
+      machine.platform.backends[n]!.mark(block * BLOCK, BLOCK);
     overlay.backend.remapped();
   }
   const record = new Fields(point.record, 'machine');
-  record.version(1);
+  record.record('version');
   record.record('configuration');
+  machine.hints.restore(restoreQuotas(record.record('hints')));
   fillMachine(machine, record);
   const inputs = machine.takeInputs();
   machine.renew();

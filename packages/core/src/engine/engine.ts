@@ -6,6 +6,7 @@
  */
 
 import { EXIT, type HartField, OFFSET, type ScratchField, STATE_BYTES } from '../hart/state.ts';
+import type { Tracer } from '../memory/frame-map.ts';
 import {
   AREA,
   CODE_PAGE,
@@ -22,7 +23,6 @@ import {
   WORKER_AREA,
   WORKER_AREA_SIZE,
 } from '../memory/layout.ts';
-import type { Tracer } from '../memory/frame-map.ts';
 import { type Pool, PoolFullError } from '../memory/pool.ts';
 import type { Ram } from '../memory/ram.ts';
 import { POOL_MEMORY } from '../memory/routines.ts';
@@ -55,6 +55,11 @@ export interface EngineHost {
   protectionWrite(csr: number): void;
   monitorCall(): void;
   timerChanged(): void;
+  /**
+   * A hint of the running hart, whose arguments are in a0 and a1; gives HINT of `hart/state.ts`. `load` asks for the host address of the
+   * byte at the address left in the mailbox, which comes with the next call; `host` is 0 in the first one.
+   */
+  hint(number: number, host: number): number;
   /** Something was stored to a frame that `watch` named. */
   watched(): void;
   readonly breakpoints: HostBreakpoints;
@@ -163,6 +168,7 @@ export class Engine implements Tracer {
       monitorCall: () => attached().monitorCall(),
       timerChanged: () => attached().timerChanged(),
       watched: () => attached().watched(),
+      hint: guard((number: number, host: number) => attached().hint(number, host >>> 0)),
       table,
       hot: (slot: number, low: number, high: number) => {
         this.translator?.hot(slot >>> 0, (BigInt(high) << 32n) | BigInt(low >>> 0));

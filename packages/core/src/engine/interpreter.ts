@@ -330,6 +330,7 @@ class SlotSemantics implements Semantics {
       f,
       rs1: () => this.rs1(),
       uimm: () => i64.extendU(fields.cHigh()),
+      imm: () => fields.c(),
       csr: () => fields.cHalf(),
       writes: () => i32.and(fields.cThird(), 1),
       rdOffset: () => fields.a(),

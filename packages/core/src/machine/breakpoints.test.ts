@@ -9,7 +9,7 @@ import fc from 'fast-check';
 import { Engine } from '../engine/engine.ts';
 import { Pool } from '../memory/pool.ts';
 import { LOOP_OPERATIONS, loopProgram } from '../testing/loop-program.ts';
-import { bareMachine, recipeMachine, reborn, runSteps, runs, SEED } from '../testing/machines.ts';
+import { bareMachine, reborn, recipeMachine, runSteps, runs, SEED } from '../testing/machines.ts';
 import { modifyingProgram } from '../testing/modifying-program.ts';
 import { TASKS } from '../testing/programs.ts';
 import { Random } from '../testing/random.ts';

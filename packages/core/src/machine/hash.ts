@@ -64,6 +64,7 @@ export function visibleState(machine: Machine): Record<string, unknown> {
     stopped: machine.stopped.map((stopped) => stopped),
     skipIdle: machine.skipIdle,
     exit: machine.exit,
+    hints: machine.hints.quotas,
     harts: Array.from({ length: options.harts }, (_, hart) => saveHart(hartSet.record(hart))),
     firmware: machine.sbi.save(),
     devices: Object.fromEntries([...platform.devices].map(([name, device]) => [name, device.save()])),

@@ -39,7 +39,9 @@ export type InputEvent =
   /** The source of entropy goes on with another stream. */
   | { readonly kind: 'reseed'; readonly seed: bigint }
   /** The network card has another address. */
-  | { readonly kind: 'address'; readonly mac: Uint8Array };
+  | { readonly kind: 'address'; readonly mac: Uint8Array }
+  /** The answer to a hint, given before the machine has run on: the hart's result register gets the value. */
+  | { readonly kind: 'hint'; readonly hart: number; readonly value: bigint };
 
 export interface LoggedEvent {
   readonly position: Position;
@@ -122,6 +124,8 @@ function restoreEvent(state: unknown, where: string): InputEvent {
         return { kind, seed: record.u64('seed') };
       case 'address':
         return { kind, mac: record.bytes('mac', 6, 6) };
+      case 'hint':
+        return { kind, hart: record.integer('hart', 0, 7), value: record.u64('value') };
       default:
         throw new StateError(`${where}.kind`, 'is no event of this build');
     }

@@ -10,20 +10,21 @@
 import { AgentClient, type AgentState } from '../agent/client.ts';
 import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
-import { OverlayBackend } from '../disk/overlay.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
+import { OverlayBackend } from '../disk/overlay.ts';
 import type { Engine, EngineHost, RunResult } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
 import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
 import { walk } from '../hart/walk.ts';
-import { RAM_BASE } from '../memory/layout.ts';
 import type { MapRoots, PageSource } from '../memory/frame-map.ts';
+import { RAM_BASE } from '../memory/layout.ts';
 import { Ram } from '../memory/ram.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
+import { HINT_RESULT, type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import {
@@ -78,6 +79,7 @@ export class Machine implements EngineHost {
   readonly sbi: Sbi;
   readonly symbols: BootSymbols;
   readonly monitorSbi: boolean;
+  readonly hints: Hints;
   /** Everything that came from outside since the machine was made. */
   readonly log = new EventLog();
   /** The host's end of the guest agent. Its requests enter as logged events at slice boundaries. */
@@ -118,6 +120,7 @@ export class Machine implements EngineHost {
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
+    this.hints = new Hints(options.hints);
     this.monitorSbi = start.kind === 'restore' ? start.monitorSbi : plan!.start.mode === 'S';
     this.symbols = start.kind === 'restore' ? start.symbols : plan!.symbols;
     this.platform = new Platform(options, {
@@ -219,6 +222,8 @@ export class Machine implements EngineHost {
     let left = steps;
     for (;;) {
       if (this.exit) return { reason: 'exit', exit: this.exit };
+      const hint = this.hints.take();
+      if (hint) return { reason: 'hint', hint };
       if (this.schedule.atBoundary) {
         if (this.wanted) {
           this.wanted = false;
@@ -454,6 +459,10 @@ export class Machine implements EngineHost {
       case 'address':
         net.setAddress(event.mac);
         return 0;
+      case 'hint':
+        if (event.hart >= this.harts) throw new MachineError(`an answer to hart ${event.hart} of ${this.harts}`);
+        this.hartSet.setX(event.hart, HINT_RESULT, BigInt.asUintN(64, event.value));
+        return 0;
     }
   }
 
@@ -531,6 +540,21 @@ export class Machine implements EngineHost {
       exit: (code) => this.finish({ kind: 'tohost', code }),
       console: (bytes) => this.consoleWrite(bytes),
     });
+  }
+
+  hint(number: number, host: number): number {
+    return this.hints.execute(number, host, this.hintCaller());
+  }
+
+  private hintCaller(): HintCaller {
+    const { engine, schedule } = this;
+    return {
+      hart: schedule.hart,
+      getX: (n) => engine.getX(n),
+      setX: (n, value) => engine.setX(n, value),
+      load: (address) => engine.set('mailbox', address),
+      bytes: (at, length) => engine.pool.bytes.subarray(at, at + length),
+    };
   }
 
   unload(): void {

@@ -11,6 +11,7 @@ import type { MapRoots } from '../memory/frame-map.ts';
 import { ENTRY_FRAME, ENTRY_REMOTE, PAGE, RAM_BASE } from '../memory/layout.ts';
 import { Fields, flagItem } from '../state/check.ts';
 import { StateError } from '../state/errors.ts';
+import { type HintQuotas, restoreQuotas } from './hints.ts';
 import { Machine, type Outputs } from './machine.ts';
 import { checkOptions, type Exit, MAX_STEPS_PER_NANOSECOND, type MachineOptions, requireExact } from './options.ts';
 import type { ScheduleState } from './schedule.ts';
@@ -25,7 +26,7 @@ export interface RamPiece {
 
 /** A machine's state but for the content of its RAM. */
 export interface MachineRecord {
-  readonly version: 1;
+  readonly version: 2;
   readonly configuration: {
     readonly memory: number;
     readonly harts: number;
@@ -42,6 +43,8 @@ export interface MachineRecord {
   readonly stopped: readonly boolean[];
   readonly skipIdle: boolean;
   readonly exit: Exit | undefined;
+  /** What is left of them. */
+  readonly hints: HintQuotas;
   readonly harts: readonly HartState[];
   readonly firmware: unknown;
   readonly devices: Readonly<Record<string, unknown>>;
@@ -61,7 +64,7 @@ export function recordMachine(machine: Machine): MachineRecord {
   requireExact(machine.engine);
   const { options, schedule, clock, hartSet, symbols } = machine;
   return {
-    version: 1,
+    version: 2,
     configuration: {
       memory: options.memory,
       harts: options.harts,
@@ -81,6 +84,7 @@ export function recordMachine(machine: Machine): MachineRecord {
     stopped: [...machine.stopped],
     skipIdle: machine.skipIdle,
     exit: machine.exit,
+    hints: machine.hints.quotas,
     harts: Array.from({ length: options.harts }, (_, hart) => saveHart(hartSet.record(hart))),
     firmware: machine.sbi.save(),
     devices: Object.fromEntries([...machine.platform.devices].map(([name, device]) => [name, device.save()])),
@@ -155,7 +159,7 @@ export function machineOf(
   outputs: Outputs,
   ram?: MapRoots,
 ): Machine {
-  record.version(1);
+  record.version(2);
   const configuration = new Fields(record.record('configuration'), 'machine.configuration');
   const options: MachineOptions = {
     ...attachments,
@@ -165,6 +169,7 @@ export function machineOf(
     slice: configuration.integer('slice', 1, 2 ** 30),
     stepsPerNanosecond: configuration.integer('stepsPerNanosecond', 1, MAX_STEPS_PER_NANOSECOND),
     seed: configuration.u64('seed'),
+    hints: restoreQuotas(record.record('hints')),
   };
   const monitorSbi = configuration.flag('sbi');
   const symbols = restoreSymbols(configuration.record('symbols'), options.memory);

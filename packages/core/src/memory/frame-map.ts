@@ -45,7 +45,11 @@ export class FrameMap {
   tracer: Tracer | undefined;
 
   /** A map of absent pages, or with `roots` the one that they hold: the reference to them is the map's then. */
-  constructor(pool: Pool, pages: number, { roots, source }: { roots?: MapRoots; source?: PageSource | undefined } = {}) {
+  constructor(
+    pool: Pool,
+    pages: number,
+    { roots, source }: { roots?: MapRoots; source?: PageSource | undefined } = {},
+  ) {
     this.pool = pool;
     this.pages = pages;
     this.source = source;

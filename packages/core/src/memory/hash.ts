@@ -14,7 +14,7 @@ import { POOL_MEMORY } from './routines.ts';
 const ODD = [0x9e37_79b9_7f4a_7c15n, 0xc2b2_ae3d_27d4_eb4fn, 0x1656_67b1_9e37_79f9n, 0xd6e8_feb8_6659_fd93n] as const;
 
 /** Changes whenever the same state would hash differently. */
-export const HASH_VERSION = 1;
+export const HASH_VERSION = 2;
 
 function generate(): Uint8Array<ArrayBuffer> {
   const module = new Module();

@@ -11,10 +11,10 @@ import {
   CODE_PAGES_END,
   ENTRY_FRAME,
   FIRST_FRAME,
+  FRAME_HASHED,
   FRAME_RECORD,
   FRAME_RECORDS,
   FRAMES_END,
-  FRAME_HASHED,
   HEADER,
   LEAF_PAGES,
   PAGE,
@@ -46,7 +46,8 @@ export class Pool {
     codePages: number = Number.MAX_SAFE_INTEGER,
     memory?: WebAssembly.Memory,
   ) {
-    this.memory = memory ?? new WebAssembly.Memory({ initial: POOL_MEMORY.min, maximum: POOL_MEMORY.max, shared: true });
+    this.memory =
+      memory ?? new WebAssembly.Memory({ initial: POOL_MEMORY.min, maximum: POOL_MEMORY.max, shared: true });
     this.bytes = new Uint8Array(this.memory.buffer);
     this.words = new Uint32Array(this.memory.buffer);
     this.halves = new Uint16Array(this.memory.buffer);

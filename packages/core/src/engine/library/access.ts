@@ -414,10 +414,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
         store,
         i32.const(1),
         i32.and(
-          i32.and(
-            i64.eq(i64.and(granted, PTE.W | PTE.D), PTE.W | PTE.D),
-            f.call(isOwn, page),
-          ),
+          i32.and(i64.eq(i64.and(granted, PTE.W | PTE.D), PTE.W | PTE.D), f.call(isOwn, page)),
           i32.and(
             allowed(physical, w.get32('privilege'), 2).trivial,
             i64.eqz(i64.and(w.get('disabled'), DISABLE.lazy)),
