@@ -118,8 +118,7 @@ export class OverlayBackend implements BlockBackend {
     );
   }
 
-  /** Gives up what the overlay holds. */
-  free(): void {
+  release(): void {
     this.#map.free();
   }
 

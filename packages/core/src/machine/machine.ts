@@ -12,7 +12,6 @@ import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
-import { OverlayBackend } from '../disk/overlay.ts';
 import type { Engine, EngineHost, RunResult } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
@@ -723,6 +722,6 @@ export class Machine implements EngineHost {
     this.breakpoints.clear();
     this.engine.detach(this);
     this.ram.free();
-    for (const { inner } of this.platform.backends) if (inner instanceof OverlayBackend) inner.free();
+    for (const { inner } of this.platform.backends) inner.release?.();
   }
 }
