@@ -9,6 +9,7 @@
 import type { ExecExit } from '@braid/core/agent/client.ts';
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
+import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
 import type { InputEvent, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { ErrorRecord } from './errors.ts';
@@ -35,6 +36,8 @@ export interface Setup {
   readonly epoch: bigint;
   readonly time: TimeMode;
   readonly maxSteps?: bigint;
+  /** How often guest programs may execute each hint. */
+  readonly hints?: Partial<HintQuotas>;
   readonly console: ConsoleDevice;
   readonly disks: readonly DiskSource[];
 }
@@ -138,7 +141,8 @@ export interface Calls {
     { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState },
   ];
   /** The machine leaves its worker. */
-  leave: [Record<never, never>, Departed];
+  /** The machine leaves its worker: for another one, or to be adopted by its parent. */
+  leave: [{ readonly for: 'move' | 'adopt' }, Departed];
   arrive: [Arrival, Made];
   /** The machine becomes a clone of its own, whose fork point is used up, and sends on what that one held back. */
   adopt: [{ readonly point: ForkPoint; readonly held: readonly Held[] }, Position];
@@ -202,7 +206,8 @@ export type Report =
   | { readonly type: 'output'; readonly id: number; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
   | { readonly type: 'exit'; readonly exit: Exit }
   | { readonly type: 'panic'; readonly message: string }
-  | { readonly type: 'halt' };
+  | { readonly type: 'halt' }
+  | { readonly type: 'hint'; readonly hint: Hint };
 
 interface HartStats {
   readonly steps: bigint;

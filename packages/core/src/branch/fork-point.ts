@@ -70,13 +70,15 @@ export function forkPoint(machine: Machine): ForkPoint {
   }
 }
 
-/** A fork point's overlay of a disk that can be written. */
+/** The overlay of a disk that can be written. */
 function overlayOf(
   backend: BlockBackend,
   n: number,
+  perhaps = false,
 ): { readonly backend: OverlayBackend; readonly blocks: FrameBlocks } | undefined {
   if (backend.readOnly) return undefined;
   if (backend instanceof OverlayBackend && backend.map instanceof FrameBlocks) return { backend, blocks: backend.map };
+  if (perhaps) return undefined;
   throw new MachineError(`disk ${n} cannot be forked: what is written to it has to go to an overlay in the pool`);
 }
 
@@ -94,6 +96,12 @@ export function shareForkPoint(pool: Pool, point: ForkPoint): ForkPoint {
     for (const roots of held) freeMap(pool, roots);
     throw error;
   }
+}
+
+/** Frames of a machine's maps: what it is made of, for those who count (`Pool.rebuild`). */
+export function rootsOf({ ram, platform }: Machine): readonly number[] {
+  const overlays = platform.backends.map((backend, n) => overlayOf(backend.inner, n, true));
+  return [...ram.roots, ...overlays.flatMap((overlay) => overlay?.blocks.roots ?? [])];
 }
 
 export function freeForkPoint(pool: Pool, { ram, disks }: ForkPoint): void {
