@@ -12,6 +12,7 @@ import { guestMissing, linuxMachine } from '../packages/core/src/testing/machine
 import { record, replay } from '../packages/core/src/timeline/replay.ts';
 
 const STEPS = 3e9;
+const QEMU = 'qemu-riscv64';
 
 /** Runs to the next hint, or until `over`. */
 function next(machine: Machine, over: () => boolean = () => false): Hint | undefined {
@@ -180,7 +181,7 @@ test('braid.h is plain C and C++, and does nothing on other processors', (t) => 
     const built = spawnSync(command, [...options, ...strict, '-o', program, source], { encoding: 'utf8' });
     assert.equal(built.status, 0, built.stderr);
     const foreign = command.startsWith('riscv64');
-    if (foreign && spawnSync('qemu-riscv64', ['--version']).status !== 0) continue;
-    assert.equal(spawnSync(foreign ? 'qemu-riscv64' : program, foreign ? [program] : []).status, 0, command);
+    if (foreign && spawnSync(QEMU, ['--version']).status !== 0) continue;
+    assert.equal(spawnSync(foreign ? QEMU : program, foreign ? [program] : []).status, 0, command);
   }
 });
