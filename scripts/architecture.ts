@@ -35,6 +35,7 @@ export const FOLDERS: Record<string, Folder> = {
     imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
   },
   timeline: { imports: ['state', 'isa', 'memory', 'hart', 'engine', 'machine'] }, // replay, bisection; later marks and reverse execution
+  branch: { imports: ['agent'] }, //                           searches over forked states
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };
 
