@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { type Deed, FakeHost, FakeState, randomWorld, type World } from '../testing/explored.ts';
+import { type Deed, FakeHost, FakeState, type Plan, planned, randomWorld, type World } from '../testing/explored.ts';
 import { runs } from '../testing/machines.ts';
 import {
   type Branched,
@@ -323,26 +323,6 @@ describe('any search', () => {
 
 function isAbove<M, S>(node: SearchNode<M, S>, below: SearchNode<M, S>): boolean {
   return node.index.every((place, i) => below.index[i] === place);
-}
-
-/** A world from a nested list: `[steps, score, ...children]`, with `!` after the score in a string for what is looked for. */
-type Plan = readonly [steps: number, score: number | string, ...children: Plan[]];
-
-function planned(plan: Plan): World {
-  return (path) => {
-    let at = plan;
-    for (const place of path) at = at[place + 2] as Plan;
-    const text = String(at[1]);
-    return {
-      moves: at.length - 2,
-      steps: BigInt(at[0]),
-      score: Number.parseFloat(text),
-      stop: text.endsWith('!'),
-      key: text,
-      ended: text.endsWith('.') ? 'off' : undefined,
-      failed: text.endsWith('?') ? 'branch' : undefined,
-    };
-  };
 }
 
 /** Searches a plan without any delay. */

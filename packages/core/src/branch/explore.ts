@@ -108,7 +108,7 @@ export interface Budget {
 export interface Progress<M, S extends Releasable> {
   /** Nodes whose move is done. */
   readonly nodes: number;
-  /** States that are held. */
+  /** States that are held, besides the root's. */
   readonly live: number;
   /** Moves and questions that go on. */
   readonly running: number;

@@ -22,7 +22,9 @@ export interface TreeTextOptions {
 }
 
 /** Longer names and errors are cut. */
-const NAME = 60;
+const NAME = 40;
+/** Of a longer index, the end is shown. */
+const INDEX = 20;
 
 const STYLES: Record<NodeOutcome, string> = {
   open: '',
@@ -101,7 +103,9 @@ function select<M, S extends Releasable>(tree: SearchTree<M, S>, path: SearchNod
 function describe<M, S extends Releasable>(tree: SearchTree<M, S>, node: SearchNode<M, S>): string {
   const mark = node === tree.winner ? '* ' : node === tree.best ? '+ ' : '';
   const name = node.move === undefined ? '' : escapeGuestText(tree.name(node.move), { limit: NAME });
-  const parts = [`${mark}${formatIndex(node)}${name && ` ${name}`}`];
+  const index = formatIndex(node);
+  const short = index.length > INDEX ? `\u2026${index.slice(-INDEX)}` : index;
+  const parts = [`${mark}${short}${name && ` ${name}`}`];
   if (node.score !== undefined) parts.push(`score ${formatScore(node.score)}`);
   if (node.parent) parts.push(`${formatSteps(node.steps)} steps`);
   const why = node.outcome === 'failed' ? messageOf(node.error) : node.ended;

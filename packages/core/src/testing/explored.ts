@@ -35,6 +35,26 @@ export function randomWorld(seed: number): World {
   };
 }
 
+/** A world from a nested list: `[steps, score, ...children]`, with `!` after the score in a string for what is looked for. */
+export type Plan = readonly [steps: number, score: number | string, ...children: Plan[]];
+
+export function planned(plan: Plan): World {
+  return (path) => {
+    let at = plan;
+    for (const place of path) at = at[place + 2] as Plan;
+    const text = String(at[1]);
+    return {
+      moves: at.length - 2,
+      steps: BigInt(at[0]),
+      score: Number.parseFloat(text),
+      stop: text.endsWith('!'),
+      key: text,
+      ended: text.endsWith('.') ? 'off' : undefined,
+      failed: text.endsWith('?') ? 'branch' : undefined,
+    };
+  };
+}
+
 export class FakeHost {
   readonly world: World;
   /** Decides what may not matter. */
