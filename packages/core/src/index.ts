@@ -30,6 +30,7 @@ export { Engine, type EngineCounters } from './engine/engine.ts';
 export type { PortableModule } from './engine/translator/installer.ts';
 export { disassemble } from './isa/print.ts';
 export { stateHash, visibleState } from './machine/hash.ts';
+export type { Hint, HintName, HintQuotas } from './machine/hints.ts';
 export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './machine/log.ts';
 export { Machine, type Outputs } from './machine/machine.ts';
 export {
