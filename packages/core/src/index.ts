@@ -4,6 +4,26 @@ export { AgentClient, type ExecHandle, type ExecHandlers, type ExecRequest } fro
 export { AgentError } from './agent/errors.ts';
 export { escapeGuestText } from './agent/escape.ts';
 export { BootError } from './boot/errors.ts';
+export {
+  type BranchContext,
+  type Branched,
+  type Budget,
+  type Explored,
+  ExploreError,
+  type ExploreOptions,
+  explore,
+  type Progress,
+  type Strategy,
+} from './branch/explore.ts';
+export {
+  formatIndex,
+  type NodeOutcome,
+  type SearchEnd,
+  type SearchNode,
+  type SearchTree,
+} from './branch/explore-tree.ts';
+export { reopen } from './branch/reopen.ts';
+export { formatProgress, renderTree, type TreeTextOptions } from './branch/tree-text.ts';
 export { type BlockBackend, MemoryBackend } from './devices/virtio-block/backend.ts';
 export type { NetBackend } from './devices/virtio-net/backend.ts';
 export { Engine, type EngineCounters } from './engine/engine.ts';
