@@ -29,13 +29,14 @@ export const FOLDERS: Record<string, Folder> = {
   hart: { imports: ['state', 'wasm', 'memory', 'isa'] }, //    registers, CSRs, traps, translation of addresses
   engine: { imports: ['wasm', 'softfloat', 'isa', 'hart', 'memory'] }, // interpreter and translator, from isa
   devices: { imports: ['state'], types: ['memory', 'machine'] }, // see memory and the bus as interfaces only
+  disk: { imports: ['memory'], types: ['devices'] }, //                what disks of forked machines are made of
   boot: { imports: ['memory'], types: ['machine'] }, //        loaders of ELF files and kernels, device tree
   firmware: { imports: ['state', 'hart', 'memory'], types: ['devices', 'machine'] }, // SBI
   machine: {
     imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
   },
   timeline: { imports: ['state', 'isa', 'memory', 'hart', 'engine', 'machine'] }, // replay, bisection; later marks and reverse execution
-  branch: { imports: ['isa', 'boot', 'machine'] }, //          control flow of programs, waits
+  branch: { imports: ['state', 'isa', 'boot', 'memory', 'disk', 'engine', 'machine', 'agent'], types: ['devices'] }, // fork, explore, speculate, converge
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };
 

@@ -10,7 +10,7 @@ const PAGE = new URL('../docs/isa.md', import.meta.url);
 
 /** In the order of the page. */
 const EXTENSIONS: Record<Extension, string> = {
-  I: 'The RV64I base. `slti` with `rd` = x0 is a HINT, which Braid gives a meaning unless `rs1` is x0 too.',
+  I: 'The RV64I base.',
   M: 'Multiplication and division.',
   A: 'Atomic memory operations. `aq` and `rl` are free: every atomic access is sequentially consistent.',
   F: 'Single-precision floating point.',
@@ -25,6 +25,9 @@ const EXTENSIONS: Record<Extension, string> = {
   Zicbom: 'Cache block management.',
   Zicboz: 'Cache block zeroing.',
   Privileged: 'Machine and supervisor instructions.',
+  Xbraidhint:
+    'Hints to the monitor ([hints.md](hints.md)): `slti` with `rd` = x0, which is set aside for custom use and does nothing elsewhere. ' +
+    'It acts only when `rs1` holds a certain number, which x0 never does.',
 };
 
 const WORDS: Record<string, string> = {

@@ -23,6 +23,7 @@ busybox=$work/busybox/usr/bin/busybox
 
 musl_cc "$work/init" "$here/init.c"
 "$here/../agent/build.sh" "$work"
+"$here/../tool/build.sh" "$work"
 if [ ! -x "$work/gen_init_cpio" ]; then
     tar -xJf /usr/src/linux-source-6.12.tar.xz -O linux-source-6.12/usr/gen_init_cpio.c >"$work/gen_init_cpio.c"
     gcc -O1 -o "$work/gen_init_cpio" "$work/gen_init_cpio.c"
@@ -39,6 +40,7 @@ fi
     echo "dir /sbin 0755 0 0"
     echo "file /init $work/init 0755 0 0"
     echo "file /sbin/braid-agent $work/braid-agent 0755 0 0"
+    echo "file /bin/braid $work/braid-tool 0755 0 0"
     for dir in /usr /usr/bin /usr/sbin /etc /etc/udhcpc /dev /proc /sys /run /tmp /var /mnt; do
         echo "dir $dir 0755 0 0"
     done
@@ -58,4 +60,4 @@ fi
 
 "$work/gen_init_cpio" -t 0 "$work/initramfs.list" >"$work/initramfs.cpio"
 gzip -n -9 <"$work/initramfs.cpio" >"$out/initramfs.cpio.gz"
-ls -l "$work/init" "$work/braid-agent" "$busybox" "$out/initramfs.cpio.gz"
+ls -l "$work/init" "$work/braid-agent" "$work/braid-tool" "$busybox" "$out/initramfs.cpio.gz"

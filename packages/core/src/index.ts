@@ -5,9 +5,29 @@ export { AgentError } from './agent/errors.ts';
 export { escapeGuestText } from './agent/escape.ts';
 export { BootError } from './boot/errors.ts';
 export { AnalysisError, type AnalysisReason } from './branch/analysis-error.ts';
+export {
+  type BranchContext,
+  type Branched,
+  type Budget,
+  type Explored,
+  ExploreError,
+  type ExploreOptions,
+  explore,
+  type Progress,
+  type Strategy,
+} from './branch/explore.ts';
+export {
+  formatIndex,
+  type NodeOutcome,
+  type SearchEnd,
+  type SearchNode,
+  type SearchTree,
+} from './branch/explore-tree.ts';
 export { type FunctionFlow, type FunctionPlace, functionAt } from './branch/flow.ts';
 export { type BranchPoint, branchPointAt, branchPoints, type CodePlace } from './branch/points.ts';
 export { ProgramCode } from './branch/program-code.ts';
+export { reopen } from './branch/reopen.ts';
+export { formatProgress, renderTree, type TreeTextOptions } from './branch/tree-text.ts';
 export { detectWaits, promptOf, type TimedOutput, WaitDetector, type WaitProposal } from './branch/waits.ts';
 export { type BlockBackend, MemoryBackend } from './devices/virtio-block/backend.ts';
 export type { NetBackend } from './devices/virtio-net/backend.ts';
@@ -15,6 +35,7 @@ export { Engine, type EngineCounters } from './engine/engine.ts';
 export type { PortableModule } from './engine/translator/installer.ts';
 export { disassemble } from './isa/print.ts';
 export { stateHash, visibleState } from './machine/hash.ts';
+export type { Hint, HintName, HintQuotas } from './machine/hints.ts';
 export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './machine/log.ts';
 export { Machine, type Outputs } from './machine/machine.ts';
 export {

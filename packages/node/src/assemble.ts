@@ -1,6 +1,10 @@
 /** A machine made of what `create` brings: files opened, a new machine started, or a saved one restored. */
 
-import { MemoryBackend } from '@braid/core/devices/virtio-block/backend.ts';
+import type { ExecHandlers } from '@braid/core/agent/client.ts';
+import { type ForkPoint, freeForkPoint, machineFrom } from '@braid/core/branch/fork-point.ts';
+import { type BlockBackend, MemoryBackend } from '@braid/core/devices/virtio-block/backend.ts';
+import { FrameBlocks } from '@braid/core/disk/frame-blocks.ts';
+import { OverlayBackend } from '@braid/core/disk/overlay.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import { Machine, type Outputs } from '@braid/core/machine/machine.ts';
 import type { DiskOptions } from '@braid/core/machine/options.ts';
@@ -8,45 +12,94 @@ import { restoreMachine } from '@braid/core/machine/save.ts';
 import { BraidError } from './errors.ts';
 import { FileBackend } from './files.ts';
 import { PACED_STEPS_PER_NANOSECOND } from './pace.ts';
-import type { ConsoleDevice, Setup } from './protocol.ts';
+import type { ConsoleDevice, DiskSource, Setup } from './protocol.ts';
 
 export const MAIN_PORT = 0;
 
 export interface Assembled {
   readonly machine: Machine;
-  readonly consoleDevice: ConsoleDevice;
+  readonly console: ConsoleDevice;
   /** To be closed when the machine is disposed of. */
   readonly files: readonly FileBackend[];
-  /** What a restored machine was last told about idle gaps. */
+  /** What a machine that is not new was last told about idle gaps. */
   readonly skipIdle: boolean | undefined;
+  /** The disks, as a clone of the machine finds them in any thread. */
+  readonly disks: readonly DiskSource[];
 }
 
+/** A new machine, or one from its saved state. */
 export function assemble(engine: Engine, setup: Setup, outputs: Outputs): Assembled {
-  const files: FileBackend[] = [];
-  try {
-    const disks: DiskOptions[] = setup.disks.map((source) => ({ backend: openDisk(source, files) }));
+  return withDisks(setup.disks.map(shared), {}, (bases, files, sources) => {
+    const disks = bases.map(({ backend }) => {
+      if (backend.readOnly) return { backend };
+      return { backend: new OverlayBackend(backend, new FrameBlocks(engine.pool, backend.size)) };
+    });
     const { memory, harts, seed, epoch } = setup;
     if (setup.state !== undefined) {
       const saved = checkSaved(setup.state);
       const machine = restoreMachine(engine, saved.machine, { disks, epoch }, outputs);
-      return { machine, consoleDevice: saved.console, files, skipIdle: machine.skipIdle };
+      return { machine, console: saved.console, files, skipIdle: machine.skipIdle, disks: sources };
     }
     const slice = setup.slice === undefined ? {} : { slice: setup.slice };
+    const hints = setup.hints === undefined ? {} : { hints: setup.hints };
     const stepsPerNanosecond = setup.time === 'wall' ? PACED_STEPS_PER_NANOSECOND : 1;
-    const options = { boot: setup.boot!, memory, harts, seed, epoch, stepsPerNanosecond, disks, ...slice };
+    const options = { boot: setup.boot!, memory, harts, seed, epoch, stepsPerNanosecond, disks, ...slice, ...hints };
     const machine = new Machine(engine, options, outputs);
     // The files are in the machine's memory now.
     options.boot = { kind: 'bare', image: new Uint8Array(0) };
     machine.watchHostInterface();
     if (setup.console === 'virtio') machine.input({ kind: 'port-open', port: MAIN_PORT, open: true });
-    return { machine, consoleDevice: setup.console, files, skipIdle: undefined };
+    return { machine, console: setup.console, files, skipIdle: undefined, disks: sources };
+  });
+}
+
+/** A machine from a fork point, which is used up. A clone only reads the files of its disks. */
+export function reassemble(
+  engine: Engine,
+  setup: Omit<Setup, 'boot' | 'state'>,
+  point: ForkPoint,
+  outputs: Outputs,
+  { clone, handlersOf }: { readonly clone: boolean; readonly handlersOf: (key: string) => ExecHandlers | undefined },
+): Assembled {
+  try {
+    return withDisks(setup.disks, { readOnly: clone }, (disks, files, sources) => {
+      const attachments = { disks, epoch: setup.epoch };
+      const machine = machineFrom(engine, point, attachments, outputs, handlersOf);
+      return { machine, console: setup.console, files, skipIdle: machine.skipIdle, disks: sources };
+    });
+  } catch (error) {
+    if (error instanceof BraidError) freeForkPoint(engine.pool, point);
+    throw error;
+  }
+}
+
+/** Opens the disks; those that have been opened are closed if something goes wrong. */
+function withDisks(
+  sources: readonly DiskSource[],
+  { readOnly = false }: { readonly readOnly?: boolean },
+  use: (disks: DiskOptions[], files: FileBackend[], sources: readonly DiskSource[]) => Assembled,
+): Assembled {
+  const files: FileBackend[] = [];
+  try {
+    const disks = sources.map((source) => ({
+      backend: openDisk(readOnly ? { ...source, readOnly } : source, files),
+    }));
+    return use(disks, files, sources);
   } catch (error) {
     for (const file of files) file.close();
     throw error;
   }
 }
 
-function openDisk(source: Setup['disks'][number], files: FileBackend[]) {
+/** A disk that other threads find as well: content goes to shared memory. */
+function shared(source: DiskSource): DiskSource {
+  if (!('bytes' in source) || source.bytes.buffer instanceof SharedArrayBuffer) return source;
+  const bytes = new Uint8Array(new SharedArrayBuffer(source.bytes.length));
+  bytes.set(source.bytes);
+  return { ...source, bytes };
+}
+
+function openDisk(source: DiskSource, files: FileBackend[]): BlockBackend {
   if ('bytes' in source) {
     const { length } = source.bytes;
     if (length === 0 || length % 512 !== 0) {

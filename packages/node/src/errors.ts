@@ -1,5 +1,6 @@
 /** Errors of the library. Each has a `code`; those of the core (`ERR_BRAID_BOOT` and so on) keep theirs on the way here. */
 
+import { AgentError } from '@braid/core/agent/errors.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 
 export type ErrorCode =
@@ -63,6 +64,13 @@ export function toRecord(error: unknown): ErrorRecord {
     ...(exit === undefined ? {} : { exit }),
     ...(ours || error.stack === undefined ? {} : { stack: error.stack }),
   };
+}
+
+/** An error of the agent that has travelled. */
+export function agentErrorOf({ kind, message }: ErrorRecord): AgentError {
+  const error = new AgentError((kind ?? 'gone') as AgentError['kind'], 'exec', '');
+  error.message = message;
+  return error;
 }
 
 export function fromRecord(record: ErrorRecord): BraidError {

@@ -3,7 +3,7 @@
  * only, and what it answers is passed on at the next one.
  */
 
-import type { ExecHandle } from '@braid/core/agent/client.ts';
+import type { ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
 import { AgentError } from '@braid/core/agent/errors.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 import type { CallName, Calls } from './protocol.ts';
@@ -26,6 +26,8 @@ export class GuestCalls {
   private readonly host: GuestCallsHost;
   /** Programs, by the number of the call that started them. */
   private readonly running = new Map<number, ExecHandle>();
+  /** The machine's steps when each was asked for. */
+  private readonly started = new Map<number, bigint>();
 
   constructor(host: GuestCallsHost) {
     this.host = host;
@@ -86,19 +88,50 @@ export class GuestCalls {
   private spawn(machine: Machine, id: number, request: Calls['spawn'][0]): void {
     this.host.act(() => {
       if (!this.host.waiting(id)) return;
-      const before = machine.totalSteps;
-      const program = machine.agent.exec(request, {
-        output: (stream, bytes) => {
-          if (this.host.waiting(id)) this.host.output(id, stream, bytes);
-        },
-        exit: (outcome) => {
-          this.running.delete(id);
-          const steps = machine.totalSteps - before;
-          this.answer(id, outcome instanceof AgentError ? outcome : { ...outcome, steps });
-        },
-      });
+      this.started.set(id, machine.totalSteps);
+      const program = machine.agent.exec(request, this.handlers(machine, id));
       if (this.host.waiting(id)) this.running.set(id, program);
     });
+  }
+
+  private handlers(machine: Machine, id: number): ExecHandlers {
+    return {
+      key: String(id),
+      output: (stream, bytes) => {
+        if (this.host.waiting(id)) this.host.output(id, stream, bytes);
+      },
+      exit: (outcome) => this.exited(id, outcome, machine.totalSteps),
+    };
+  }
+
+  /** A program is over, at so many steps of the machine. */
+  exited(id: number, outcome: Parameters<ExecHandlers['exit']>[0], at: bigint): void {
+    this.running.delete(id);
+    const steps = at - (this.started.get(id) ?? at);
+    this.started.delete(id);
+    this.answer(id, outcome instanceof AgentError ? outcome : { ...outcome, steps });
+  }
+
+  /** Handlers for a program of ours by its name, when the machine has become another one in which it runs too. */
+  handlersOf(machine: Machine, key: string): ExecHandlers | undefined {
+    const id = Number(key);
+    return this.host.waiting(id) && this.started.has(id) ? this.handlers(machine, id) : undefined;
+  }
+
+  /** The machine has become another one, with programs of ours by their names. Those that it does not have are gone. */
+  reattach(handles: ReadonlyMap<string, ExecHandle>): void {
+    for (const id of [...this.started.keys()]) {
+      const handle = handles.get(String(id));
+      if (handle) this.running.set(id, handle);
+      else this.lose(id);
+    }
+  }
+
+  private lose(id: number): void {
+    this.running.delete(id);
+    this.started.delete(id);
+    const why = 'the machine has become one in which the program does not run';
+    if (this.host.waiting(id)) this.answer(id, new AgentError('gone', 'exec', why));
   }
 
   /** Does something with a program, at the next boundary. */
@@ -119,5 +152,6 @@ export class GuestCalls {
   /** Forgets them all. */
   clear(): void {
     this.running.clear();
+    this.started.clear();
   }
 }

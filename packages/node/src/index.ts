@@ -4,17 +4,19 @@ export { comparePositions, formatPosition, type Position } from '@braid/core/mac
 export type { Exit } from '@braid/core/machine/options.ts';
 export { decodeState, encodeState } from '@braid/core/state/encode.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
+export type { ProgramExit, WaitOptions } from './link.ts';
 export {
   type ExecOptions,
   type ExecResult,
+  type ForkOptions,
+  ForkPoint,
   Machine,
   type MachineEvents,
   type Program,
-  type ProgramExit,
   type SavedMachine,
   type SpawnOptions,
-  type WaitOptions,
 } from './machine.ts';
 export type { AttachOptions, CreateOptions, DiskOption, FileOption, SizeOption } from './options.ts';
+export { Pool, type PoolOptions } from './pool.ts';
 export type { Goal, Stats, TimeMode } from './protocol.ts';
 export { warmUp } from './thread.ts';

@@ -6,20 +6,17 @@
  * its own.
  */
 
-import type { Worker } from 'node:worker_threads';
-import type { ExecExit } from '@braid/core/agent/client.ts';
+import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
+import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { BraidError, fromRecord } from './errors.ts';
+import type { Link, ProgramExit, WaitOptions } from './link.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
-import { OutputQueue, type Sink } from './output.ts';
-import type { CallName, Calls, ConsoleDevice, Goal, Made, Report, Request, Spawn, Stats } from './protocol.ts';
-import { startThread } from './thread.ts';
-
-export interface WaitOptions {
-  /** Ends the wait with the signal's reason. */
-  readonly signal?: AbortSignal;
-}
+import type { Sink } from './output.ts';
+import type { Pool } from './pool.ts';
+import type { Arrival, ConsoleDevice, Goal, HostState, KnownPoint, Made, Spawn, Stats } from './protocol.ts';
+import { nextPool } from './thread.ts';
 
 export interface SpawnOptions extends WaitOptions {
   /** Added to the agent's environment. */
@@ -40,15 +37,6 @@ export interface ExecOptions extends WaitOptions, Omit<SpawnOptions, 'input'> {
   readonly maxOutput?: number;
 }
 
-/** How a program ended. */
-export interface ProgramExit {
-  /** Its exit code, or 128 and the number of the signal that ended it. */
-  readonly exitCode: number;
-  readonly signal?: number;
-  /** Steps of the machine from the request to the end. */
-  readonly steps: bigint;
-}
-
 export interface ExecResult extends ProgramExit {
   readonly stdout: string;
   readonly stderr: string;
@@ -66,6 +54,18 @@ export interface Program {
   resize(columns: number, rows: number): void;
 }
 
+/** Who a fork is. Without options it is exactly its parent, and has the same future; its network card is unplugged. */
+export interface ForkOptions {
+  /** Where its random numbers come from after the fork. */
+  readonly seed?: bigint | number;
+  /** Address of its network card. */
+  readonly mac?: string;
+  /** Told to the guest through its agent, before anything else runs. */
+  readonly hostname?: string;
+  /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers. */
+  readonly generation?: string;
+}
+
 export interface MachineEvents {
   /** The machine is over. */
   exit: Exit;
@@ -81,21 +81,8 @@ export interface SavedMachine {
   readonly machine: unknown;
 }
 
-interface Pending {
-  resolve(value: unknown): void;
-  reject(error: unknown): void;
-}
-
-interface Outputs {
-  readonly stdout: OutputQueue;
-  readonly stderr: OutputQueue;
-}
-
+const MAX_FORKS = 1024;
 const MAX_OUTPUT = 64 * 2 ** 20;
-/** Console output that is kept while nobody reads it. */
-const CONSOLE_KEPT = 64 * 1024;
-const DISPOSE_MS = 10_000;
-
 export class Machine implements AsyncDisposable {
   readonly seed: bigint;
   readonly memory: number;
@@ -107,10 +94,21 @@ export class Machine implements AsyncDisposable {
     readonly readable: ReadableStream<Uint8Array<ArrayBuffer>>;
     readonly writable: WritableStream<Uint8Array | string>;
   };
+  /** The pool that the machine and its forks are in. */
+  readonly pool: Pool;
   private readonly link: Link;
+  private readonly family: Family;
+  private parent: Machine | undefined;
+  private readonly children = new Set<Machine>();
+  private disposing: Promise<void> | undefined;
 
-  private constructor(link: Link, made: Made) {
+  private constructor(family: Family, link: Link, made: Made, parent?: Machine) {
+    this.family = family;
+    this.pool = family.pool;
     this.link = link;
+    this.parent = parent;
+    parent?.children.add(this);
+    family.joined();
     this.seed = made.seed;
     this.memory = made.memory;
     this.harts = made.harts;
@@ -127,35 +125,128 @@ export class Machine implements AsyncDisposable {
 
   /** Makes a machine; it stands still at power-on. */
   static async create(options: CreateOptions = {}): Promise<Machine> {
-    const link = new Link(startThread());
-    try {
+    return Machine.make(options.pool, async (link) => {
       const setup = await setupOf(options);
       const read = [options.kernel ?? '', options.initrd ?? '', options.firmware, options.bare];
       // Files that were read here have no other use: they move to the thread.
       if (read.every((file) => !(file instanceof Uint8Array))) link.transfer(Object.values(setup.boot ?? {}));
-      return new Machine(link, await link.call('create', setup));
-    } catch (error) {
-      await link.terminate();
-      throw error;
-    }
+      return link.call('create', setup);
+    });
   }
 
   /** Makes a machine from a saved one. Its disks are attached again, in the same order. */
   static async restore(saved: SavedMachine, options: AttachOptions = {}): Promise<Machine> {
-    const link = new Link(startThread());
+    const from = { state: saved, memory: 0, harts: 1, seed: 0n, console: 'serial' } as const;
+    return Machine.make(options.pool, async (link) => link.call('create', { ...from, ...attachmentsOf(options) }));
+  }
+
+  /** A machine in a pool that was given, or in one of its own. */
+  private static async make(given: Pool | undefined, made: (link: Link) => Promise<Made>): Promise<Machine> {
+    const family = new Family(given ?? nextPool(), given === undefined);
+    const link = family.pool.link();
     try {
-      const setup = {
-        state: saved,
-        memory: 0,
-        harts: 1,
-        seed: 0n,
-        console: 'serial',
-        ...attachmentsOf(options),
-      } as const;
-      return new Machine(link, await link.call('create', setup));
+      const machine = new Machine(family, link, await made(link));
+      link.made = true;
+      return machine;
     } catch (error) {
-      await link.terminate();
+      link.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine was not made'));
+      await family.left();
       throw error;
+    }
+  }
+
+  // --- Forks
+
+  /**
+   * Makes `count` machines that are what this one is here and now, each with options of its own. They run beside it, in its pool; what they
+   * send outside is theirs alone until one of them is adopted. For one that cannot be made the result is an error, and the others
+   * are there all the same. The machine itself stands still for less than a millisecond.
+   */
+  async fork(
+    count = 1,
+    options: ForkOptions | ((index: number) => ForkOptions) = {},
+  ): Promise<(Machine | BraidError)[]> {
+    if (!Number.isInteger(count) || count < 0 || count > MAX_FORKS)
+      throw new BraidError('ERR_BRAID_OPTION', `${count} forks: give 0 to ${MAX_FORKS}`);
+    const { points, host } = await this.link.call('fork', { count });
+    return Promise.all(
+      points.map(async (point, index) => {
+        if ('code' in point) return fromRecord(point);
+        const arrival = { point, host, inputs: [], clone: true };
+        try {
+          return await this.clone(arrival, typeof options === 'function' ? options(index) : options);
+        } catch (error) {
+          return error instanceof BraidError
+            ? error
+            : new BraidError('ERR_BRAID_WORKER', String(error), { cause: error });
+        }
+      }),
+    );
+  }
+
+  private async clone(arrival: Arrival, { seed, mac, hostname, generation }: ForkOptions): Promise<Machine> {
+    const { pool } = this.family;
+    pool.hold(arrival);
+    const address = mac === undefined ? {} : { mac: macOf(mac) };
+    const link = pool.link();
+    try {
+      const made = await pool.arrive(link, {
+        ...arrival,
+        ...(seed === undefined ? {} : { seed: BigInt(seed) }),
+        ...address,
+      });
+      const machine = new Machine(this.family, link, made, this);
+      if (hostname !== undefined || generation !== undefined) await machine.tellIdentity(hostname, generation);
+      return machine;
+    } catch (error) {
+      link.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine was not made'));
+      throw error;
+    }
+  }
+
+  /** Tells a clone's guest, through its agent, who it is. */
+  private async tellIdentity(hostname: string | undefined, generation: string | undefined): Promise<void> {
+    if (hostname !== undefined) await this.exec(['hostname', hostname]);
+    if (generation === undefined) return;
+    await this.writeFile('/run/braid-generation', `${generation}\n`);
+    // What is written there is mixed into the kernel's own numbers.
+    await this.writeFile('/dev/urandom', generation);
+  }
+
+  /** The machine's state here and now, to be forked or come back to as often as one likes. It holds memory until it is disposed of. */
+  async forkPoint(): Promise<ForkPoint> {
+    const { points, host } = await this.link.call('fork', { count: 1 });
+    const [point] = points;
+    if (!point || 'code' in point) throw point ? fromRecord(point) : new Error('no fork point');
+    return new ForkPoint(this.family.pool, point, host, (arrival, options) => this.clone(arrival, options));
+  }
+
+  /**
+   * Back to a fork point of this machine, or of one that it has been forked from or has adopted: at a cost that follows from what was written
+   * since. What the machine has sent since stays sent; calls that wait for what has not happened now fail.
+   */
+  async reset(point: ForkPoint): Promise<Position> {
+    if (point.pool !== this.family.pool)
+      throw new BraidError('ERR_BRAID_OPTION', 'the fork point is of another pool: its memory is not there');
+    return this.link.call('reset', point.known(this.link));
+  }
+
+  /**
+   * Becomes a clone of itself: its state, disks and all, at the position where the clone stands. This machine keeps its identity: the
+   * handle, the console's streams, programs that wait; and sends on what the clone has held back, in order. The clone's handle is over.
+   */
+  async adopt(clone: Machine): Promise<Position> {
+    if (clone.parent !== this) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
+    const { pool } = this.family;
+    const { point, host } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
+    try {
+      return await this.link.call('adopt', { point, held: host.held ?? [] });
+    } finally {
+      pool.release(point);
+      clone.link.close(
+        new BraidError('ERR_BRAID_ADOPTED', 'the machine has been adopted by its parent, and lives on there'),
+      );
+      for (const child of clone.children) child.parent = this;
     }
   }
 
@@ -300,9 +391,19 @@ export class Machine implements AsyncDisposable {
     return this.link.on(event, listener as (detail: unknown) => void);
   }
 
-  /** Ends the machine, as it stands, and its thread. What the guest has written to disks is flushed. */
+  /** Ends the machine, as it stands. What the guest has written to disks is flushed. Its clones go on. */
   async dispose(): Promise<void> {
-    await this.link.dispose();
+    this.disposing ??= this.end();
+    return this.disposing;
+  }
+
+  private async end(): Promise<void> {
+    this.parent?.children.delete(this);
+    try {
+      await this.link.dispose();
+    } finally {
+      await this.family.left();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -310,210 +411,82 @@ export class Machine implements AsyncDisposable {
   }
 }
 
-function bytesOf(data: Uint8Array | string): Uint8Array {
-  return typeof data === 'string' ? new TextEncoder().encode(data) : data.slice();
+/** The machines of a pool that is theirs: it goes with the last one. */
+class Family {
+  readonly pool: Pool;
+  private readonly own: boolean;
+  private members = 0;
+
+  constructor(pool: Pool, own: boolean) {
+    this.pool = pool;
+    this.own = own;
+  }
+
+  joined(): void {
+    this.members++;
+  }
+
+  async left(): Promise<void> {
+    this.members--;
+    if (this.own && this.members <= 0) await this.pool.dispose();
+  }
 }
 
-/** The main thread's end of the worker: requests in batches, answers to whom they belong. */
-class Link {
-  readonly console: OutputQueue;
-  private readonly worker: Worker;
-  private readonly pending = new Map<number, Pending>();
-  private readonly programs = new Map<number, Outputs>();
-  private readonly listeners = new Map<string, Set<(detail: unknown) => void>>();
-  private outbox: Request[] = [];
-  private moving: ArrayBuffer[] = [];
-  private counter = 0;
-  private taken = 0;
-  /** Runs by itself: keeps the process alive. */
-  private free = false;
-  private closed: BraidError | undefined;
-  private disposing: Promise<void> | undefined;
+/** See `Machine.forkPoint`. */
+export class ForkPoint implements AsyncDisposable {
+  readonly pool: Pool;
+  private readonly point: CorePoint;
+  private readonly host: HostState;
+  private readonly clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>;
+  private readonly id: number;
 
-  constructor(worker: Worker) {
-    this.worker = worker;
-    this.console = new OutputQueue((bytes) => this.acknowledge(bytes), CONSOLE_KEPT);
-    worker.on('message', (report: Report) => this.receive(report));
-    worker.on('error', (error) => {
-      this.close(new BraidError('ERR_BRAID_WORKER', `the machine's thread failed: ${error.message}`, { cause: error }));
-    });
-    worker.on('exit', () => this.close(new BraidError('ERR_BRAID_WORKER', "the machine's thread has ended")));
-    worker.unref();
+  constructor(
+    pool: Pool,
+    point: CorePoint,
+    host: HostState,
+    clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>,
+  ) {
+    this.pool = pool;
+    this.point = point;
+    this.host = host;
+    this.clone = clone;
+    this.id = pool.keep(point);
   }
 
-  post(request: Request): void {
-    if (this.closed) return;
-    if (this.outbox.length === 0) queueMicrotask(() => this.send());
-    this.outbox.push(request);
+  /** Where the machine stood. */
+  get position(): Position {
+    const { round, hart, step } = this.point.record.schedule;
+    return { round, hart, step };
   }
 
-  /** With the next batch, arrays among `values` move instead of being copied. */
-  transfer(values: readonly unknown[]): void {
-    for (const value of values) {
-      if (
-        value instanceof Uint8Array &&
-        value.buffer instanceof ArrayBuffer &&
-        value.length === value.buffer.byteLength
-      ) {
-        this.moving.push(value.buffer);
-      }
-    }
+  /** A machine in this state. */
+  async fork(options: ForkOptions = {}): Promise<Machine> {
+    const point = this.pool.copy(this.point);
+    return this.clone({ point, host: this.host, inputs: [], clone: true }, options);
   }
 
-  private send(): void {
-    if (this.closed) return;
-    if (this.taken > 0) this.outbox.unshift({ type: 'taken', bytes: this.taken });
-    this.taken = 0;
-    this.worker.postMessage(this.outbox, this.moving);
-    this.moving = [];
-    this.outbox = [];
+  /** What a thread has to be told of it, which may know it already. */
+  known(link: Link): KnownPoint {
+    return this.pool.knows(link, this.id) ? { id: this.id } : { id: this.id, point: this.point };
   }
 
-  private acknowledge(bytes: number): void {
-    // Few messages: the rest goes with the next one.
-    this.taken += bytes;
-    if (this.taken >= 64 * 1024) this.post({ type: 'taken', bytes: 0 });
+  async dispose(): Promise<void> {
+    this.pool.forget(this.id);
   }
 
-  call<K extends CallName>(name: K, args: Calls[K][0], options: WaitOptions = {}): Promise<Calls[K][1]> {
-    if (name === 'run') this.free = true;
-    if (name === 'pause') this.free = false;
-    return this.wait(options, (id) => ({ type: 'call', id, name, args }) as Request).promise as Promise<Calls[K][1]>;
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
   }
+}
 
-  type(bytes: Uint8Array): Promise<void> {
-    return this.wait({}, (reply) => ({ type: 'console', bytes, reply })).promise as Promise<void>;
+function macOf(text: string): Uint8Array {
+  try {
+    return parseMac(text);
+  } catch (error) {
+    throw new BraidError('ERR_BRAID_OPTION', `${(error as Error).message}; give six bytes such as 52:54:00:12:34:57`);
   }
+}
 
-  input(program: number, bytes: Uint8Array | undefined): Promise<void> {
-    return this.wait({}, (reply) => ({ type: 'input', id: program, bytes, reply })).promise as Promise<void>;
-  }
-
-  spawn(args: Spawn, options: WaitOptions): { id: number; outputs: Outputs; exited: Promise<ProgramExit> } {
-    const outputs: Outputs = {
-      stdout: new OutputQueue((bytes) => this.acknowledge(bytes)),
-      stderr: new OutputQueue((bytes) => this.acknowledge(bytes)),
-    };
-    const { id, promise } = this.wait(options, (id) => ({ type: 'call', id, name: 'spawn', args }));
-    this.programs.set(id, outputs);
-    const exited = promise.finally(() => {
-      this.programs.delete(id);
-      outputs.stdout.end();
-      outputs.stderr.end();
-    }) as Promise<ExecExit & { steps: bigint }>;
-    const exit = exited.then(({ code, signal, steps }) => ({
-      exitCode: signal === undefined ? code! : 128 + signal,
-      ...(signal === undefined ? {} : { signal }),
-      steps,
-    }));
-    exit.catch(() => {}); // whoever looks at it hears of it
-    return { id, outputs, exited: exit };
-  }
-
-  private wait({ signal }: WaitOptions, request: (id: number) => Request): { id: number; promise: Promise<unknown> } {
-    const id = ++this.counter;
-    const promise = new Promise((resolve, reject) => {
-      if (signal?.aborted) return reject(signal.reason);
-      if (this.closed) return reject(this.closed);
-      const aborted = () => {
-        this.post({ type: 'cancel', id });
-        this.settle(id)?.reject(signal!.reason);
-      };
-      signal?.addEventListener('abort', aborted, { once: true });
-      const done = () => signal?.removeEventListener('abort', aborted);
-      this.pending.set(id, {
-        resolve: (value) => {
-          done();
-          resolve(value);
-        },
-        reject: (error) => {
-          done();
-          reject(error);
-        },
-      });
-      this.keepAlive();
-      this.post(request(id));
-    });
-    return { id, promise };
-  }
-
-  private settle(id: number): Pending | undefined {
-    const pending = this.pending.get(id);
-    this.pending.delete(id);
-    this.keepAlive();
-    return pending;
-  }
-
-  private keepAlive(): void {
-    if (this.pending.size > 0 || this.free) this.worker.ref();
-    else this.worker.unref();
-  }
-
-  private receive(report: Report): void {
-    switch (report.type) {
-      case 'result':
-        return this.settle(report.id)?.resolve(report.value);
-      case 'error':
-        return this.settle(report.id)?.reject(fromRecord(report.error));
-      case 'console':
-        return this.console.push(report.bytes);
-      case 'output': {
-        const outputs = this.programs.get(report.id);
-        if (outputs) outputs[report.stream].push(report.bytes);
-        else this.acknowledge(report.bytes.length);
-        return;
-      }
-      case 'exit':
-        this.free = false;
-        this.keepAlive();
-        this.console.end();
-        return this.emit('exit', report.exit);
-      case 'panic':
-        return this.emit('panic', report.message);
-      case 'halt':
-        return this.emit('halt', undefined);
-    }
-  }
-
-  on(event: string, listener: (detail: unknown) => void): () => void {
-    let listeners = this.listeners.get(event);
-    if (!listeners) {
-      listeners = new Set();
-      this.listeners.set(event, listeners);
-    }
-    listeners.add(listener);
-    return () => listeners.delete(listener);
-  }
-
-  private emit(event: string, detail: unknown): void {
-    for (const listener of [...(this.listeners.get(event) ?? [])]) listener(detail);
-  }
-
-  private close(error: BraidError): void {
-    this.closed ??= error;
-    for (const id of [...this.pending.keys()]) this.settle(id)?.reject(this.closed);
-    this.console.end();
-  }
-
-  dispose(): Promise<void> {
-    this.disposing ??= this.shutDown();
-    return this.disposing;
-  }
-
-  private async shutDown(): Promise<void> {
-    if (this.closed) return;
-    const limit = AbortSignal.timeout(DISPOSE_MS);
-    const disposed = this.call('dispose', {}, { signal: limit });
-    this.free = false;
-    try {
-      await disposed;
-    } finally {
-      await this.terminate();
-    }
-  }
-
-  async terminate(): Promise<void> {
-    this.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
-    await this.worker.terminate();
-  }
+function bytesOf(data: Uint8Array | string): Uint8Array {
+  return typeof data === 'string' ? new TextEncoder().encode(data) : data.slice();
 }

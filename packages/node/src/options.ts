@@ -2,9 +2,11 @@
 
 import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
+import type { HintQuotas } from '@braid/core/machine/hints.ts';
 import { type Boot, checkOptions } from '@braid/core/machine/options.ts';
 import { BraidError } from './errors.ts';
 import { readWhole, unpack } from './files.ts';
+import type { Pool } from './pool.ts';
 import type { ConsoleDevice, DiskSource, Setup, TimeMode } from './protocol.ts';
 
 /** A file by its path, or its content. */
@@ -20,6 +22,8 @@ export type DiskOption =
   | { readonly bytes: Uint8Array; readonly readOnly?: boolean };
 
 export interface AttachOptions {
+  /** The pool that the machine is in; by default one of its own, which goes with the last of its forks. */
+  readonly pool?: Pool;
   readonly disks?: readonly DiskOption[];
   /** How guest time goes while the guest is idle. `virtual` (the default): jumped over while somebody waits for the machine. */
   readonly time?: TimeMode;
@@ -50,6 +54,8 @@ export interface CreateOptions extends AttachOptions {
   readonly seed?: bigint | number;
   /** Steps of a slice of the schedule. */
   readonly slice?: number;
+  /** Which hints guest programs may give, and how often: see docs/hints.md. None by default. */
+  readonly hints?: Partial<HintQuotas>;
 }
 
 const DEFAULT_MEMORY = 256 * 2 ** 20;
@@ -81,10 +87,11 @@ export async function setupOf(options: CreateOptions): Promise<Setup> {
   const harts = options.harts ?? 1;
   const seed = options.seed === undefined ? randomBytes(8).readBigUInt64LE() : BigInt(options.seed);
   const slice = options.slice === undefined ? {} : { slice: options.slice };
-  checkOptions({ memory, harts, seed, ...slice });
+  const hints = options.hints === undefined ? {} : { hints: options.hints };
+  checkOptions({ memory, harts, seed, ...slice, ...hints });
   const attached = attachmentsOf(options);
   const { boot, console } = await bootOf(options);
-  return { boot, console, memory, harts, seed, ...slice, ...attached };
+  return { boot, console, memory, harts, seed, ...slice, ...hints, ...attached };
 }
 
 export function attachmentsOf(options: AttachOptions): Pick<Setup, 'disks' | 'time' | 'epoch' | 'maxSteps'> {

@@ -1,12 +1,16 @@
 /**
- * What the main thread and the worker of a machine say to each other.
+ * What the main thread and the workers of a pool say to each other.
  *
- * Messages travel in batches: what the main thread asks for in one turn of its event loop arrives together, so that a machine
- * that stands still gets it all at one position. Each call is answered once, by `result` or `error`.
+ * Messages travel in batches: what the main thread asks of a machine in one turn of its event loop arrives together, so that a machine
+ * that stands still gets it all at one position. Each call is answered once, by `result` or `error`. A machine is known by a number,
+ * and is in one worker at a time.
  */
 
 import type { ExecExit } from '@braid/core/agent/client.ts';
-import type { Position } from '@braid/core/machine/log.ts';
+import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
+import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
+import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
+import type { InputEvent, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { ErrorRecord } from './errors.ts';
 
@@ -32,6 +36,8 @@ export interface Setup {
   readonly epoch: bigint;
   readonly time: TimeMode;
   readonly maxSteps?: bigint;
+  /** How often guest programs may execute each hint. */
+  readonly hints?: Partial<HintQuotas>;
   readonly console: ConsoleDevice;
   readonly disks: readonly DiskSource[];
 }
@@ -43,6 +49,51 @@ export interface Made {
   readonly harts: number;
   readonly console: ConsoleDevice;
   readonly hasSignature: boolean;
+}
+
+/** What a clone sent outside, in order: who adopts it sends it on. Programs are named as the parent names them. */
+export type Held =
+  | { readonly kind: 'console'; readonly bytes: Uint8Array }
+  | { readonly kind: 'output'; readonly key: string; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'exit';
+      readonly key: string;
+      readonly outcome: ExecExit | ErrorRecord;
+      /** Steps of the machine at that moment. */
+      readonly at: bigint;
+    };
+
+/** What the host's side of a machine knows, and takes with it to another worker. */
+export interface HostState {
+  readonly setup: Omit<Setup, 'boot' | 'state'>;
+  readonly inputEnded: boolean;
+  readonly panic: string | undefined;
+  /** Of a clone. */
+  readonly held: readonly Held[] | undefined;
+}
+
+/** A machine that has left its worker. */
+export interface Departed {
+  readonly point: ForkPoint;
+  readonly host: HostState;
+  readonly inputs: readonly InputEvent[];
+}
+
+/** Makes a machine of a fork point, which is used up. */
+export interface Arrival {
+  readonly point: ForkPoint;
+  readonly host: HostState;
+  readonly inputs: readonly InputEvent[];
+  /** Whether it is a clone, that holds back what it sends, or the machine itself in another place. */
+  readonly clone: boolean;
+  readonly seed?: bigint;
+  readonly mac?: Uint8Array;
+}
+
+/** A fork point that a worker may know already by its number. */
+export interface KnownPoint {
+  readonly id: number;
+  readonly point?: ForkPoint;
 }
 
 export interface Spawn {
@@ -84,6 +135,19 @@ export interface Calls {
   stateHash: [Record<never, never>, string];
   stats: [Record<never, never>, Stats];
   signature: [Record<never, never>, Uint8Array];
+  /** So many fork points of the machine as it stands; an error for each for which there was no room. */
+  fork: [
+    { readonly count: number },
+    { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState },
+  ];
+  /** The machine leaves its worker. */
+  /** The machine leaves its worker: for another one, or to be adopted by its parent. */
+  leave: [{ readonly for: 'move' | 'adopt' }, Departed];
+  arrive: [Arrival, Made];
+  /** The machine becomes a clone of its own, whose fork point is used up, and sends on what that one held back. */
+  adopt: [{ readonly point: ForkPoint; readonly held: readonly Held[] }, Position];
+  /** Back to a fork point, which is kept. */
+  reset: [KnownPoint, Position];
   dispose: [Record<never, never>, undefined];
 }
 
@@ -111,7 +175,30 @@ export type Request =
   | { readonly type: 'signal'; readonly id: number; readonly signal: number }
   | { readonly type: 'terminal'; readonly id: number; readonly rows: number; readonly cols: number };
 
-/** From the worker. */
+/** To a worker: requests to one of its machines, or something that concerns all. */
+export type ToWorker =
+  | { readonly machine: number; readonly requests: readonly Request[] }
+  /** Another worker has translated something. */
+  | { readonly module: PortableModule }
+  /** A fork point is gone. */
+  | { readonly forget: number }
+  /** Says which frames it holds, and stands still until the first word of `gate` changes: see `recover.ts`. */
+  | { readonly gate: Int32Array };
+
+export type FromWorker =
+  | { readonly machine: number; readonly report: Report }
+  | { readonly module: PortableModule }
+  /** Roots of the maps of all machines that are here. */
+  | { readonly roots: readonly number[] };
+
+/** What a worker is started with. */
+export interface WorkerStart {
+  readonly memory: WebAssembly.Memory;
+  /** Which worker area of the pool is its own. */
+  readonly area: number;
+}
+
+/** About a machine. */
 export type Report =
   | { readonly type: 'result'; readonly id: number; readonly value: unknown }
   | { readonly type: 'error'; readonly id: number; readonly error: ErrorRecord }
@@ -119,7 +206,8 @@ export type Report =
   | { readonly type: 'output'; readonly id: number; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
   | { readonly type: 'exit'; readonly exit: Exit }
   | { readonly type: 'panic'; readonly message: string }
-  | { readonly type: 'halt' };
+  | { readonly type: 'halt' }
+  | { readonly type: 'hint'; readonly hint: Hint };
 
 interface HartStats {
   readonly steps: bigint;

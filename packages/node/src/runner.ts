@@ -10,16 +10,25 @@
  * are looked at between runs of a few milliseconds, whose lengths change nothing that the guest can see.
  */
 
-import type { ExecHandle } from '@braid/core/agent/client.ts';
+import type { ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
 import { AgentError } from '@braid/core/agent/errors.ts';
+import {
+  becomeForkPoint,
+  type ForkPoint,
+  forkPoint,
+  freeForkPoint,
+  identify,
+  rootsOf,
+  shareForkPoint,
+} from '@braid/core/branch/fork-point.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import { stateHash } from '@braid/core/machine/hash.ts';
-import { comparePositions, formatPosition } from '@braid/core/machine/log.ts';
-import type { Machine } from '@braid/core/machine/machine.ts';
+import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
+import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
-import { assemble, MAIN_PORT } from './assemble.ts';
-import { BraidError, toRecord } from './errors.ts';
+import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
+import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
 import type { FileBackend } from './files.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { RunLength, WallTime } from './pace.ts';
@@ -27,7 +36,9 @@ import { PanicWatch } from './panic.ts';
 import {
   type CallName,
   type Calls,
-  type ConsoleDevice,
+  type Departed,
+  type Held,
+  type HostState,
   type Made,
   OUTPUT_AHEAD,
   type Report,
@@ -44,18 +55,23 @@ const INPUT_AHEAD = 64 * 1024;
 /** Steps that a kernel gets to say why it panicked. */
 const PANIC_STEPS = 5_000_000n;
 
+/** What a clone may send outside before it is adopted. */
+const HELD_LIMIT = 64 * 2 ** 20;
+
 export interface RunnerHost {
   report(report: Report, transfer?: ArrayBuffer[]): void;
-  /** Reads what has arrived, without waiting; calls `Runner.handle` for each request. */
-  drain(): void;
+  /** The machine has reason to run. */
+  wake(): void;
+  /** There is no machine any more. */
+  gone(): void;
 }
 
 export class Runner {
   private readonly engine: Engine;
   private readonly host: RunnerHost;
+  private readonly points: Map<number, ForkPoint>;
   private machine: Machine | undefined;
-  private setup: Setup | undefined;
-  private consoleDevice: ConsoleDevice = 'serial';
+  private setup: HostState['setup'] | undefined;
   private files: readonly FileBackend[] = [];
 
   private readonly waits = new Waits();
@@ -71,13 +87,15 @@ export class Runner {
   private ahead = 0;
   private pendingConsole: Uint8Array[] = [];
   private readonly panic = new PanicWatch();
+  /** What a clone holds back. */
+  private held: Held[] | undefined;
+  private heldBytes = 0;
   private exitReported = false;
   /** After a panic, the steps at which the kernel has had its say. */
   private panicEnd: bigint | undefined;
   private consoleWrites: number[] = [];
   private haltReported = false;
 
-  private looping = false;
   private timer: NodeJS.Timeout | undefined;
   private stalled = false;
   private runLength = new RunLength(false);
@@ -86,22 +104,27 @@ export class Runner {
   /** What the machine was last told. */
   private skipIdle: boolean | undefined;
 
-  constructor(engine: Engine, host: RunnerHost) {
+  /** `points`: fork points of the worker, by their numbers. */
+  constructor(engine: Engine, points: Map<number, ForkPoint>, host: RunnerHost) {
     this.engine = engine;
+    this.points = points;
     this.host = host;
     this.guest = new GuestCalls({
       act: (action) => this.actions.push(action),
       answer: (id, value) => this.answer(id, value),
       waiting: (id) => this.waits.has(id),
-      output: (id, stream, bytes) => {
-        this.ahead += bytes.length;
-        this.flushConsole();
-        this.host.report({ type: 'output', id, stream, bytes });
-      },
+      output: (id, stream, bytes) => this.programOutput(id, stream, bytes),
     });
   }
 
-  /** Takes a request. The machine goes on with `advance`. */
+  private programOutput(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void {
+    if (!this.waits.has(id)) return;
+    this.ahead += bytes.length;
+    this.flushConsole();
+    this.host.report({ type: 'output', id, stream, bytes });
+  }
+
+  /** Takes a request. The machine goes on with `step`. */
   handle(request: Request): void {
     switch (request.type) {
       case 'call':
@@ -110,7 +133,7 @@ export class Runner {
         return this.cancel(request.id);
       case 'console': {
         const { bytes } = request;
-        const serial = this.consoleDevice === 'serial';
+        const serial = this.setup?.console === 'serial';
         this.machine?.input(serial ? { kind: 'console', bytes } : { kind: 'port', port: MAIN_PORT, bytes });
         this.consoleWrites.push(request.reply);
         return this.acknowledgeConsole();
@@ -157,9 +180,18 @@ export class Runner {
   /** The result of a call, or `LATER`. */
   private start(id: number, name: CallName, args: never): unknown {
     if (name === 'create') return this.create(args);
+    if (name === 'arrive') return this.arrive(args);
     if (name === 'dispose') return this.dispose();
     const machine = this.made();
     switch (name) {
+      case 'fork':
+        return this.fork(machine, args);
+      case 'leave':
+        return this.leave(machine, args);
+      case 'adopt':
+        return this.adopt(machine, args);
+      case 'reset':
+        return this.reset(machine, args);
       case 'stateHash':
         return stateHash(machine);
       case 'stats':
@@ -167,7 +199,7 @@ export class Runner {
       case 'signature':
         return signature(machine);
       case 'save':
-        return { version: 1, console: this.consoleDevice, machine: saveMachine(machine) };
+        return { version: 1, console: this.setup!.console, machine: saveMachine(machine) };
       case 'pause':
         this.paused = true;
         this.free = false;
@@ -218,29 +250,33 @@ export class Runner {
   }
 
   private create(setup: Setup): Made {
-    const output = (bytes: Uint8Array) => this.output(bytes);
-    const assembled = assemble(this.engine, setup, { console: output, terminal: output });
-    this.machine = assembled.machine;
-    this.consoleDevice = assembled.consoleDevice;
-    this.files = assembled.files;
-    this.skipIdle = assembled.skipIdle;
-    this.runLength = new RunLength(setup.time === 'wall');
     const { boot: _, state: __, ...rest } = setup;
-    this.setup = rest;
-    const { options, symbols } = this.machine;
+    return this.begin(assemble(this.engine, setup, this.outputs), rest);
+  }
+
+  private get outputs(): Outputs {
+    const output = (bytes: Uint8Array) => this.output(bytes);
+    return { console: output, terminal: output };
+  }
+
+  private begin({ machine, console, files, skipIdle, disks }: Assembled, setup: HostState['setup']): Made {
+    this.machine = machine;
+    this.files = files;
+    this.skipIdle = skipIdle;
+    this.runLength = new RunLength(setup.time === 'wall');
+    this.setup = { ...setup, console, disks };
+    const { options, symbols } = machine;
     return {
       seed: options.seed,
       memory: options.memory,
       harts: options.harts,
-      console: this.consoleDevice,
+      console,
       hasSignature: symbols.signature !== undefined,
     };
   }
 
   private dispose(): void {
-    clearTimeout(this.timer);
     const { machine } = this;
-    this.machine = undefined;
     let failure: unknown;
     for (const file of this.files) {
       try {
@@ -249,10 +285,141 @@ export class Runner {
         failure = error;
       }
     }
-    this.files = [];
+    this.end(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     machine?.free();
-    this.failAll(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     if (failure) throw failure;
+  }
+
+  /** There is no machine any more. */
+  private end(error: BraidError): void {
+    clearTimeout(this.timer);
+    this.flushConsole();
+    this.machine = undefined;
+    this.files = [];
+    this.failAll(error);
+    this.host.gone();
+  }
+
+  // --- Forks
+
+  /** Frames that hold the machine's maps. */
+  get roots(): readonly number[] {
+    return this.machine ? rootsOf(this.machine) : [];
+  }
+
+  private hostState(): HostState {
+    const { inputEnded, held } = this;
+    return { setup: this.setup!, inputEnded, panic: this.panic.message, held };
+  }
+
+  private fork(machine: Machine, { count }: Calls['fork'][0]): Calls['fork'][1] {
+    const points: (ForkPoint | ErrorRecord)[] = [];
+    for (let n = 0; n < count; n++) {
+      try {
+        const first = points[0];
+        points.push(first && 'ram' in first ? shareForkPoint(this.engine.pool, first) : forkPoint(machine));
+      } catch (error) {
+        points.push(toRecord(error));
+      }
+    }
+    return { points, host: { ...this.hostState(), held: undefined } };
+  }
+
+  /** Makes the machine from a fork point: a clone, or the machine that was somewhere else before. */
+  private arrive({ point, host, inputs, clone, seed, mac }: Calls['arrive'][0]): Made {
+    this.held = clone ? [] : host.held && [...host.held];
+    this.inputEnded = host.inputEnded;
+    this.panic.message = host.panic;
+    const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
+    const assembled = reassemble(this.engine, host.setup, point, this.outputs, { clone, handlersOf });
+    const { machine } = assembled;
+    if (clone) identify(machine, { ...(seed === undefined ? {} : { seed }), ...(mac === undefined ? {} : { mac }) });
+    for (const input of inputs) machine.input(input);
+    this.exitReported = machine.exit !== undefined;
+    return this.begin(assembled, host.setup);
+  }
+
+  /** Handlers for a program of the parent, by its name there: what it says is held back. Only a clone has such programs. */
+  private inherited(key: string): ExecHandlers | undefined {
+    if (!this.held) return undefined;
+    return {
+      key: `^${key}`,
+      output: (stream, bytes) => this.hold({ kind: 'output', key, stream, bytes: bytes.slice() }, bytes.length),
+      exit: (outcome) => {
+        const record = outcome instanceof AgentError ? toRecord(outcome) : outcome;
+        this.hold({ kind: 'exit', key, outcome: record, at: this.made().totalSteps }, 0);
+      },
+    };
+  }
+
+  private hold(item: Held, bytes: number): void {
+    this.held!.push(item);
+    this.heldBytes += bytes;
+    if (this.heldBytes <= HELD_LIMIT) return;
+    this.paused = true;
+    this.machine?.interrupt();
+    const why = `the clone has sent more than ${HELD_LIMIT} bytes outside; adopt it sooner, or have it say less`;
+    this.failAll(new BraidError('ERR_BRAID_HELD', why));
+  }
+
+  private leave(machine: Machine, args: Calls['leave'][0]): Departed {
+    const point = forkPoint(machine);
+    const departed = { point, host: this.hostState(), inputs: machine.takeInputs() };
+    for (const file of this.files) file.close();
+    const why =
+      args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';
+    this.end(new BraidError('ERR_BRAID_ADOPTED', why));
+    machine.free();
+    return departed;
+  }
+
+  private adopt(machine: Machine, { point, held }: Calls['adopt'][0]): Position {
+    const handlersOf = (key: string) => (key.startsWith('^') ? this.handlersOf(machine, key.slice(1)) : undefined);
+    try {
+      this.become(machine, point, { keepInput: true, handlersOf }, held);
+    } finally {
+      freeForkPoint(this.engine.pool, point);
+    }
+    return machine.position;
+  }
+
+  private reset(machine: Machine, { id, point }: Calls['reset'][0]): Position {
+    if (point) this.points.set(id, point);
+    const known = this.points.get(id);
+    if (!known) throw new BraidError('ERR_BRAID_OPTION', 'the fork point has been disposed of');
+    this.become(machine, known, { handlersOf: (key) => this.handlersOf(machine, key) }, []);
+    return machine.position;
+  }
+
+  /** A program by the name that it has here: one that somebody here has started, or the parent. */
+  private handlersOf(machine: Machine, key: string): ExecHandlers | undefined {
+    return key.startsWith('^') ? this.inherited(key.slice(1)) : this.guest.handlersOf(machine, key);
+  }
+
+  private become(
+    machine: Machine,
+    point: ForkPoint,
+    options: Parameters<typeof becomeForkPoint>[2],
+    held: readonly Held[],
+  ): void {
+    const handles = becomeForkPoint(machine, point, options);
+    this.skipIdle = machine.skipIdle;
+    this.exitReported = false;
+    this.haltReported = false;
+    this.panicEnd = undefined;
+    for (const item of held) this.sendOn(item);
+    this.guest.reattach(handles);
+    // What was to be said to the agent of before is said to nobody.
+    this.host.wake();
+  }
+
+  /** Sends on what a clone of ours has held back. */
+  private sendOn(item: Held): void {
+    if (item.kind === 'console') return this.output(item.bytes);
+    const { key } = item;
+    if (key.startsWith('^')) return this.hold({ ...item, key: key.slice(1) }, 'bytes' in item ? item.bytes.length : 0);
+    if (item.kind === 'output') this.programOutput(Number(key), item.stream, item.bytes);
+    else this.guest.exited(Number(key), 'message' in item.outcome ? agentErrorOf(item.outcome) : item.outcome, item.at);
   }
 
   // --- Waiting
@@ -316,6 +483,7 @@ export class Runner {
   // --- Output
 
   private output(bytes: Uint8Array): void {
+    if (this.held) this.hold({ kind: 'console', bytes: bytes.slice() }, bytes.length);
     this.pendingConsole.push(bytes);
     this.ahead += bytes.length;
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
@@ -333,14 +501,12 @@ export class Runner {
 
   // --- Running
 
-  /** Runs as long as there is reason to. Comes back to wait for messages, a timer, or the host's data. */
-  advance(): void {
-    if (this.looping) return;
-    this.looping = true;
+  /** A turn of the machine; false when it has no reason for another: it waits for messages, a timer, or the host's data. */
+  step(): boolean {
     clearTimeout(this.timer);
     this.timer = undefined;
     try {
-      while (this.turn()) this.host.drain();
+      return this.turn();
     } catch (error) {
       this.flushConsole();
       this.paused = true;
@@ -348,8 +514,8 @@ export class Runner {
       const { code, message, kind } = toRecord(error);
       this.failAll(new BraidError(code, message, { cause: error, ...(kind === undefined ? {} : { kind }) }));
       if (!(error as Partial<BraidError>).code) throw error;
+      return false;
     } finally {
-      this.looping = false;
       this.flushConsole();
     }
   }
@@ -406,7 +572,7 @@ export class Runner {
         this.stalled = true;
         stop.until.finally(() => {
           this.stalled = false;
-          this.advance();
+          this.host.wake();
         });
         return false;
       case 'idle':
@@ -495,7 +661,7 @@ export class Runner {
 
   /** Until the host's clock reaches a guest time. */
   private sleep(until: bigint): void {
-    this.timer = setTimeout(() => this.advance(), this.wallTime.delay(until));
+    this.timer = setTimeout(() => this.host.wake(), this.wallTime.delay(until));
   }
 }
 

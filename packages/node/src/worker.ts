@@ -1,27 +1,71 @@
-/** The thread of a machine: an engine, and the runner that serves requests. Starts to compile the engine before it is asked. */
+/** A thread of a pool: an engine, and the machines that it runs by turns. Starts to compile the engine before it is asked. */
 
 import { flushCompileCache } from 'node:module';
-import { parentPort, receiveMessageOnPort } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
 import { Engine } from '@braid/core/engine/engine.ts';
 import { Pool } from '@braid/core/memory/pool.ts';
-import type { Request } from './protocol.ts';
+import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
 import { Runner } from './runner.ts';
 
-const port = parentPort!;
-const runner = new Runner(new Engine(new Pool()), {
-  report: (report, transfer) => port.postMessage(report, transfer),
-  drain: () => {
-    for (let message = receiveMessageOnPort(port); message; message = receiveMessageOnPort(port)) take(message.message);
-  },
-});
+const port: MessagePort = parentPort!;
+const { memory, area } = workerData as WorkerStart;
+const pool = new Pool(undefined, undefined, memory);
+const send = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+const engine = new Engine(pool, area, { onModule: (module) => send({ module }) });
+const runners = new Map<number, Runner>();
+/** Fork points that machines go back to, by their numbers. The main thread holds their frames. */
+const points = new Map<number, ForkPoint>();
+let running = false;
 
-function take(batch: readonly Request[]): void {
-  for (const request of batch) runner.handle(request);
+function take(message: ToWorker): void {
+  if ('requests' in message) {
+    const runner = runnerOf(message.machine);
+    for (const request of message.requests) runner.handle(request);
+  } else if ('module' in message) engine.install(message.module);
+  else if ('forget' in message) points.delete(message.forget);
+  else standStill(message.gate);
 }
 
-port.on('message', (batch: readonly Request[]) => {
-  take(batch);
-  runner.advance();
+function runnerOf(machine: number): Runner {
+  let runner = runners.get(machine);
+  if (!runner) {
+    runner = new Runner(engine, points, {
+      report: (report, transfer) => send({ machine, report }, transfer),
+      wake: () => run(),
+      gone: () => runners.delete(machine),
+    });
+    runners.set(machine, runner);
+  }
+  return runner;
+}
+
+/** A thread has died: nobody touches the pool until the main thread has counted anew. */
+function standStill(gate: Int32Array): void {
+  send({ roots: [...runners.values()].flatMap((runner) => runner.roots) });
+  Atomics.wait(gate, 0, 0);
+}
+
+/** Lets the machines run by turns, a few milliseconds each, as long as one of them has reason to. */
+function run(): void {
+  if (running) return;
+  running = true;
+  try {
+    for (let again = true; again; ) {
+      again = false;
+      for (const runner of [...runners.values()]) {
+        if (runner.step()) again = true;
+        for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) take(next.message);
+      }
+    }
+  } finally {
+    running = false;
+  }
+}
+
+port.on('message', (message: ToWorker) => {
+  take(message);
+  run();
 });
 
 // What Node has compiled is kept for the next start, where the command asked for that; a process that is killed would not.

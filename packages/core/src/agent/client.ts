@@ -15,9 +15,9 @@
  * through. Each is called exactly once, for a request whose arguments are wrong before the request returns.
  */
 
-import { type AgentIo, Connection, type Done, type RequestOptions, reply } from './connection.ts';
+import { type AgentIo, Connection, type ConnectionState, type Done, type RequestOptions, reply } from './connection.ts';
 import { AgentError } from './errors.ts';
-import { Programs } from './exec.ts';
+import { Programs, type ProgramsState } from './exec.ts';
 import { readFile, writeFile } from './files.ts';
 import { asObject, member, type Parsed, textOf } from './messages.ts';
 import type { ExecHandle, ExecHandlers, ExecRequest } from './program.ts';
@@ -29,6 +29,12 @@ export interface AgentInfo {
   readonly version: string;
   /** Names of the commands that are enabled. */
   readonly commands: ReadonlySet<string>;
+}
+
+/** How a client stands with its agent, without those who wait for it: plain data. */
+export interface AgentState {
+  readonly connection: ConnectionState;
+  readonly programs: ProgramsState;
 }
 
 export type ShutdownMode = 'powerdown' | 'halt' | 'reboot';
@@ -91,6 +97,24 @@ export class AgentClient {
   /** Gives up: everything under way and waiting fails, and the client is closed. */
   close(why: string): void {
     this.#connection.close(why);
+  }
+
+  save(): AgentState {
+    return { connection: this.#connection.save(), programs: this.#programs.save() };
+  }
+
+  /**
+   * Goes on where another client of the same agent stood: a copy of the machine sends nothing that the machine would not have sent.
+   * Requests under way here fail, named programs are forgotten without a word; programs of the other client that `handlersOf` knows by
+   * their names are this one's now.
+   */
+  restore(
+    state: AgentState,
+    handlersOf: (key: string) => ExecHandlers | undefined = () => undefined,
+  ): Map<string, ExecHandle> {
+    this.#programs.detach();
+    this.#connection.restore(state.connection);
+    return this.#programs.restore(state.programs, handlersOf);
   }
 
   // --- Requests

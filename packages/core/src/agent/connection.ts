@@ -10,7 +10,7 @@
  */
 
 import { AgentError } from './errors.ts';
-import { LINE_LIMIT, LineBuffer } from './line-buffer.ts';
+import { LINE_LIMIT, LineBuffer, type LineState } from './line-buffer.ts';
 import {
   asObject,
   encodeLine,
@@ -48,6 +48,9 @@ const INFO_TIMEOUT = 5000n * MS;
 /** A shutdown is answered only when it fails. */
 const SHUTDOWN_WAIT = 2000n * MS;
 
+/** What an agent is asked first. */
+const INTRODUCTION = 'guest-info';
+
 /** Bytes of a file or of input in one request: a multiple of 3 that gives lines below 100 KB. */
 export const CHUNK = 63 * 1024;
 
@@ -78,6 +81,21 @@ export interface ConnectionUser {
   deadlines(): Iterable<bigint>;
   /** Guest time is `now`, and requests are being answered. */
   advance(now: bigint): void;
+}
+
+/** How a connection stands: what the other end expects of whoever goes on with it. */
+export interface ConnectionState {
+  readonly phase: 'closed' | 'syncing' | 'ready';
+  readonly line: LineState;
+  readonly out: Uint8Array;
+  readonly counter: number;
+  readonly syncFrom: number;
+  readonly syncAt: bigint;
+  readonly syncAfter: bigint;
+  /** The request whose answer is to come. */
+  readonly current: { readonly name: string; readonly id: number; readonly until: bigint | undefined } | undefined;
+  /** Whether guest-info has still to be asked. */
+  readonly unknown: boolean;
 }
 
 export class Connection {
@@ -208,6 +226,44 @@ export class Connection {
     for (const call of calls) call();
   }
 
+  save(): ConnectionState {
+    const current = this.#current;
+    return {
+      phase: this.#phase,
+      line: this.#line.save(),
+      out: this.#out,
+      counter: this.#counter,
+      syncFrom: this.#syncFrom,
+      syncAt: this.#syncAt,
+      syncAfter: this.#syncAfter,
+      current: current && { name: current.command.name, id: current.id, until: current.until },
+      unknown: this.#queue.some(({ name }) => name === INTRODUCTION),
+    };
+  }
+
+  /**
+   * Goes on where another client of the same agent stood. Requests of this one that were under way fail; those that wait, wait on. The
+   * answer to a request of the other client is taken and thrown away.
+   */
+  restore(state: ConnectionState): void {
+    const calls = this.#lose('the machine has become another one');
+    this.#phase = state.phase;
+    this.#line.restore(state.line);
+    this.#out = state.out;
+    this.#counter = state.counter;
+    this.#syncFrom = state.syncFrom;
+    this.#syncAt = state.syncAt;
+    this.#syncAfter = state.syncAfter;
+    const { current } = state;
+    if (current) {
+      const done: Done<Parsed> = current.name === INTRODUCTION ? (answer) => this.#user.introduced(answer) : () => {};
+      this.#current = { command: { name: current.name, message: () => ({ name: current.name }), done }, ...current };
+    }
+    this.#queue = this.#queue.filter(({ name }) => name !== INTRODUCTION);
+    if (state.unknown) this.#introduce();
+    for (const call of calls) call();
+  }
+
   // --- Requests and answers
 
   command(name: string, args: Json | undefined, options: RequestOptions) {
@@ -330,12 +386,16 @@ export class Connection {
       return;
     }
     this.#phase = 'ready';
+    this.#introduce();
+    this.#next();
+  }
+
+  #introduce(): void {
     this.#queue.unshift({
-      ...this.command('guest-info', undefined, { timeout: INFO_TIMEOUT }),
+      ...this.command(INTRODUCTION, undefined, { timeout: INFO_TIMEOUT }),
       bound: true,
       done: (answer) => this.#user.introduced(answer),
     });
-    this.#next();
   }
 
   #answer(message: ParsedObject): void {

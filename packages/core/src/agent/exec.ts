@@ -21,6 +21,18 @@ import {
 /** Input that the agent holds for a program before we wait until the program has read it. */
 const INPUT_AHEAD = 256 * 1024;
 
+/** What is known of the agent and of named programs that push. */
+export interface ProgramsState {
+  readonly pushes: boolean;
+  readonly running: readonly {
+    readonly key: string;
+    readonly id: number;
+    /** Whether input may be written to it, and whether the agent waits for it to be read first. */
+    readonly streams: boolean;
+    readonly full: boolean;
+  }[];
+}
+
 export class Programs {
   /** Whether the agent has braid-exec. */
   pushes = false;
@@ -76,6 +88,48 @@ export class Programs {
       });
     }
     return handle;
+  }
+
+  save(): ProgramsState {
+    const running = [...this.#running.values()].flatMap(({ id, handlers: { key }, request, inputState }) =>
+      key === undefined
+        ? []
+        : [{ key, id: id!, streams: streamsInput(request), full: inputState !== 'open' && inputState !== 'sending' }],
+    );
+    return { pushes: this.pushes, running };
+  }
+
+  /** Forgets named programs without a word: what becomes of them is the business of whoever named them. */
+  detach(): void {
+    for (const [id, program] of this.#running) {
+      if (program.handlers.key === undefined) continue;
+      this.#running.delete(id);
+      program.over = true;
+      this.#dropInput(program, 'the machine has become another one');
+    }
+  }
+
+  /** Takes over programs of another client of the same agent, by their names; those that have no handlers are forgotten. */
+  restore(state: ProgramsState, handlersOf: (key: string) => ExecHandlers | undefined): Map<string, ExecHandle> {
+    this.pushes = state.pushes;
+    const handles = new Map<string, ExecHandle>();
+    for (const { key, id, streams, full } of state.running) {
+      const handlers = handlersOf(key);
+      if (!handlers) continue;
+      const program: Program = {
+        request: { argv: [key], ...(streams ? { input: 'stream' } : {}) },
+        handlers,
+        id,
+        over: false,
+        pushed: true,
+        waiting: [],
+        input: [],
+        inputState: full ? 'full' : 'open',
+      };
+      this.#running.set(id, program);
+      handles.set(key, this.#handleOf(program));
+    }
+    return handles;
   }
 
   // --- What the connection tells
@@ -164,7 +218,7 @@ export class Programs {
         } else done?.(new AgentError('unsupported', name, 'this agent cannot do it'));
       });
     };
-    const streams = program.request.input === 'stream' || program.request.terminal !== undefined;
+    const streams = streamsInput(program.request);
     const input = (bytes: Uint8Array, eof: boolean, done: Done<void> | undefined) => {
       if (!streams)
         done?.(new AgentError('request', 'braid-exec-input', 'the program was started without streamed input'));
@@ -225,6 +279,10 @@ export class Programs {
     for (const call of program.waiting.splice(0)) call();
     program.handlers.exit(outcome);
   }
+}
+
+function streamsInput({ input, terminal }: ExecRequest): boolean {
+  return input === 'stream' || terminal !== undefined;
 }
 
 /** Arguments of braid-exec. */

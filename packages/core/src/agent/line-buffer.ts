@@ -4,6 +4,12 @@
 export const LINE_LIMIT = 2 ** 20;
 const FIRST_SIZE = 4096;
 
+export interface LineState {
+  readonly bytes: Uint8Array;
+  readonly delimited: boolean;
+  readonly skipping: boolean;
+}
+
 export class LineBuffer {
   #bytes: Uint8Array = new Uint8Array(FIRST_SIZE);
   #length = 0;
@@ -40,6 +46,18 @@ export class LineBuffer {
     const taken = { line: this.#skipping ? undefined : this.#bytes.slice(0, this.#length), delimited: this.#delimited };
     this.reset();
     return taken;
+  }
+
+  /** What of a line has come so far. */
+  save(): LineState {
+    return { bytes: this.#bytes.slice(0, this.#length), delimited: this.#delimited, skipping: this.#skipping };
+  }
+
+  restore({ bytes, delimited, skipping }: LineState): void {
+    this.reset();
+    this.append(bytes, Number.MAX_SAFE_INTEGER);
+    this.#delimited = delimited;
+    this.#skipping = skipping;
   }
 
   reset(): void {

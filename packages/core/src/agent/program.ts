@@ -28,6 +28,8 @@ export interface ExecExit {
 }
 
 export interface ExecHandlers {
+  /** Names the program to a client that goes on where this one stands; without a name it forgets the program. */
+  readonly key?: string;
   output(stream: ExecStream, bytes: Uint8Array): void;
   /** The last call: the program is over, or could not be started, or nobody knows what became of it. */
   exit: Done<ExecExit>;

@@ -3,16 +3,23 @@
 import { decode as decodeRow, expand, operands } from '../isa/index.ts';
 import { CODE_PAGE, CODE_PAGES, FRAME_RECORD, PAGE } from '../memory/layout.ts';
 import type { Pool } from '../memory/pool.ts';
+import type { ArmedPlaces } from './armed.ts';
 import type { Direction, Interpreter } from './interpreter.ts';
 import { COLD, COLD_ILLEGAL, COLD_LONG, PSEUDO, SLOT } from './slot.ts';
 
 export class SlotDecoder {
   private readonly pool: Pool;
   private readonly handlers: Pick<Interpreter, 'handlerOf' | 'pairOf' | 'isPair'>;
+  private readonly armed: Pick<ArmedPlaces, 'has'>;
 
-  constructor(pool: Pool, handlers: Pick<Interpreter, 'handlerOf' | 'pairOf' | 'isPair'>) {
+  constructor(
+    pool: Pool,
+    handlers: Pick<Interpreter, 'handlerOf' | 'pairOf' | 'isPair'>,
+    armed: Pick<ArmedPlaces, 'has'>,
+  ) {
     this.pool = pool;
     this.handlers = handlers;
+    this.armed = armed;
   }
 
   private put(slot: number, handler: number, a: number, b: number, c: number): void {
@@ -93,6 +100,10 @@ export class SlotDecoder {
     for (let previous = 0; ; ) {
       const at = page + half * SLOT.size;
       if (half >= CODE_PAGE.slots || pool.words[at >>> 2] !== 0) return;
+      if (this.armed.has(frame, half * 2)) {
+        this.put(at, PSEUDO.armed, 0, 0, 0);
+        return;
+      }
       const low = pool.halves[code + half]!;
       const long = (low & 3) === 3;
       if (long && half === CODE_PAGE.slots - 1) {

@@ -5,7 +5,8 @@
  * and may be dropped at any time by `dropCaches`.
  */
 
-import { type HartField, OFFSET, type ScratchField, STATE_BYTES } from '../hart/state.ts';
+import { EXIT, type HartField, OFFSET, type ScratchField, STATE_BYTES } from '../hart/state.ts';
+import type { Tracer } from '../memory/frame-map.ts';
 import {
   AREA,
   CODE_PAGE,
@@ -22,8 +23,10 @@ import {
   WORKER_AREA,
   WORKER_AREA_SIZE,
 } from '../memory/layout.ts';
-import { POOL_MEMORY, type Pool, PoolFullError } from '../memory/pool.ts';
-import type { Ram, Tracer } from '../memory/ram.ts';
+import { type Pool, PoolFullError } from '../memory/pool.ts';
+import type { Ram } from '../memory/ram.ts';
+import { POOL_MEMORY } from '../memory/routines.ts';
+import { ArmedPlaces, type HostBreakpoints } from './armed.ts';
 import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
@@ -52,8 +55,14 @@ export interface EngineHost {
   protectionWrite(csr: number): void;
   monitorCall(): void;
   timerChanged(): void;
+  /**
+   * A hint of the running hart, whose arguments are in a0 and a1; gives HINT of `hart/state.ts`. `load` asks for the host address of the
+   * byte at the address left in the mailbox, which comes with the next call; `host` is 0 in the first one.
+   */
+  hint(number: number, host: number): number;
   /** Something was stored to a frame that `watch` named. */
   watched(): void;
+  readonly breakpoints: HostBreakpoints;
   /** Another machine is about to use the window: takes its hart's state out of it. */
   unload(): void;
 }
@@ -82,6 +91,7 @@ type Exports = {
   flushAll(): void;
   dropWriters(frame: number): void;
   dropCode(frame: number): void;
+  dropFrame(frame: number): void;
   dropSecond(): void;
   traceStore(address: number, size: number, value: bigint): void;
 };
@@ -101,11 +111,14 @@ const COUNTERS = [
 ] as const satisfies readonly ScratchField[];
 export type EngineCounters = Readonly<Record<(typeof COUNTERS)[number], bigint>>;
 
+const addressOf = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+
 export class Engine implements Tracer {
   readonly pool: Pool;
   private readonly area: number;
   private readonly view: DataView;
   private readonly code: CodePages;
+  private readonly armed: ArmedPlaces;
   private readonly translator: Translator | undefined;
   private readonly exports: Exports;
   private host: EngineHost | undefined;
@@ -117,12 +130,13 @@ export class Engine implements Tracer {
     this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
     this.code = new CodePages(pool, this.area);
+    this.armed = new ArmedPlaces(pool, this.code);
     const limits = { ...TRANSLATION_LIMITS, ...(typeof translate === 'object' ? translate : {}) };
     const interpreter = generateInterpreter(worker, POOL_MEMORY, limits.hotness);
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
     // Until a machine is attached: tables are divided among harts.
     this.set('harts', 1n);
-    const decoder = new SlotDecoder(pool, interpreter);
+    const decoder = new SlotDecoder(pool, interpreter, this.armed);
     const attached = () => this.host!;
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: REGION.entries, maximum: REGION.entries });
     // What an instruction that is translated may need. An exception would lose the registers that its region holds.
@@ -154,10 +168,14 @@ export class Engine implements Tracer {
       monitorCall: () => attached().monitorCall(),
       timerChanged: () => attached().timerChanged(),
       watched: () => attached().watched(),
+      hint: guard((number: number, host: number) => attached().hint(number, host >>> 0)),
       table,
       hot: (slot: number, low: number, high: number) => {
         this.translator?.hot(slot >>> 0, (BigInt(high) << 32n) | BigInt(low >>> 0));
       },
+      arm: (frame: number, low: number, high: number) =>
+        this.armed.arm(frame, attached().breakpoints.offsetsIn(addressOf(low, high) >> 12n)),
+      stopsAt: (low: number, high: number) => this.stopsAt(addressOf(low, high)),
     };
     const module = new WebAssembly.Module(interpreter.bytes);
     const { exports } = new WebAssembly.Instance(module, { host: imports });
@@ -169,6 +187,7 @@ export class Engine implements Tracer {
       pool,
       this.area,
       decoder,
+      this.armed,
       { memory: pool.memory, table, area: this.area, functions, signatures, outOfLineOf, host: probeFloatHost() },
       limits,
       listeners,
@@ -180,16 +199,17 @@ export class Engine implements Tracer {
     if (this.host === host) return;
     this.host?.unload();
     this.host = host;
-    host.ram.tracer = this;
     this.pool.words.fill(
       0,
       (this.area + AREA.dataRecords) >>> 2,
       (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2,
     );
+    this.exports.flushAll();
     this.set('map', BigInt(host.ram.directory));
     this.set('ramPages', BigInt(host.ram.pages));
     this.set('harts', BigInt(host.harts));
     this.set('monitorSbi', host.monitorSbi ? 1n : 0n);
+    this.set('breakpoints', BigInt(host.breakpoints.size));
   }
 
   /** Ends the attachment of a machine that is going away. */
@@ -201,6 +221,13 @@ export class Engine implements Tracer {
 
   /** Forgets every shadow table, because rights changed that they hold. */
   dropShadows(): void {
+    this.exports.flushAll();
+  }
+
+  /** A machine has other breakpoints than before: what code lies in which page is found anew. */
+  breakpointsChanged(): void {
+    this.set('breakpoints', BigInt(this.host?.breakpoints.size ?? 0));
+    this.armed.disarm();
     this.exports.flushAll();
   }
 
@@ -292,9 +319,25 @@ export class Engine implements Tracer {
   /** Ends the run before the current instruction, as if it had trapped, but without a trap and without a step. */
   private fail(error: unknown): void {
     this.failure = error;
+    this.stopBefore();
+  }
+
+  private stopBefore(): void {
     this.attention();
     this.view.setUint32(OFFSET.heldBudget, this.left + 1, true);
     this.set('trapped', 1n);
+  }
+
+  /** Before an instruction of the interpreter: ends the run there if the host wants it, and says so. */
+  private stopsAt(address: bigint): number {
+    try {
+      if (!this.host!.breakpoints.stopsAt(address)) return 0;
+      this.set('exit', BigInt(EXIT.breakpoint));
+      this.stopBefore();
+    } catch (error) {
+      this.fail(error);
+    }
+    return 1;
   }
 
   /** Steps not yet made of the running budget, from inside a callback of generated code. */
@@ -328,8 +371,17 @@ export class Engine implements Tracer {
     }
   }
 
-  replaced(): void {
+  replaced(frame: number): void {
+    this.exports.dropFrame(frame);
+  }
+
+  remapped(): void {
     this.exports.flushAll();
+  }
+
+  /** Host address of 4 KiB for use between runs. */
+  get scratch(): number {
+    return this.area + AREA.scratch;
   }
 
   /** Drops every shadow table and every decoded instruction: nothing that a guest can see changes (I2). */
@@ -342,11 +394,13 @@ export class Engine implements Tracer {
   private dropCode(): void {
     this.exports.flushAll();
     this.translator?.reset();
+    this.armed.disarm();
     this.code.drop();
   }
 
-  /** Makes the next store to every page come through the slow path. Part of taking a hash. */
-  dropWriteEntries(): void {
+  /** Makes the next store of a machine to every page come through the slow path. Part of taking a hash. */
+  dropWriteEntries(host: EngineHost): void {
+    if (this.host !== host) return;
     const { words } = this.pool;
     this.exports.dropSecond();
     const tables = (this.area + AREA.dataTables) >>> 2;
@@ -371,10 +425,12 @@ export class Engine implements Tracer {
     const { translator } = this;
     if (!translator) return 0;
     if (!this.code.valid) this.dropCode();
-    const pages = module.regions.map(({ own, second, head }) => {
+    const pages = module.regions.map(({ own, second, head, places }) => {
       const ownPage = this.codePageFor(own);
       const secondPage = second ? this.codePageFor(second) : 0;
       if (ownPage === 0 || (second && secondPage === 0) || translator.installer.leads(ownPage, head)) return undefined;
+      const frameAt = (at: number) => (at >= 0 && at < PAGE ? own : second!).frame;
+      if (places.some((at) => this.armed.has(frameAt(at), at & (PAGE - 1)))) return undefined;
       return { own: ownPage, second: secondPage };
     });
     const count = translator.installer.install(module, pages);

@@ -330,6 +330,7 @@ class SlotSemantics implements Semantics {
       f,
       rs1: () => this.rs1(),
       uimm: () => i64.extendU(fields.cHigh()),
+      imm: () => fields.c(),
       csr: () => fields.cHalf(),
       writes: () => i32.and(fields.cThird(), 1),
       rdOffset: () => fields.a(),
@@ -467,6 +468,7 @@ export function generateInterpreter(
   module.export('selectSpace', shadow.selectSpace);
   module.export('flushAll', shadow.flushAll);
   module.export('dropWriters', shadow.dropWriters);
+  module.export('dropFrame', shadow.dropFrame);
   module.export('dropCode', shadow.dropCode);
   module.export('dropSecond', shadow.dropSecond);
   module.export('traceStore', shadow.traceStore);
@@ -642,17 +644,20 @@ function addRun(
             f.set(arrival, i32.const(ARRIVAL.return));
             f.br(go);
           };
-          pseudo[PSEUDO.straddle] = () => {
+          /** Goes on at a slot elsewhere, which stands for the instruction here. */
+          const elsewhere = (find: FunctionRef) => () => {
             w.set(f, 'pc', pc());
             publishBudget();
             f.set(target, pc());
-            f.set(code, f.call(access.straddle, ip, target));
+            f.set(code, f.call(find, ip, target));
             takeBudget();
             f.if(i32.eqz(code), () => f.br(outer));
             uncount();
             f.set(ip, code);
             f.set(pcBase, i64.sub(target, i64.extendU(i32.shrU(ip, 2))));
           };
+          pseudo[PSEUDO.straddle] = elsewhere(access.straddle);
+          pseudo[PSEUDO.armed] = elsewhere(access.armed);
           pseudo[PSEUDO.region] = () => {
             uncount();
             f.set(target, pc());

@@ -13,7 +13,7 @@
  * CSR CSRI               8 rd      8 rs1     csr | writes << 16 | uimm << 24
  * ```
  * Handler 0 means that the halfword has not been decoded. The slot of a region's first instruction has the handler `region`, a and b
- * 0, and as c the region's place in the function table.
+ * 0, and as c the region's place in the function table. That of a place which a breakpoint may be at has `armed`, and nothing else.
  */
 
 import { type Expr, i32, i64 } from '../wasm/index.ts';
@@ -21,7 +21,7 @@ import { type Expr, i32, i64 } from '../wasm/index.ts';
 export const SLOT = { size: 8, handler: 0, a: 2, b: 3, c: 4 } as const;
 
 /** Handlers that are not instructions. */
-export const PSEUDO = { decode: 0, sentinel: 1, straddle: 2, nop2: 3, nop4: 4, region: 5, count: 6 } as const;
+export const PSEUDO = { decode: 0, sentinel: 1, straddle: 2, nop2: 3, nop4: 4, region: 5, armed: 6, count: 7 } as const;
 
 /** Cold handlers have this bit; it is followed by one that says whether the instruction has four bytes. */
 export const COLD = 0x8000;

@@ -105,6 +105,8 @@ const SCRATCH = [
   'recalls',
   /** What the second level's entries have to carry, but for the number of their table. */
   'secondStamp',
+  /** In which notes of readers are true that were made since no table was in use: never 0 once a machine is attached. */
+  'readerEpoch',
   'switches',
   'creations',
   'hits',
@@ -114,6 +116,8 @@ const SCRATCH = [
   'misses',
   /** Set bits turn a technique of the shadow tables off (benchmarks only). */
   'disabled',
+  /** How many breakpoints the machine has. */
+  'breakpoints',
 ] as const;
 export type ScratchField = (typeof SCRATCH)[number];
 
@@ -133,7 +137,10 @@ export const UNWIND = { none: 0, trapped: 1, attention: 2 } as const;
 export const LEFT = -1;
 
 /** Values of `exit`. */
-export const EXIT = { none: 0, wait: 1, pause: 2 } as const;
+export const EXIT = { none: 0, wait: 1, pause: 2, breakpoint: 3, hint: 4 } as const;
+
+/** What becomes of a hint: nothing; it is done; the byte at the address in `mailbox` has to be there first. */
+export const HINT = { ignored: 0, done: 1, load: 2 } as const;
 
 /**
  * Bits of `disabled`: what is done instead. With any of them a machine is for benchmarks only: it refuses to be hashed, saved or

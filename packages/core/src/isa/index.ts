@@ -4,6 +4,7 @@ import { a } from './a.ts';
 import { b } from './b.ts';
 import { d } from './d.ts';
 import { f } from './f.ts';
+import { hint } from './hint.ts';
 import { i } from './i.ts';
 import { m } from './m.ts';
 import type { Row } from './row.ts';
@@ -13,7 +14,7 @@ import { zicond } from './zicond.ts';
 export { expand } from './compressed.ts';
 export type { Extension, Format, Row, Semantics, Size, SystemOperation } from './row.ts';
 
-export const rows: readonly Row[] = [...i, ...m, ...a, ...f, ...d, ...system, ...b, ...zicond];
+export const rows: readonly Row[] = [...i, ...m, ...a, ...f, ...d, ...system, ...b, ...zicond, ...hint];
 
 /** The fields that nearly all rows fix: funct7, funct3 and the opcode without its low bits, which are always 11. */
 const KEY_MASK = 0xfe00707f;

@@ -146,6 +146,7 @@ function aliasOf(row: Row, o: Operands, bits: number): Text | undefined {
 }
 
 function nameOf(row: Row, bits: number): string {
+  if (row.extension === 'Xbraidhint') return 'slti';
   if (row.format !== 'A' && row.format !== 'AL') return row.name;
   return row.name + ['', '.rl', '.aq', '.aqrl'][(bits >>> 25) & 3];
 }

@@ -83,7 +83,8 @@ export type Extension =
   | 'Zicond'
   | 'Zicbom'
   | 'Zicboz'
-  | 'Privileged';
+  | 'Privileged'
+  | 'Xbraidhint';
 
 export interface Row {
   readonly name: string;
@@ -180,6 +181,7 @@ export type SystemOperation =
   | 'wfi'
   | 'pause'
   | 'sfence.vma'
+  | 'hint'
   | 'fence'
   | 'fence.i'
   | 'csrrw'

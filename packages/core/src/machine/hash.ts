@@ -2,38 +2,34 @@
  * One hash of everything that a guest can see (I6): harts, RAM, devices with requests in flight, disks by content, schedule and
  * clock. Caches, counters and the host's queues are left out.
  *
- * RAM is a Merkle tree: 16 bytes a page, a digest of each leaf's 1024 pages, a digest of those. Pages are hashed again only when
- * they were written since the last time, so the cost is what was dirtied: about 1 us a page, and a look at every entry of the map
- * (0.3 ms for 1 GiB). An untouched page hashes as a page of zeros.
+ * RAM is a Merkle tree: 16 bytes a page, a digest of each leaf's 1024 pages, a digest of those. The hashes are kept in the pool, beside
+ * frames and leaves, until these are written: so the cost is what was dirtied, about 1 us a page and 10 us a leaf, and what machines
+ * share is hashed once. An untouched page hashes as a page of zeros.
  */
 
+import type { Engine } from '../engine/engine.ts';
 import { saveHart } from '../hart/record.ts';
 import { FrameHash, HASH_VERSION } from '../memory/hash.ts';
-import { ENTRY_DIRTY, ENTRY_FRAME, ENTRY_REMOTE, LEAF_PAGES } from '../memory/layout.ts';
-import type { Pool } from '../memory/pool.ts';
+import { ENTRY_FRAME, ENTRY_REMOTE, HASH_BYTES, LEAF_PAGES, PAGE } from '../memory/layout.ts';
 import { encodeState } from '../state/encode.ts';
 import type { Machine } from './machine.ts';
 import { MachineError, requireExact } from './options.ts';
 import { WrittenBackend } from './written.ts';
 
-const HASH_BYTES = 16;
-
-/** What is known of a machine's pages and disks from its last hash. */
-class Known {
-  readonly leaves: Uint8Array[] = [];
-  readonly digests: Uint8Array[] = [];
-  readonly disks: Map<WrittenBackend, { chunks: Uint8Array[]; digest: Uint8Array }> = new Map();
+/** What is known of a disk from its last hash. */
+interface KnownDisk {
+  readonly chunks: Uint8Array[];
+  digest: Uint8Array;
 }
 
-const known = new WeakMap<Machine, Known>();
-/** A pool's hasher holds one frame of it for good. */
-const hashers = new WeakMap<Pool, FrameHash>();
+const knownDisks = new WeakMap<WrittenBackend, KnownDisk>();
+const hashers = new WeakMap<Engine, FrameHash>();
 
-function hasher({ engine: { pool } }: Machine): FrameHash {
-  let hash = hashers.get(pool);
+function hasher({ engine }: Machine): FrameHash {
+  let hash = hashers.get(engine);
   if (!hash) {
-    hash = new FrameHash(pool);
-    hashers.set(pool, hash);
+    hash = new FrameHash(engine.pool, engine.scratch);
+    hashers.set(engine, hash);
   }
   return hash;
 }
@@ -41,17 +37,12 @@ function hasher({ engine: { pool } }: Machine): FrameHash {
 /** 32 hexadecimal digits. Throws `MachineError` when a disk's content cannot be read at once. */
 export function stateHash(machine: Machine): string {
   requireExact(machine.engine);
-  let memory = known.get(machine);
-  if (!memory) {
-    memory = new Known();
-    known.set(machine, memory);
-  }
   const digest = hasher(machine).digest(
     encodeState({
       version: HASH_VERSION,
       ...visibleState(machine),
-      ram: ramDigest(machine, memory),
-      disks: machine.platform.disks.map((_, n) => diskDigest(machine, n, memory)),
+      ram: ramDigest(machine),
+      disks: machine.platform.disks.map((_, n) => diskDigest(machine, n)),
     }),
   );
   return hex(digest);
@@ -73,55 +64,58 @@ export function visibleState(machine: Machine): Record<string, unknown> {
     stopped: machine.stopped.map((stopped) => stopped),
     skipIdle: machine.skipIdle,
     exit: machine.exit,
+    hints: machine.hints.quotas,
     harts: Array.from({ length: options.harts }, (_, hart) => saveHart(hartSet.record(hart))),
     firmware: machine.sbi.save(),
     devices: Object.fromEntries([...platform.devices].map(([name, device]) => [name, device.save()])),
   };
 }
 
-function ramDigest(machine: Machine, memory: Known): Uint8Array {
-  const { ram } = machine;
-  for (let leaf = 0; leaf < ram.leaves; leaf++) {
-    let hashes = memory.leaves[leaf];
-    const first = !hashes;
-    if (!hashes) {
-      hashes = new Uint8Array(LEAF_PAGES * HASH_BYTES);
-      memory.leaves[leaf] = hashes;
+function ramDigest(machine: Machine): Uint8Array {
+  const { ram, engine } = machine;
+  const { pool } = engine;
+  const hash = hasher(machine);
+  const pages = new Uint8Array(LEAF_PAGES * HASH_BYTES);
+  const digests: Uint8Array[] = [];
+  for (let n = 0; n < ram.leaves; n++) {
+    const leaf = ram.leaf(n);
+    if (!hash.known(leaf)) {
+      pages.fill(0);
+      const count = Math.min(LEAF_PAGES, ram.pages - n * LEAF_PAGES);
+      for (let i = 0; i < count; i++) {
+        let entry = pool.words[(leaf * PAGE) / 4 + i]!;
+        if (entry & ENTRY_REMOTE) entry = ram.prepare(n * LEAF_PAGES + i, false) / PAGE;
+        const frame = entry & ENTRY_FRAME;
+        if (frame === 0) continue;
+        if (!hash.known(frame)) hash.keep(frame);
+        pages.set(hash.of(frame), i * HASH_BYTES);
+      }
+      hash.keepFor(leaf, hash.digest(pages));
     }
-    let changed = first;
-    const base = leaf * LEAF_PAGES;
-    const count = Math.min(LEAF_PAGES, ram.pages - base);
-    for (let i = 0; i < count; i++) {
-      const entry = ram.entry(base + i);
-      if (!(entry & ENTRY_DIRTY) && !(entry & ENTRY_REMOTE) && !(first && entry & ENTRY_FRAME)) continue;
-      hasher(machine).page(ram.prepare(base + i, false), hashes, i * HASH_BYTES);
-      ram.setEntry(base + i, ram.entry(base + i) & ENTRY_FRAME);
-      changed = true;
-    }
-    if (changed) memory.digests[leaf] = hasher(machine).digest(hashes);
+    digests.push(hash.of(leaf));
   }
-  machine.engine.dropWriteEntries();
-  return hasher(machine).digest(concat(memory.digests));
+  engine.dropWriteEntries(machine);
+  return hash.digest(concat(digests));
 }
 
 /** Disks are read whole the first time, then where they were written. */
-function diskDigest(machine: Machine, index: number, memory: Known): Uint8Array {
+function diskDigest(machine: Machine, index: number): Uint8Array {
   const backend = machine.platform.backends[index]!;
   const written = backend.take();
   const DISK_CHUNK = WrittenBackend.chunk;
-  let disk = memory.disks.get(backend);
+  let disk = knownDisks.get(backend);
   const count = Math.ceil(Number(backend.size) / DISK_CHUNK);
   const stale = disk ? written : Array.from({ length: count }, (_, i) => i);
   if (!disk) {
     disk = { chunks: [], digest: new Uint8Array(0) };
-    memory.disks.set(backend, disk);
+    knownDisks.set(backend, disk);
   }
   const bytes = new Uint8Array(DISK_CHUNK);
   for (const chunk of stale) {
     const part = bytes.subarray(0, Math.min(DISK_CHUNK, Number(backend.size) - chunk * DISK_CHUNK));
     if (backend.read(chunk * DISK_CHUNK, part)) {
       for (const left of written) backend.mark(left * DISK_CHUNK, 1);
-      memory.disks.delete(backend);
+      knownDisks.delete(backend);
       throw new MachineError('a state hash covers disks by content, and this disk cannot be read at once');
     }
     disk.chunks[chunk] = hasher(machine).digest(part);

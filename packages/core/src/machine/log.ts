@@ -35,7 +35,13 @@ export type InputEvent =
   /** Whether idle gaps are jumped over from now on. */
   | { readonly kind: 'skip-idle'; readonly on: boolean }
   | { readonly kind: 'frame'; readonly bytes: Uint8Array }
-  | { readonly kind: 'link'; readonly up: boolean };
+  | { readonly kind: 'link'; readonly up: boolean }
+  /** The source of entropy goes on with another stream. */
+  | { readonly kind: 'reseed'; readonly seed: bigint }
+  /** The network card has another address. */
+  | { readonly kind: 'address'; readonly mac: Uint8Array }
+  /** The answer to a hint, given before the machine has run on: the hart's result register gets the value. */
+  | { readonly kind: 'hint'; readonly hart: number; readonly value: bigint };
 
 export interface LoggedEvent {
   readonly position: Position;
@@ -114,6 +120,12 @@ function restoreEvent(state: unknown, where: string): InputEvent {
         return { kind, on: record.flag('on') };
       case 'link':
         return { kind, up: record.flag('up') };
+      case 'reseed':
+        return { kind, seed: record.u64('seed') };
+      case 'address':
+        return { kind, mac: record.bytes('mac', 6, 6) };
+      case 'hint':
+        return { kind, hart: record.integer('hart', 0, 7), value: record.u64('value') };
       default:
         throw new StateError(`${where}.kind`, 'is no event of this build');
     }

@@ -7,7 +7,8 @@
  * changes nothing that the guest can see.
  */
 
-import { AgentClient } from '../agent/client.ts';
+import { AgentClient, type AgentState } from '../agent/client.ts';
+import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
@@ -16,10 +17,13 @@ import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
 import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
 import { walk } from '../hart/walk.ts';
+import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { RAM_BASE } from '../memory/layout.ts';
-import { type PageSource, Ram } from '../memory/ram.ts';
+import { Ram } from '../memory/ram.ts';
+import { Breakpoints } from './breakpoints.ts';
 import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
+import { HINT_RESULT, type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import {
@@ -41,15 +45,24 @@ export interface Outputs {
   terminal?(bytes: Uint8Array): void;
 }
 
+/** What the host's end of the agent's port knows besides the machine's state: plain data. */
+export interface LinkState {
+  readonly agent: AgentState;
+  readonly open: boolean;
+  /** What the guest has sent and nobody has looked at. */
+  readonly received: readonly Uint8Array[];
+}
+
 /** How a machine comes to its first state. */
 export type Start =
   | { readonly kind: 'boot' }
-  /** `restore` will bring the state; RAM pages may come from a source. */
+  /** Somebody will bring the state; RAM may be there already, and its absent pages may come from a source. */
   | {
       readonly kind: 'restore';
       readonly monitorSbi: boolean;
       readonly symbols: BootSymbols;
       readonly source?: PageSource;
+      readonly ram?: MapRoots;
     };
 
 const MAX_BUDGET = 2 ** 30;
@@ -65,10 +78,12 @@ export class Machine implements EngineHost {
   readonly sbi: Sbi;
   readonly symbols: BootSymbols;
   readonly monitorSbi: boolean;
+  readonly hints: Hints;
   /** Everything that came from outside since the machine was made. */
   readonly log = new EventLog();
   /** The host's end of the guest agent. Its requests enter as logged events at slice boundaries. */
   readonly agent: AgentClient;
+  readonly breakpoints: Breakpoints;
   /** Idle gaps are jumped over. Changed by an event. */
   skipIdle = false;
   /** In the order of the harts: out of the schedule until somebody starts them. */
@@ -96,11 +111,15 @@ export class Machine implements EngineHost {
     this.options = configuration;
     this.outputs = outputs;
     const plan = start.kind === 'boot' ? planBoot(options) : undefined;
-    this.ram = new Ram(engine.pool, options.memory, start.kind === 'restore' ? start.source : undefined);
+    const { ram: roots, source } = start.kind === 'restore' ? start : {};
+    this.ram = new Ram(engine.pool, options.memory, roots ? { roots, source } : { source });
+    this.ram.tracer = engine;
     this.hartSet = new Harts(engine, options.harts);
+    this.breakpoints = new Breakpoints(this);
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
+    this.hints = new Hints(options.hints);
     this.monitorSbi = start.kind === 'restore' ? start.monitorSbi : plan!.start.mode === 'S';
     this.symbols = start.kind === 'restore' ? start.symbols : plan!.symbols;
     this.platform = new Platform(options, {
@@ -202,6 +221,8 @@ export class Machine implements EngineHost {
     let left = steps;
     for (;;) {
       if (this.exit) return { reason: 'exit', exit: this.exit };
+      const hint = this.hints.take();
+      if (hint) return { reason: 'hint', hint };
       if (this.schedule.atBoundary) {
         if (this.wanted) {
           this.wanted = false;
@@ -214,6 +235,8 @@ export class Machine implements EngineHost {
       this.late = this.platform.advance(this.clock.now);
       if (this.late) return { reason: 'stalled', until: this.late };
       left -= this.runHart(left);
+      const hit = this.breakpoints.take();
+      if (hit) return hit;
     }
   }
 
@@ -229,11 +252,14 @@ export class Machine implements EngineHost {
     engine.set('stepsPerTick', clock.stepsPerTick);
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
+    this.breakpoints.begin(this.budget);
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
+    this.breakpoints.end(steps);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
-    const over = schedule.left <= 0 || exit !== EXIT.none || this.stopped[hart];
+    const waits = exit !== EXIT.none && exit !== EXIT.breakpoint;
+    const over = schedule.left <= 0 || waits || this.stopped[hart];
     if (over) this.endSlice();
     return steps;
   }
@@ -283,7 +309,7 @@ export class Machine implements EngineHost {
   private beginSlice(): Stop | undefined {
     const { schedule, hartSet, clock } = this;
     for (;;) {
-      this.takeInputs();
+      this.letInputsIn();
       if (this.late) return { reason: 'stalled', until: this.late };
       const hart = schedule.hart;
       if (this.runnable(hart)) {
@@ -339,7 +365,7 @@ export class Machine implements EngineHost {
    * Lets in what has come. Before each event, what is due in the devices happens: so the order is the same however often somebody came
    * by here while the machine stood at this position, and a replay finds it again.
    */
-  private takeInputs(): void {
+  private letInputsIn(): void {
     const { replay, position } = this;
     if (replay) {
       while (this.settled()) {
@@ -426,6 +452,16 @@ export class Machine implements EngineHost {
       case 'link':
         net.setLink(event.up);
         return 0;
+      case 'reseed':
+        this.platform.entropy.reseed(event.seed);
+        return 0;
+      case 'address':
+        net.setAddress(event.mac);
+        return 0;
+      case 'hint':
+        if (event.hart >= this.harts) throw new MachineError(`an answer to hart ${event.hart} of ${this.harts}`);
+        this.hartSet.setX(event.hart, HINT_RESULT, BigInt.asUintN(64, event.value));
+        return 0;
     }
   }
 
@@ -503,6 +539,21 @@ export class Machine implements EngineHost {
       exit: (code) => this.finish({ kind: 'tohost', code }),
       console: (bytes) => this.consoleWrite(bytes),
     });
+  }
+
+  hint(number: number, host: number): number {
+    return this.hints.execute(number, host, this.hintCaller());
+  }
+
+  private hintCaller(): HintCaller {
+    const { engine, schedule } = this;
+    return {
+      hart: schedule.hart,
+      getX: (n) => engine.getX(n),
+      setX: (n, value) => engine.setX(n, value),
+      load: (address) => engine.set('mailbox', address),
+      bytes: (at, length) => engine.pool.bytes.subarray(at, at + length),
+    };
   }
 
   unload(): void {
@@ -630,9 +681,47 @@ export class Machine implements EngineHost {
     this.engine.watch(this.ram.prepare(Math.floor((tohost - RAM_BASE) / 4096), true));
   }
 
+  saveLink(): LinkState {
+    return { agent: this.agent.save(), open: this.agentOpen, received: this.fromAgent.slice() };
+  }
+
+  /** See `AgentClient.restore`. */
+  restoreLink(
+    { agent, open, received }: LinkState,
+    handlersOf?: (key: string) => ExecHandlers | undefined,
+  ): Map<string, ExecHandle> {
+    this.agentOpen = open;
+    this.fromAgent.splice(0, this.fromAgent.length, ...received);
+    return this.agent.restore(agent, handlersOf);
+  }
+
+  /** Throws `MachineError` when a state of this configuration cannot be the machine's. */
+  requireConfiguration(of: { readonly memory: number; readonly harts: number; readonly slice: number }): void {
+    const { memory, harts } = this.options;
+    if (of.memory !== memory || of.harts !== harts || of.slice !== this.schedule.slice) {
+      throw new MachineError('the state is that of a machine with other harts, memory or slices');
+    }
+  }
+
+  /** Input that has been queued and has not entered. */
+  takeInputs(): InputEvent[] {
+    return this.inputs.splice(0);
+  }
+
+  /** All of the state has been replaced: what had happened to the machine before has not. */
+  renew(): void {
+    this.broken = undefined;
+    this.late = undefined;
+    this.wanted = false;
+    this.replay = undefined;
+    this.log.events.length = 0;
+  }
+
   /** Gives the machine's frames back to the pool. It cannot be used afterwards. */
   free(): void {
+    this.breakpoints.clear();
     this.engine.detach(this);
     this.ram.free();
+    for (const { inner } of this.platform.backends) inner.release?.();
   }
 }

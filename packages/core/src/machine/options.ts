@@ -2,6 +2,7 @@
 
 import type { BlockBackend } from '../devices/virtio-block/backend.ts';
 import type { NetBackend } from '../devices/virtio-net/backend.ts';
+import { HINT_NAMES, type Hint, type HintName, type HintQuotas, MAX_QUOTA } from './hints.ts';
 
 /** What the harts start with. */
 export type Boot =
@@ -52,6 +53,8 @@ export interface MachineOptions {
   readonly epoch?: bigint;
   readonly disks?: readonly DiskOptions[];
   readonly net?: { readonly backend: NetBackend; readonly mac?: string };
+  /** How often guest programs may have each hint act, up to 2^32 - 1; 0 unless given. */
+  readonly hints?: Partial<HintQuotas>;
 }
 
 /** What a machine keeps of its options: all but the files that it was started from. */
@@ -74,6 +77,10 @@ export type Stop =
   | { readonly reason: 'idle'; readonly until: bigint | undefined }
   /** The host's data is late; run again when the promise has settled. */
   | { readonly reason: 'stalled'; readonly until: Promise<void> }
+  /** A hart stands before the instruction of a breakpoint; `ids` are those that it has hit. The next run executes it. */
+  | { readonly reason: 'breakpoint'; readonly hart: number; readonly address: bigint; readonly ids: readonly number[] }
+  /** A guest program has executed a hint that acts; nothing runs until the next call. In a replay the log has the answer. */
+  | { readonly reason: 'hint'; readonly hint: Hint }
   | { readonly reason: 'exit'; readonly exit: Exit };
 
 /** Options of a machine, or calls on it, that cannot work. */
@@ -92,9 +99,9 @@ export const MAX_STEPS_PER_NANOSECOND = 16;
 
 /** Throws `MachineError` for a configuration that no machine has. */
 export function checkOptions(
-  options: Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'stepsPerNanosecond' | 'seed'>,
+  options: Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'stepsPerNanosecond' | 'seed' | 'hints'>,
 ): void {
-  const { memory, harts, slice, stepsPerNanosecond, seed } = options;
+  const { memory, harts, slice, stepsPerNanosecond, seed, hints = {} } = options;
   if (!Number.isInteger(memory) || memory % 4096 !== 0 || memory < MIN_MEMORY || memory > MAX_MEMORY) {
     throw new MachineError(`memory of ${memory} bytes: give a multiple of 4 KiB from 32 MiB to 3 GiB`);
   }
@@ -111,6 +118,12 @@ export function checkOptions(
     throw new MachineError(`${stepsPerNanosecond} steps per nanosecond: give 1 to ${MAX_STEPS_PER_NANOSECOND}`);
   }
   if (seed < 0n || seed >= 1n << 64n) throw new MachineError('a seed has 64 bits');
+  for (const [name, quota] of Object.entries(hints)) {
+    if (!HINT_NAMES.includes(name as HintName)) throw new MachineError(`there is no hint named ${name}`);
+    if (!Number.isInteger(quota) || quota < 0 || quota > MAX_QUOTA) {
+      throw new MachineError(`${quota} hints named ${name}: give 0 to ${MAX_QUOTA}`);
+    }
+  }
 }
 
 /** Throws `MachineError` where a state is asked for that benchmarks' switches may have falsified. */

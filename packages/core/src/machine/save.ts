@@ -7,9 +7,11 @@
 
 import type { Engine } from '../engine/engine.ts';
 import { type HartState, restoreHart, saveHart } from '../hart/record.ts';
+import type { MapRoots } from '../memory/frame-map.ts';
 import { ENTRY_FRAME, ENTRY_REMOTE, PAGE, RAM_BASE } from '../memory/layout.ts';
 import { Fields, flagItem } from '../state/check.ts';
 import { StateError } from '../state/errors.ts';
+import { type HintQuotas, restoreQuotas } from './hints.ts';
 import { Machine, type Outputs } from './machine.ts';
 import { checkOptions, type Exit, MAX_STEPS_PER_NANOSECOND, type MachineOptions, requireExact } from './options.ts';
 import type { ScheduleState } from './schedule.ts';
@@ -22,8 +24,9 @@ export interface RamPiece {
   readonly content: Uint8Array;
 }
 
-export interface MachineState {
-  readonly version: 1;
+/** A machine's state but for the content of its RAM. */
+export interface MachineRecord {
+  readonly version: 2;
   readonly configuration: {
     readonly memory: number;
     readonly harts: number;
@@ -40,19 +43,28 @@ export interface MachineState {
   readonly stopped: readonly boolean[];
   readonly skipIdle: boolean;
   readonly exit: Exit | undefined;
+  /** What is left of them. */
+  readonly hints: HintQuotas;
   readonly harts: readonly HartState[];
   readonly firmware: unknown;
   readonly devices: Readonly<Record<string, unknown>>;
+}
+
+export interface MachineState extends MachineRecord {
   readonly ram: readonly RamPiece[];
 }
 
 const PIECE_PAGES = 4096;
 
 export function saveMachine(machine: Machine): MachineState {
+  return { ...recordMachine(machine), ram: saveRam(machine) };
+}
+
+export function recordMachine(machine: Machine): MachineRecord {
   requireExact(machine.engine);
   const { options, schedule, clock, hartSet, symbols } = machine;
   return {
-    version: 1,
+    version: 2,
     configuration: {
       memory: options.memory,
       harts: options.harts,
@@ -72,10 +84,10 @@ export function saveMachine(machine: Machine): MachineState {
     stopped: [...machine.stopped],
     skipIdle: machine.skipIdle,
     exit: machine.exit,
+    hints: machine.hints.quotas,
     harts: Array.from({ length: options.harts }, (_, hart) => saveHart(hartSet.record(hart))),
     firmware: machine.sbi.save(),
     devices: Object.fromEntries([...machine.platform.devices].map(([name, device]) => [name, device.save()])),
-    ram: saveRam(machine),
   };
 }
 
@@ -123,7 +135,31 @@ export function restoreMachine(
   outputs: Outputs = {},
 ): Machine {
   const record = new Fields(state, 'machine');
-  record.version(1);
+  const machine = machineOf(engine, record, attachments, outputs);
+  try {
+    fillMachine(machine, record);
+    restoreRam(
+      machine,
+      record.list('ram', 0, 1 << 16, (item) => item),
+    );
+    record.end();
+    machine.watchHostInterface();
+    return machine;
+  } catch (error) {
+    machine.free();
+    throw error;
+  }
+}
+
+/** A machine with the configuration of a record, and RAM that is there already or is to come. */
+export function machineOf(
+  engine: Engine,
+  record: Fields,
+  attachments: Attachments,
+  outputs: Outputs,
+  ram?: MapRoots,
+): Machine {
+  record.version(2);
   const configuration = new Fields(record.record('configuration'), 'machine.configuration');
   const options: MachineOptions = {
     ...attachments,
@@ -133,6 +169,7 @@ export function restoreMachine(
     slice: configuration.integer('slice', 1, 2 ** 30),
     stepsPerNanosecond: configuration.integer('stepsPerNanosecond', 1, MAX_STEPS_PER_NANOSECOND),
     seed: configuration.u64('seed'),
+    hints: restoreQuotas(record.record('hints')),
   };
   const monitorSbi = configuration.flag('sbi');
   const symbols = restoreSymbols(configuration.record('symbols'), options.memory);
@@ -150,14 +187,12 @@ export function restoreMachine(
       `the machine had disks of [${disks.map(String).join(', ')}] bytes, attached are [${attached.join(', ')}]`,
     );
   }
-  const machine = new Machine(engine, options, outputs, { kind: 'restore', monitorSbi, symbols });
-  try {
-    fillMachine(machine, record);
-    return machine;
-  } catch (error) {
-    machine.free();
-    throw error;
-  }
+  return new Machine(engine, options, outputs, {
+    kind: 'restore',
+    monitorSbi,
+    symbols,
+    ...(ram === undefined ? {} : { ram }),
+  });
 }
 
 function restoreSymbols(value: unknown, memory: number): Machine['symbols'] {
@@ -178,7 +213,8 @@ function restoreSymbols(value: unknown, memory: number): Machine['symbols'] {
   };
 }
 
-function fillMachine(machine: Machine, record: Fields): void {
+/** Takes all of a record into a machine but its configuration and its RAM. */
+export function fillMachine(machine: Machine, record: Fields): void {
   const { options, clock, schedule, hartSet, platform } = machine;
   const time = new Fields(record.record('clock'), 'machine.clock');
   clock.now = time.u64('now', (1n << 63n) - 1n);
@@ -209,12 +245,6 @@ function fillMachine(machine: Machine, record: Fields): void {
     .forEach((state, hart) => {
       restoreHart(state, `machine.harts[${hart}]`, hartSet.record(hart));
     });
-  restoreRam(
-    machine,
-    record.list('ram', 0, 1 << 16, (item) => item),
-  );
-  record.end();
-  machine.watchHostInterface();
 }
 
 function restoreExit(value: unknown): Exit | undefined {

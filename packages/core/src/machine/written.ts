@@ -4,7 +4,7 @@ import type { BlockBackend } from '../devices/virtio-block/backend.ts';
 
 export class WrittenBackend implements BlockBackend {
   static readonly chunk = 64 * 1024;
-  private readonly inner: BlockBackend;
+  readonly inner: BlockBackend;
   private chunks = new Set<number>();
   readonly discard?: (offset: number, length: number) => void | Promise<void>;
   readonly zero?: (offset: number, length: number) => void | Promise<void>;

@@ -7,13 +7,14 @@
  */
 
 import { i32, i64, Module } from '../wasm/index.ts';
-import { PAGE } from './layout.ts';
-import { POOL_MEMORY, type Pool } from './pool.ts';
+import { FRAME_HASHED, FRAME_HASHES, HASH_BYTES, PAGE } from './layout.ts';
+import type { Pool } from './pool.ts';
+import { POOL_MEMORY } from './routines.ts';
 
 const ODD = [0x9e37_79b9_7f4a_7c15n, 0xc2b2_ae3d_27d4_eb4fn, 0x1656_67b1_9e37_79f9n, 0xd6e8_feb8_6659_fd93n] as const;
 
 /** Changes whenever the same state would hash differently. */
-export const HASH_VERSION = 1;
+export const HASH_VERSION = 2;
 
 function generate(): Uint8Array<ArrayBuffer> {
   const module = new Module();
@@ -67,17 +68,35 @@ export class FrameHash {
   private readonly scratch: number;
   private readonly hash: (address: number, length: number, out: number) => void;
 
-  constructor(pool: Pool) {
+  /** `scratch`: host address of 4 KiB that nobody else uses meanwhile. */
+  constructor(pool: Pool, scratch: number) {
     this.pool = pool;
-    this.scratch = pool.allocate() * PAGE;
+    this.scratch = scratch;
     const instance = new WebAssembly.Instance(new WebAssembly.Module(generate()), { host: { memory: pool.memory } });
     this.hash = instance.exports.hash as typeof this.hash;
   }
 
-  /** Hash of the 4 KiB at a host address, into 16 bytes of `out` from `at` on. */
-  page(address: number, out: Uint8Array, at: number): void {
-    this.hash(address, PAGE, this.scratch);
-    out.set(this.pool.bytes.subarray(this.scratch, this.scratch + 16), at);
+  /** Whether what `of` gives is true. */
+  known(frame: number): boolean {
+    return this.pool.bytes[FRAME_HASHED + frame] === 1;
+  }
+
+  /** The hash that is kept for a frame. */
+  of(frame: number): Uint8Array {
+    const at = FRAME_HASHES + frame * HASH_BYTES;
+    return this.pool.bytes.subarray(at, at + HASH_BYTES);
+  }
+
+  /** Hashes a frame's content, and keeps that. Threads that share the frame may do so at the same time. */
+  keep(frame: number): void {
+    this.hash(frame * PAGE, PAGE, FRAME_HASHES + frame * HASH_BYTES);
+    this.pool.bytes[FRAME_HASHED + frame] = 1;
+  }
+
+  /** Keeps another hash for a frame than that of its bytes: a leaf's, which is that of the pages that it leads to. */
+  keepFor(frame: number, hash: Uint8Array): void {
+    this.pool.bytes.set(hash, FRAME_HASHES + frame * HASH_BYTES);
+    this.pool.bytes[FRAME_HASHED + frame] = 1;
   }
 
   /** Hash of any bytes: a chain over blocks, each of 16 bytes of what came before, the block's length, and its bytes. */

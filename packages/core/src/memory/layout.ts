@@ -7,7 +7,9 @@
  * 0010_0000  worker areas    16 x 16 MiB   hart window, shadow tables, what a worker has made of code
  * 1010_0000  frame records    32 MiB   one of 32 bytes for each 4 KiB of the pool
  * 1210_0000  code pages       96 MiB   decoded instructions, one block for each frame that holds code and worker that ran it
- * 1810_0000  frames           to the end, 4 KiB each
+ * 1810_0000  frame hashes     16 MiB   16 bytes for each frame: its content's, or a leaf's; true while the byte below is 1
+ * 1910_0000  hashed            1 MiB   a byte for each frame
+ * 1920_0000  frames           to the end, 4 KiB each
  * ```
  *
  * Nothing costs host memory until it is touched.
@@ -87,19 +89,24 @@ export const CODE_PAGE = {
   size: 2048 * 8 + 192,
 } as const;
 
-export const FIRST_FRAME = 0x1810_0000 / PAGE;
+export const FRAME_HASHES = 0x1810_0000;
+export const HASH_BYTES = 16;
+export const FRAME_HASHED = 0x1910_0000;
+
+export const FIRST_FRAME = 0x1920_0000 / PAGE;
 export const FRAMES_END = 0x1_0000_0000 / PAGE;
 
 /** Guest RAM begins here (QEMU `virt`). */
 export const RAM_BASE = 0x8000_0000;
 
 /**
- * A guest-physical map: a directory (one frame) of leaves (one frame each, 4 MiB of guest RAM), all entries u32.
- * A leaf entry: frame number in bits 0..19, 0 when absent; bit 31 = written since the last hash.
+ * A map of pages: directories (one frame each) of leaves (one frame each, 4 MiB of pages), all entries u32. RAM has one directory.
+ * A leaf entry: frame number in bits 0..19, 0 when absent. A frame may be written in place when it and its leaf have one holder each
+ * and are not hashed.
  */
 export const LEAF_PAGES = 1024;
+export const DIRECTORY_PAGES = 1024 * LEAF_PAGES;
 export const ENTRY_FRAME = 0x000f_ffff;
-export const ENTRY_DIRTY = 0x8000_0000;
 /** Absent, and its content has to be fetched from the machine's page source. */
 export const ENTRY_REMOTE = 0x4000_0000;
 
@@ -141,6 +148,8 @@ export const AREA = {
   dataRecords: 0x2000,
   fetchRecords: 0x2000 + MAX_HARTS * ELEMENTS * 16,
   straddles: 0x4000,
+  /** 4 KiB for whoever computes something between runs. */
+  scratch: 0x8000,
   dataTables: 0x1_0000,
   fetchTables: 0x1_0000 + MAX_HARTS * ELEMENTS * DATA.bytes,
   heat: 0x70_0000,
@@ -149,7 +158,12 @@ export const AREA = {
   codeMap: 0x80_0000,
   second: 0xc0_0000,
   regions: 0xd0_0000,
+  /** Frame number -> where its shadow entries for reading may be, u16 each, of frames that are shared: see READER. */
+  readers: 0xe0_0000,
 } as const;
+
+/** A note of readers: index of the only entry (of any table) in bits 0..9, or MANY; true in one epoch of the worker's tables. */
+export const READER = { many: 1 << 10, epochShift: 11, epochs: 32 } as const;
 
 /**
  * Records of translated regions, by their place in the function table:

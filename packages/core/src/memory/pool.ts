@@ -11,13 +11,15 @@ import {
   CODE_PAGES_END,
   ENTRY_FRAME,
   FIRST_FRAME,
+  FRAME_HASHED,
   FRAME_RECORD,
   FRAME_RECORDS,
   FRAMES_END,
   HEADER,
+  LEAF_PAGES,
   PAGE,
-  POOL_PAGES,
 } from './layout.ts';
+import { POOL_MEMORY, type Routines, routines } from './routines.ts';
 
 /** No frame is left, or a worker has found no code page at all. */
 export class PoolFullError extends Error {
@@ -28,13 +30,12 @@ export class PoolFullError extends Error {
   }
 }
 
-export const POOL_MEMORY = { min: POOL_PAGES, max: POOL_PAGES, shared: true } as const;
-
 export class Pool {
   readonly memory: WebAssembly.Memory;
   readonly bytes: Uint8Array;
   readonly words: Uint32Array;
   readonly halves: Uint16Array;
+  readonly routines: Routines;
 
   /**
    * `limit`: how many frames machines may hold together; `codePages`: how many of them may hold code at the same time. By default
@@ -45,10 +46,12 @@ export class Pool {
     codePages: number = Number.MAX_SAFE_INTEGER,
     memory?: WebAssembly.Memory,
   ) {
-    this.memory = memory ?? new WebAssembly.Memory({ initial: POOL_PAGES, maximum: POOL_PAGES, shared: true });
+    this.memory =
+      memory ?? new WebAssembly.Memory({ initial: POOL_MEMORY.min, maximum: POOL_MEMORY.max, shared: true });
     this.bytes = new Uint8Array(this.memory.buffer);
     this.words = new Uint32Array(this.memory.buffer);
     this.halves = new Uint16Array(this.memory.buffer);
+    this.routines = routines(this.memory);
     if (memory) return;
     this.words[HEADER.nextFrame] = FIRST_FRAME;
     this.words[HEADER.endFrame] = Math.min(FIRST_FRAME + limit, FRAMES_END);
@@ -80,8 +83,18 @@ export class Pool {
     }
   }
 
-  /** A zeroed frame with one reference. Throws `PoolFullError`. */
-  allocate(): number {
+  /** How many frames machines may hold together. */
+  get limit(): number {
+    return this.words[HEADER.endFrame]! - FIRST_FRAME;
+  }
+
+  /** How many more frames there are. */
+  get available(): number {
+    return this.words[HEADER.endFrame]! - this.words[HEADER.nextFrame]! + this.words[HEADER.freeFrames]!;
+  }
+
+  /** A frame with one reference, zeroed unless all of it is about to be written. Throws `PoolFullError`. */
+  allocate(zeroed = true): number {
     const { words } = this;
     const frame = this.exclusively(() => {
       const free = words[HEADER.freeFrame]!;
@@ -97,9 +110,10 @@ export class Pool {
     });
     if (frame > 0) {
       words[this.recordWord(frame, FRAME_RECORD.next)] = 0;
-      this.bytes.fill(0, frame * PAGE, (frame + 1) * PAGE);
+      if (zeroed) this.routines.clear(frame);
     }
     const number = Math.abs(frame);
+    this.bytes[FRAME_HASHED + number] = 0;
     Atomics.store(words, this.recordWord(number, FRAME_RECORD.references), 1);
     return number;
   }
@@ -111,7 +125,26 @@ export class Pool {
 
   /** Gives up one reference; the last one frees the frame, and with its generation everything that was derived from it. */
   release(frame: number): void {
-    if (Atomics.sub(this.words, this.recordWord(frame, FRAME_RECORD.references), 1) > 1) return;
+    if (this.letGo(frame)) this.free(frame);
+  }
+
+  /** Gives up one reference to a leaf; with the last one go those that the leaf holds. */
+  releaseLeaf(leaf: number): void {
+    if (!this.letGo(leaf)) return;
+    const first = (leaf * PAGE) / 4;
+    for (let word = first; word < first + LEAF_PAGES; word++) {
+      const frame = this.words[word]! & ENTRY_FRAME;
+      if (frame !== 0) this.release(frame);
+    }
+    this.free(leaf);
+  }
+
+  /** Whether that was the last reference. */
+  private letGo(frame: number): boolean {
+    return Atomics.sub(this.words, this.recordWord(frame, FRAME_RECORD.references), 1) === 1;
+  }
+
+  private free(frame: number): void {
     const { words } = this;
     const first = this.recordWord(frame, 0);
     const generation = words[this.recordWord(frame, FRAME_RECORD.generation)]!;
@@ -127,14 +160,9 @@ export class Pool {
     words[HEADER.freeFrames]!++;
   }
 
-  /**
-   * After a thread has died, whatever it was doing: makes counts and the free list anew from what survives. `directories` are those
-   * of the maps in use, `frames` what else is held, once for each holder. Nobody else may use the pool meanwhile, and every worker
-   * loses its code pages. Cost: a look at every map entry and every frame's record.
-   */
-  rebuild(directories: readonly number[], frames: readonly number[] = []): void {
+  /** How many holders each frame has that was ever used, from the first on, by all who hold any: see `rebuild`. */
+  private countReferences(directories: readonly number[], frames: readonly number[]): Uint32Array {
     const { words } = this;
-    words[HEADER.lock] = 0;
     const counts = new Uint32Array(words[HEADER.nextFrame]! - FIRST_FRAME);
     const count = (frame: number): boolean => counts[frame - FIRST_FRAME]!++ === 0;
     const forEntries = (frame: number, visit: (frame: number) => void): void => {
@@ -151,6 +179,27 @@ export class Pool {
         if (count(leaf)) forEntries(leaf, count);
       });
     }
+    return counts;
+  }
+
+  /** Compares the counts with those that follow from who holds what; the frames for which they differ. Nobody may change any meanwhile. */
+  audit(directories: readonly number[], frames: readonly number[] = []): number[] {
+    const wrong: number[] = [];
+    this.countReferences(directories, frames).forEach((count, i) => {
+      if (this.references(FIRST_FRAME + i) !== count) wrong.push(FIRST_FRAME + i);
+    });
+    return wrong;
+  }
+
+  /**
+   * After a thread has died, whatever it was doing: makes counts and the free list anew from what survives. `directories` are those
+   * of the maps in use, `frames` what else is held, once for each holder. Nobody else may use the pool meanwhile, and every worker
+   * loses its code pages. Cost: a look at every map entry and every frame's record.
+   */
+  rebuild(directories: readonly number[], frames: readonly number[] = []): void {
+    const { words } = this;
+    words[HEADER.lock] = 0;
+    const counts = this.countReferences(directories, frames);
     words[HEADER.nextCodePage] = CODE_PAGES;
     words[HEADER.freeCodePage] = 0;
     words[HEADER.codeEpoch]!++;

@@ -11,9 +11,10 @@ import { Assembler, encode, rowOf } from '../testing/assembler.ts';
 import { bareMachine, MEMORY, recipeMachine, runSteps, runs, SEED, sharedEngine } from '../testing/machines.ts';
 import { buildProgram, type Recipe } from '../testing/programs.ts';
 import { Random } from '../testing/random.ts';
-import { ENTRY_DIRTY, ENTRY_FRAME, LEAF_PAGES, PAGE, RAM_BASE } from './layout.ts';
+import type { PageSource } from './frame-map.ts';
+import { ENTRY_FRAME, FRAME_HASHED, LEAF_PAGES, PAGE, RAM_BASE } from './layout.ts';
 import { Pool, PoolFullError } from './pool.ts';
-import { type PageSource, Ram } from './ram.ts';
+import { Ram } from './ram.ts';
 
 const MIB = 2 ** 20;
 
@@ -69,7 +70,7 @@ describe('pages', () => {
         into.fill(page);
       },
     };
-    const ram = new Ram(pool, 8 * MIB, source);
+    const ram = new Ram(pool, 8 * MIB, { source });
     for (const page of [3, 4, 1500]) ram.markRemote(page);
     const byte = new Uint8Array(1);
     ram.read(RAM_BASE + 3 * PAGE + 9, byte);
@@ -86,11 +87,12 @@ describe('pages', () => {
   test('a source that fails is asked again, and leaves no frame behind', () => {
     const pool = new Pool();
     let fails = true;
-    const ram = new Ram(pool, 4 * MIB, {
+    const source = {
       fetch() {
         if (fails) throw new Error('late');
       },
-    });
+    };
+    const ram = new Ram(pool, 4 * MIB, { source });
     ram.markRemote(5);
     const { used } = pool;
     assert.throws(() => ram.read(RAM_BASE + 5 * PAGE, new Uint8Array(1)), /late/);
@@ -136,23 +138,6 @@ test('a machine whose pages come from a source equals one that has them', () => 
   lazy.free();
 });
 
-/** What a fork will do: a second machine in the same state, all leaves shared. Hashing has cleaned the first one's write entries. */
-function fork(machine: Machine, engine = machine.engine): Machine {
-  stateHash(machine);
-  const { ram, ...rest } = saveMachine(machine);
-  const copy = restoreMachine(engine, { ...rest, ram: [] });
-  const { pool } = engine;
-  for (let leaf = 0; leaf < machine.ram.leaves; leaf++) {
-    const own = (copy.ram.directory >>> 2) + leaf;
-    pool.release(pool.words[own]!);
-    const shared = pool.words[(machine.ram.directory >>> 2) + leaf]!;
-    pool.retain(shared);
-    pool.words[own] = shared;
-  }
-  assert.ok(ram.length > 0);
-  return copy;
-}
-
 const recipe: fc.Arbitrary<Recipe> = fc.record({
   harts: fc.integer({ min: 1, max: 4 }),
   sbi: fc.boolean(),
@@ -161,56 +146,12 @@ const recipe: fc.Arbitrary<Recipe> = fc.record({
 });
 const summary = (machine: Machine) => ({ hash: stateHash(machine), position: formatPosition(machine.position) });
 
-test(`machines that share leaves and frames do not see each other's writes (seed ${SEED})`, () => {
-  const engines = [sharedEngine(0), sharedEngine(1)];
-  const { pool } = engines[0]!;
-  stateHash(bareMachine(new Uint8Array(4)));
-  const before = pool.used;
-  fc.assert(
-    fc.property(recipe, fc.integer({ min: 1, max: 2000 }), fc.nat(), (recipe, slice, seed) => {
-      const choices = new Random(seed);
-      const steps = 6000;
-      const expected = ((machine: Machine) => {
-        runSteps(machine, steps);
-        const result = summary(machine);
-        machine.free();
-        return result;
-      })(recipeMachine(recipe, { slice }));
-      const family = [recipeMachine(recipe, { slice })];
-      const finished: Machine[] = [];
-      while (family.length > 0) {
-        const machine = choices.pick(family);
-        const left = steps - Number(machine.totalSteps);
-        const stop = runSteps(machine, Math.min(left, 1 + choices.below(1500)));
-        if (choices.chance(0.5) && family.length + finished.length < 5)
-          family.push(fork(machine, choices.pick(engines)));
-        if (Number(machine.totalSteps) >= steps || stop.reason === 'exit' || stop.reason === 'idle') {
-          family.splice(family.indexOf(machine), 1);
-          finished.push(machine);
-          assert.deepEqual(summary(machine), expected);
-          // Some go at once, in any order.
-          if (choices.chance(0.5)) finished.splice(finished.indexOf(machine), 1)[0]!.free();
-        }
-      }
-      for (const machine of finished) {
-        assert.deepEqual(summary(machine), expected);
-        machine.free();
-      }
-      assert.equal(pool.used, before);
-    }),
-    runs(40),
-  );
-});
-
 test('a shared page is copied when it is written, alone', () => {
   const pool = new Pool();
-  const [a, b] = [new Ram(pool, 4 * MIB), new Ram(pool, 4 * MIB)];
+  const a = new Ram(pool, 4 * MIB);
   a.write(RAM_BASE, Uint8Array.of(1));
   a.write(RAM_BASE + PAGE, Uint8Array.of(2));
-  const leaf = pool.words[a.directory >>> 2]!;
-  pool.release(pool.words[b.directory >>> 2]!);
-  pool.retain(leaf);
-  pool.words[b.directory >>> 2] = leaf;
+  const b = new Ram(pool, 4 * MIB, { roots: a.share() });
   const { used } = pool;
   const byteOf = (ram: Ram, page: number) => {
     const byte = new Uint8Array(1);
@@ -359,19 +300,22 @@ describe('the hash', () => {
     );
   });
 
-  test('only what was written is dirty', () => {
+  test('only what was written is hashed again', () => {
     const machine = bareMachine(new Uint8Array(4));
-    const dirty = () => {
+    const { pool } = machine.engine;
+    machine.ram.write(RAM_BASE, new Uint8Array(3 * LEAF_PAGES * PAGE).fill(1));
+    const unknown = () => {
       const found: number[] = [];
-      for (let page = 0; page < machine.ram.pages; page++) if (machine.ram.entry(page) & ENTRY_DIRTY) found.push(page);
+      for (let page = 0; page < 3 * LEAF_PAGES; page++)
+        if (pool.bytes[FRAME_HASHED + (machine.ram.entry(page) & ENTRY_FRAME)] === 0) found.push(page);
       return found;
     };
     stateHash(machine);
-    assert.deepEqual(dirty(), []);
-    machine.ram.write(RAM_BASE + LEAF_PAGES * PAGE - 1, Uint8Array.of(1, 1));
-    assert.deepEqual(dirty(), [LEAF_PAGES - 1, LEAF_PAGES]);
+    assert.deepEqual(unknown(), []);
+    machine.ram.write(RAM_BASE + LEAF_PAGES * PAGE - 1, Uint8Array.of(2, 2));
+    assert.deepEqual(unknown(), [LEAF_PAGES - 1, LEAF_PAGES]);
     stateHash(machine);
-    assert.deepEqual(dirty(), []);
+    assert.deepEqual(unknown(), []);
     machine.free();
   });
 });

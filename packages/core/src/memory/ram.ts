@@ -1,129 +1,30 @@
 /**
- * A machine's RAM: a guest-physical map of two levels over the pool (see `layout.ts`).
+ * A machine's RAM: a map of its guest-physical pages.
  *
  * Pages are absent until they are touched; an absent page is zero, or comes from a `PageSource` at its first touch. Every
  * write from outside the harts goes through `write`, the traced write.
  */
 
-import {
-  ENTRY_DIRTY,
-  ENTRY_FRAME,
-  ENTRY_REMOTE,
-  FRAME_RECORD,
-  HAS_CODE,
-  IS_TABLE,
-  LEAF_PAGES,
-  PAGE,
-  RAM_BASE,
-} from './layout.ts';
+import { FrameMap, type MapRoots, type PageSource } from './frame-map.ts';
+import { ENTRY_FRAME, ENTRY_REMOTE, FRAME_RECORD, HAS_CODE, IS_TABLE, PAGE, RAM_BASE } from './layout.ts';
 import type { Pool } from './pool.ts';
 
-/** Where the content of remote pages comes from, at their first touch. */
-export interface PageSource {
-  /** Fills 4096 zeroed bytes with the content of a guest page. */
-  fetch(page: number, into: Uint8Array): void;
-}
-
-/** What has to happen before bytes change from which something was derived. */
-export interface Tracer {
-  /** `size` bytes at a host address, inside one frame, are about to change. */
-  trace(hostAddress: number, size: number): void;
-  /** The frame of a guest page is about to be replaced. */
-  replaced(): void;
-}
-
-export class Ram {
-  readonly pages: number;
-  /** Host address of the directory. */
-  readonly directory: number;
-  private readonly pool: Pool;
-  private readonly source: PageSource | undefined;
-  tracer: Tracer | undefined;
-
-  /** `size` in bytes, a multiple of 4 KiB. */
-  constructor(pool: Pool, size: number, source?: PageSource) {
-    this.pool = pool;
-    this.pages = size / PAGE;
-    this.source = source;
-    this.directory = pool.allocate() * PAGE;
+export class Ram extends FrameMap {
+  /** `size` in bytes, a multiple of 4 KiB. With `roots`: RAM that they hold already. */
+  constructor(pool: Pool, size: number, from: { roots?: MapRoots; source?: PageSource | undefined } = {}) {
+    super(pool, size / PAGE, from);
+    if (from.roots) return;
     try {
-      for (let leaf = 0; leaf < this.leaves; leaf++) pool.words[(this.directory >>> 2) + leaf] = pool.allocate();
+      this.makeLeaves();
     } catch (error) {
       this.free();
       throw error;
     }
   }
 
-  get leaves(): number {
-    return Math.ceil(this.pages / LEAF_PAGES);
-  }
-
-  private leafFrame(page: number): number {
-    return this.pool.words[(this.directory >>> 2) + Math.floor(page / LEAF_PAGES)]!;
-  }
-
-  private entryWord(page: number): number {
-    return (this.leafFrame(page) * PAGE) / 4 + (page % LEAF_PAGES);
-  }
-
-  /** The map's entry of a guest page, as `layout.ts` describes it. */
-  entry(page: number): number {
-    return this.pool.words[this.entryWord(page)]!;
-  }
-
-  setEntry(page: number, entry: number): void {
-    this.pool.words[this.entryWord(page)] = entry;
-  }
-
-  /** Marks an absent page as one whose content the source has. */
-  markRemote(page: number): void {
-    this.setEntry(page, ENTRY_REMOTE);
-  }
-
-  /** Host address of a guest page's frame, made present; for a write one that nobody shares, marked dirty. */
-  prepare(page: number, write: boolean): number {
-    const { pool } = this;
-    if (write && pool.references(this.leafFrame(page)) > 1) this.ownLeaf(page);
-    const word = this.entryWord(page);
-    let entry = pool.words[word]!;
-    let frame = entry & ENTRY_FRAME;
-    if (frame === 0) {
-      frame = pool.allocate();
-      if (entry & ENTRY_REMOTE) this.fetch(page, frame);
-      entry = frame;
-    } else if (write && pool.references(frame) > 1) {
-      const copy = pool.allocate();
-      pool.bytes.copyWithin(copy * PAGE, frame * PAGE, (frame + 1) * PAGE);
-      this.tracer?.replaced();
-      pool.release(frame);
-      frame = copy;
-      entry = frame;
-    }
-    pool.words[word] = write ? entry | ENTRY_DIRTY : entry;
-    return frame * PAGE;
-  }
-
-  private fetch(page: number, frame: number): void {
-    try {
-      this.source!.fetch(page, this.pool.bytes.subarray(frame * PAGE, (frame + 1) * PAGE));
-    } catch (error) {
-      this.pool.release(frame);
-      throw error;
-    }
-  }
-
-  /** Replaces a leaf that another map shares by a copy. */
-  private ownLeaf(page: number): void {
-    const { pool } = this;
-    const shared = this.leafFrame(page);
-    const copy = pool.allocate();
-    pool.bytes.copyWithin(copy * PAGE, shared * PAGE, (shared + 1) * PAGE);
-    for (let i = 0; i < LEAF_PAGES; i++) {
-      const frame = pool.words[(copy * PAGE) / 4 + i]! & ENTRY_FRAME;
-      if (frame) pool.retain(frame);
-    }
-    pool.words[(this.directory >>> 2) + Math.floor(page / LEAF_PAGES)] = copy;
-    pool.release(shared);
+  /** Host address of the directory. */
+  get directory(): number {
+    return this.roots[0]! * PAGE;
   }
 
   /** Whether `[address, address + length)`, guest-physical, lies wholly in RAM. */
@@ -172,22 +73,5 @@ export class Ram {
       this.pool.bytes.set(bytes.subarray(done, done + length), host);
     });
     return true;
-  }
-
-  /** Gives every frame back. */
-  free(): void {
-    const { pool } = this;
-    for (let leaf = 0; leaf < this.leaves; leaf++) {
-      const frame = pool.words[(this.directory >>> 2) + leaf]!;
-      if (frame === 0) break;
-      if (pool.references(frame) === 1) {
-        for (let i = 0; i < LEAF_PAGES; i++) {
-          const held = pool.words[(frame * PAGE) / 4 + i]! & ENTRY_FRAME;
-          if (held) pool.release(held);
-        }
-      }
-      pool.release(frame);
-    }
-    pool.release(this.directory / PAGE);
   }
 }

@@ -150,7 +150,7 @@ export function disturb(
         if (other) runSteps(other, 1 + choices.below(3000));
         break;
     }
-    if (stop.reason !== 'steps' && stop.reason !== 'attention') break;
+    if (stop.reason !== 'steps' && stop.reason !== 'attention' && stop.reason !== 'hint') break;
   }
   return machine;
 }

@@ -21,6 +21,8 @@ export interface BlockBackend {
   zero?(offset: number, length: number): void | Promise<void>;
   /** The range will be read soon: time to fetch what is far away. Only a hint. */
   prefetch?(offset: number, length: number): void;
+  /** The machine is gone: gives back what the disk holds of the machine's pool. */
+  release?(): void;
 }
 
 /** A disk in an array. */

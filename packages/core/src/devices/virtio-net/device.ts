@@ -1,5 +1,5 @@
 /**
- * The network card (OASIS virtio 1.2, section 5.1): one pair of queues, a fixed address, a link that can be pulled, no offloads.
+ * The network card (OASIS virtio 1.2, section 5.1): one pair of queues, an address, a link that can be pulled, no offloads.
  *
  *   queue   from the device's side
  *   0       to the guest
@@ -32,7 +32,7 @@ export interface VirtioNetOptions {
 
 export class VirtioNet extends VirtioDevice<VirtioNetState> {
   readonly #backend: NetBackend;
-  readonly #mac: Uint8Array;
+  #mac: Uint8Array;
   #linkUp = true;
   #inbox: Uint8Array[] = [];
 
@@ -67,10 +67,17 @@ export class VirtioNet extends VirtioDevice<VirtioNetState> {
     this.configChanged();
   }
 
+  /** Six bytes; a driver that runs learns of it when it looks again. */
+  setAddress(mac: Uint8Array): void {
+    this.#mac = mac;
+    this.configChanged();
+  }
+
   override save(): VirtioNetState {
     return {
-      version: 1,
+      version: 2,
       transport: this.saveTransport(),
+      mac: this.#mac,
       linkUp: this.#linkUp,
       inbox: this.#inbox.map((frame) => frame.slice()),
     };
@@ -78,6 +85,7 @@ export class VirtioNet extends VirtioDevice<VirtioNetState> {
 
   override restore(record: unknown): void {
     const state = checkVirtioNet(record, (transport) => this.checkTransport(transport));
+    this.#mac = state.mac;
     this.#linkUp = state.linkUp;
     this.#inbox = state.inbox;
     this.restoreTransport(state.transport);
@@ -130,7 +138,8 @@ export class VirtioNet extends VirtioDevice<VirtioNetState> {
   }
 }
 
-function parseMac(text: string): Uint8Array {
+/** Six hexadecimal bytes with colons between them. Throws a `RangeError` for something that is no unicast address. */
+export function parseMac(text: string): Uint8Array {
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text)) throw new RangeError(`not an Ethernet address: ${text}`);
   const mac = Uint8Array.from(text.split(':'), (byte) => Number.parseInt(byte, 16));
   if (((mac[0] as number) & 1) !== 0) throw new RangeError(`a network card cannot have the group address ${text}`);

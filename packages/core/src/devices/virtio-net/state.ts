@@ -12,8 +12,10 @@ export const TAGGED_FRAME_MAX = 1518;
 export const INBOX_FRAMES = 256;
 
 export interface VirtioNetState {
-  readonly version: 1;
+  readonly version: 2;
   transport: TransportState;
+  /** Six bytes. */
+  mac: Uint8Array;
   linkUp: boolean;
   /** Frames for the guest, oldest first. */
   inbox: Uint8Array[];
@@ -26,10 +28,11 @@ export function checkVirtioNet(
   where = 'net',
 ): VirtioNetState {
   const fields = new Fields(record, where);
-  fields.version(1);
+  fields.version(2);
   const state: VirtioNetState = {
-    version: 1,
+    version: 2,
     transport: transport(fields.record('transport')),
+    mac: fields.bytes('mac', 6, 6),
     linkUp: fields.flag('linkUp'),
     inbox: fields.list('inbox', 0, INBOX_FRAMES, bytesItem(FRAME_MIN, FRAME_MAX)),
   };

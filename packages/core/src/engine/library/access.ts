@@ -10,12 +10,13 @@ import {
   AREA,
   CODE_PAGE,
   DATA,
-  ENTRY_DIRTY,
   ENTRY_FRAME,
   FETCH,
+  FRAME_HASHED,
   FRAME_RECORD,
   HAS_CODE,
   IS_TABLE,
+  PAGE,
   RAM_BASE,
   SECOND,
   STRADDLES,
@@ -43,6 +44,8 @@ export interface AccessFunctions {
   readonly illegal: FunctionRef;
   /** (slot, pc) -> a slot for the instruction at pc, which lies across two pages; 0 after a trap. */
   readonly straddle: FunctionRef;
+  /** (slot, pc) -> a slot for the instruction of an armed place; 0 when the run ends before it, or after a trap. */
+  readonly armed: FunctionRef;
 }
 
 /** `block`: for cache block management, which may do what a load may and faults as a store does. */
@@ -73,10 +76,32 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   const pageFault = fault('page');
   const accessFault = fault('access');
 
+  const leafOf = (page: Expr) => i32.load(i32.add(w.get32('map'), i32.shl(i32.shrU(page, 10), 2)));
+  /** (pc) -> whether the run ends before the instruction there. */
+  const stopsAt = module.function('stopsAtPc', ['i64'], ['i32'], (f, pc) =>
+    f.return(f.call(imports.stopsAt, i32.wrap(pc), i32.wrap(i64.shrU(pc, 32)))),
+  );
+
   /** (guest page) -> address of its leaf entry; the page lies in RAM. */
   const leafEntry = module.function('leafEntry', ['i32'], ['i32'], (f, page) => {
-    const leaf = i32.load(i32.add(w.get32('map'), i32.shl(i32.shrU(page, 10), 2)));
-    f.return(i32.add(i32.shl(leaf, 12), i32.shl(i32.and(page, 1023), 2)));
+    f.return(i32.add(i32.shl(leafOf(page), 12), i32.shl(i32.and(page, 1023), 2)));
+  });
+
+  const references = (frame: Expr) => i32.load(recordOf(frame), FRAME_RECORD.references);
+
+  /** (guest page) -> whether another map has its frame as well. */
+  const isShared = module.function('isShared', ['i32'], ['i32'], (f, page) => {
+    const frame = i32.and(i32.load(f.call(leafEntry, page)), ENTRY_FRAME);
+    f.return(i32.or(i32.gtU(references(leafOf(page)), 1), i32.gtU(references(frame), 1)));
+  });
+
+  /** (guest page) -> whether it may be written in place: present, not shared, and not hashed. */
+  const isOwn = module.function('isOwn', ['i32'], ['i32'], (f, page) => {
+    const leaf = f.let(leafOf(page));
+    const frame = f.let(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_FRAME));
+    f.if(i32.eqz(frame), () => f.return(i32.const(0)));
+    const hashed = i32.or(i32.load8U(leaf, FRAME_HASHED), i32.load8U(frame, FRAME_HASHED));
+    f.return(i32.and(i32.eqz(hashed), i32.eqz(f.call(isShared, page))));
   });
 
   /** (physical address) -> its guest page, or -1 outside RAM. */
@@ -90,16 +115,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
    * give: then `trapped` is set without a trap.
    */
   const frameAddress = module.function('frameAddress', ['i32', 'i32'], ['i32'], (f, page, write) => {
-    const entry = f.let(i32.load(f.call(leafEntry, page)));
-    const ready = f.let(
-      select(
-        write,
-        // Dirty means: written since the last hash, so leaf and frame have one owner already.
-        i32.shrU(entry, 31),
-        i32.ne(i32.and(entry, ENTRY_FRAME), 0),
-      ),
+    const frame = f.let(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_FRAME));
+    const ready = f.local('i32');
+    f.if(
+      write,
+      () => f.set(ready, f.call(isOwn, page)),
+      () => f.set(ready, frame),
     );
-    f.if(ready, () => f.return(i32.shl(i32.and(entry, ENTRY_FRAME), 12)));
+    f.if(ready, () => f.return(i32.shl(frame, 12)));
     f.return(f.call(imports.prepareFrame, page, write));
   });
 
@@ -176,7 +199,8 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
         i64.eq(i64.and(pte, PTE.R | PTE.W), PTE.W),
       );
       f.if(bad, () => refuse(pageFault));
-      f.do(shadow.becomeTable, i32.shrU(host, 12), level, shared);
+      // Workers whose machines share the frame have roots of their own.
+      f.do(shadow.becomeTable, i32.shrU(host, 12), level, i32.or(shared, f.call(isShared, page)));
       f.if(i64.eqz(i64.and(pte, PTE.R | PTE.X)), () => {
         f.if(i32.or(i32.eqz(level), has(pte, PTE.A | PTE.D | PTE.U)), () => refuse(pageFault));
         f.set(level, i32.sub(level, 1));
@@ -214,6 +238,11 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.if(i64.eqz(i64.and(w.get('menvcfg'), MENVCFG.ADUE)), () => refuse(pageFault));
       f.if(i32.eqz(f.call(permitted, entryPhysical, i32.const(PRIVILEGE.supervisor), i32.const(2))), () =>
         refuse(accessFault),
+      );
+      // A hart that stops before its next instruction has not walked for it.
+      const fetching = i32.and(i32.eq(access, ACCESS.fetch), i64.eq(va, w.get('pc')));
+      f.if(i32.and(fetching, i32.ne(w.get32('breakpoints'), 0)), () =>
+        f.if(f.call(stopsAt, va), () => f.return(i64.const(-1))),
       );
       f.set(pte, i64.or(pte, wanted));
       f.set(host, f.call(frameAddress, page, i32.const(1)));
@@ -283,10 +312,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.store(4, entry, w.get32('source'), DATA.source);
     f.store(4, entry, page, DATA.page);
     f.if(read, () => f.store(8, entry, va, DATA.read));
-    f.if(write, () => {
-      f.store(8, entry, va, DATA.write);
-      f.do(shadow.noteWriter, i32.shrU(host, 12), index);
-    });
+    f.if(
+      write,
+      () => {
+        f.store(8, entry, va, DATA.write);
+        f.do(shadow.noteWriter, i32.shrU(host, 12), index);
+      },
+      () => f.if(f.call(isShared, page), () => f.do(shadow.noteReader, i32.shrU(host, 12), index)),
+    );
     const second = f.let(secondAt(f, va));
     copyEntry(f, entry, second);
     f.store(4, second, stamp(), SECOND.stamp);
@@ -375,16 +408,13 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(i32.eqz(frame), () => f.return(i32.const(0)));
     const pageVa = f.let(i64.and(va, -4096n));
     const granted = f.let(w.get('granted'));
-    // A page that is dirty already is entered for writing too, when the guest's entry allows it without another walk.
+    // A page that is ours already is entered for writing too, when the guest's entry allows it without another walk.
     const mayWrite = f.let(
       select(
         store,
         i32.const(1),
         i32.and(
-          i32.and(
-            i64.eq(i64.and(granted, PTE.W | PTE.D), PTE.W | PTE.D),
-            i32.ne(i32.and(i32.load(f.call(leafEntry, page)), ENTRY_DIRTY | 0), 0),
-          ),
+          i32.and(i64.eq(i64.and(granted, PTE.W | PTE.D), PTE.W | PTE.D), f.call(isOwn, page)),
           i32.and(
             allowed(physical, w.get32('privilege'), 2).trivial,
             i64.eqz(i64.and(w.get('disabled'), DISABLE.lazy)),
@@ -588,9 +618,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     );
     f.if(i32.eqz(i32.and(i32.load(record, FRAME_RECORD.flags), HAS_CODE)), () => {
       f.do(shadow.dropWriters, frame);
-      f.store(4, record, i32.or(i32.load(record, FRAME_RECORD.flags), HAS_CODE), FRAME_RECORD.flags);
+      f.drop(i32.atomicOr(record, HAS_CODE, FRAME_RECORD.flags));
       f.store(4, record, i32.const(0), FRAME_RECORD.writes);
     });
+    f.if(w.get32('breakpoints'), () => f.do(imports.arm, frame, i32.wrap(pc), i32.wrap(i64.shrU(pc, 32))));
     const index = i32.and(i32.wrap(i64.shrU(pc, 12)), FETCH.entries - 1);
     const entry = f.let(i32.add(w.get32('fetchTable'), i32.shl(index, FETCH.shift)));
     f.store(8, entry, i64.and(pc, -4096n), FETCH.tag);
@@ -620,6 +651,18 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.do(trap, i64.const(CAUSE.illegal), i64.extendU(bits));
   });
 
+  /** (instruction) -> a slot that stands alone, with it. */
+  const alone = module.function('alone', ['i32'], ['i32'], (f, bits) => {
+    const hash = i32.and(i32.mul(bits, -0x61c8_8647), (STRADDLES.entries - 1) << 20);
+    const slot = f.let(i32.add(i32.shrU(hash, 20 - 5), w.area + AREA.straddles));
+    const other = i32.ne(i32.load(slot, STRADDLES.bits), bits);
+    f.if(i32.or(other, i32.eqz(i32.load(slot))), () => {
+      f.store(4, slot, bits, STRADDLES.bits);
+      f.do(imports.decodeAlone, bits, slot);
+    });
+    f.return(slot);
+  });
+
   const straddle = module.function('straddle', ['i32', 'i64'], ['i32'], (f, ip, pc) => {
     const ownFrame = i32.load(i32.sub(ip, (CODE_PAGE.slots - 1) * SLOT.size), CODE_PAGE.frame);
     const bits = f.let(i32.load16U(i32.shl(ownFrame, 12), 4094));
@@ -634,15 +677,19 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     );
     f.if(i32.eqz(code), () => f.return(i32.const(0)));
     const high = i32.load16U(i32.shl(i32.load(code, CODE_PAGE.frame), 12));
-    f.set(bits, i32.or(bits, i32.shl(high, 16)));
-    const hash = i32.and(i32.mul(bits, -0x61c8_8647), (STRADDLES.entries - 1) << 20);
-    const slot = f.let(i32.add(i32.shrU(hash, 20 - 5), w.area + AREA.straddles));
-    f.if(i32.ne(i32.load(slot, STRADDLES.bits), bits), () => {
-      f.store(4, slot, bits, STRADDLES.bits);
-      f.do(imports.decodeAlone, bits, slot);
-    });
-    f.return(slot);
+    f.return(f.call(alone, i32.or(bits, i32.shl(high, 16))));
   });
 
-  return { loadSlow, storeSlow, atomicAddress, storeTraced, fetchPage, dataAddress, illegal, straddle };
+  const armed = module.function('armed', ['i32', 'i64'], ['i32'], (f, ip, pc) => {
+    f.if(f.call(stopsAt, pc), () => f.return(i32.const(0)));
+    const offset = f.let(i32.and(i32.wrap(pc), PAGE - 2));
+    const page = i32.sub(ip, i32.shl(offset, 2));
+    const host = f.let(i32.or(i32.shl(i32.load(page, CODE_PAGE.frame), 12), offset));
+    const low = f.let(i32.load16U(host));
+    f.if(i32.ne(i32.and(low, 3), 3), () => f.return(f.call(alone, low)));
+    f.if(i32.eq(offset, PAGE - 2), () => f.return(f.call(straddle, ip, pc)));
+    f.return(f.call(alone, i32.load(host)));
+  });
+
+  return { loadSlow, storeSlow, atomicAddress, storeTraced, fetchPage, dataAddress, illegal, straddle, armed };
 }

@@ -88,8 +88,14 @@ export interface Imports {
   readonly timerChanged: FunctionRef;
   /** (): something was stored to a watched frame. */
   readonly watched: FunctionRef;
+  /** (number, 0 or the host address of the byte that was asked for) -> HINT: the hint in a0, a1. */
+  readonly hint: FunctionRef;
   /** (slot address, pc low, pc high): the code there is often arrived at. */
   readonly hot: FunctionRef;
+  /** (frame, pc low, pc high): code of the page of pc is about to run from a frame, while there are breakpoints. */
+  readonly arm: FunctionRef;
+  /** (pc low, pc high) -> 1 when the run ends before the instruction there. */
+  readonly stopsAt: FunctionRef;
 }
 
 export interface Library {
@@ -114,7 +120,10 @@ export function importHost(module: Module): Imports {
     monitorCall: fn('monitorCall', 0, 0),
     timerChanged: fn('timerChanged', 0, 0),
     watched: fn('watched', 0, 0),
+    hint: fn('hint', 2, 1),
     hot: fn('hot', 3, 0),
+    arm: fn('arm', 3, 0),
+    stopsAt: fn('stopsAt', 2, 1),
   };
 }
 

@@ -20,6 +20,7 @@ import {
   FETCH,
   FRAME_RECORD,
   FRAME_RECORDS,
+  FRAMES_END,
   HAS_CODE,
   IS_TABLE,
   LEVEL_SHIFT,
@@ -28,6 +29,7 @@ import {
   MAX_HARTS,
   PAGE,
   RAM_BASE,
+  READER,
   SECOND,
   WATCHED,
   WRITER_SLOTS,
@@ -50,6 +52,10 @@ export interface ShadowFunctions {
   readonly dropCode: FunctionRef;
   /** (frame, table index): notes that an entry makes the frame writable. */
   readonly noteWriter: FunctionRef;
+  /** (frame, table index): notes that an entry leads to the frame, which others share. */
+  readonly noteReader: FunctionRef;
+  /** (frame): another frame takes its place. */
+  readonly dropFrame: FunctionRef;
   /** (code page): nothing of it is decoded any more. */
   readonly emptyCode: FunctionRef;
   /** (): the second level is empty. */
@@ -223,12 +229,8 @@ export function addShadow(lib: Library): ShadowFunctions {
         f.store(4, record, root, FRAME_RECORD.root);
       },
     );
-    f.store(
-      4,
-      record,
-      i32.or(flags, i32.or(IS_TABLE, i32.shl(i32.const(1), i32.add(level, LEVEL_SHIFT)))),
-      FRAME_RECORD.flags,
-    );
+    const marks = f.let(i32.or(IS_TABLE, i32.shl(i32.const(1), i32.add(level, LEVEL_SHIFT))));
+    f.if(i32.ne(i32.and(flags, marks), marks), () => f.drop(i32.atomicOr(record, marks, FRAME_RECORD.flags)));
   });
 
   /** (satp, or another number that ends with the page of a table) -> its frame, or 0 when it is not there. */
@@ -390,9 +392,58 @@ export function addShadow(lib: Library): ShadowFunctions {
     );
   };
 
+  const readerAt = (frame: Expr) => i32.add(i32.shl(frame, 1), w.area + AREA.readers);
+
   const flushAll = module.function('flushAll', [], [], (f) => {
     forTables(f, 'data', (table, record) => forget(f, 'data', table, record));
     forTables(f, 'fetch', (table, record) => forget(f, 'fetch', table, record));
+    const epoch = f.let(i32.add(w.get32('readerEpoch'), 1));
+    f.if(i32.eq(epoch, READER.epochs), () => {
+      f.memoryFill(readerAt(i32.const(0)), i32.const(0), i32.const(2 * FRAMES_END));
+      f.set(epoch, i32.const(1));
+    });
+    w.set32(f, 'readerEpoch', epoch);
+  });
+
+  const noteReader = module.function('noteReader', ['i32', 'i32'], [], (f, frame, index) => {
+    const note = f.let(i32.load16U(readerAt(frame)));
+    const mark = f.let(i32.shl(w.get32('readerEpoch'), READER.epochShift));
+    f.if(i32.eq(note, i32.or(mark, index)), () => f.return());
+    const first = i32.ne(i32.shrU(note, READER.epochShift), w.get32('readerEpoch'));
+    f.store(2, readerAt(frame), i32.or(mark, select(first, index, i32.const(READER.many))));
+  });
+
+  /** (frame): no data table leads to the frame any more. */
+  const dropReaders = module.function('dropReaders', ['i32'], [], (f, frame) => {
+    const note = f.let(i32.load16U(readerAt(frame)));
+    f.if(i32.ne(i32.shrU(note, READER.epochShift), w.get32('readerEpoch')), () => f.return());
+    f.do(dropSecond);
+    f.store(2, readerAt(frame), i32.const(0));
+    const index = f.local('i32');
+    const entry = f.local('i32');
+    const dropAt = (table: Expr) => {
+      f.set(entry, i32.add(table, i32.shl(index, DATA.shift)));
+      const to = i32.shrU(i32.add(i32.load(entry, DATA.read), i32.load(entry, DATA.addend)), 12);
+      f.if(i32.eq(to, frame), () => dropEntry(f, 'data', entry, index));
+    };
+    f.if(
+      i32.and(note, READER.many),
+      () =>
+        forTables(f, 'data', (table) => {
+          f.set(index, i32.const(0));
+          f.while(
+            () => i32.ltU(index, DATA.entries),
+            () => {
+              dropAt(table);
+              f.set(index, i32.add(index, 1));
+            },
+          );
+        }),
+      () => {
+        f.set(index, i32.and(note, READER.many - 1));
+        forTables(f, 'data', (table) => dropAt(table));
+      },
+    );
   });
 
   /** Runs `body` for every table in use that may hold something of a root: of any for MANY_ROOTS. */
@@ -467,6 +518,37 @@ export function addShadow(lib: Library): ShadowFunctions {
           () => f.do(flushLower, root),
         ),
     );
+  });
+
+  /** (code page): no fetch table leads there any more. */
+  const dropFetches = module.function('dropFetches', ['i32'], [], (f, page) => {
+    const i = f.local('i32');
+    const entry = f.local('i32');
+    forTables(f, 'fetch', (table) => {
+      f.set(i, i32.const(0));
+      f.while(
+        () => i32.ltU(i, FETCH.entries),
+        () => {
+          f.set(entry, i32.add(table, i32.shl(i, FETCH.shift)));
+          f.if(i32.eq(i32.load(entry, FETCH.code), page), () => {
+            f.store(8, entry, emptyTag(i), FETCH.tag);
+            f.store(4, entry, i32.const(0), FETCH.code);
+          });
+          f.set(i, i32.add(i, 1));
+        },
+      );
+    });
+    attention(lib, f);
+  });
+
+  const dropFrame = module.function('dropFrame', ['i32'], [], (f, frame) => {
+    const flags = f.let(field32(recordOf(frame), FRAME_RECORD.flags));
+    f.if(i32.and(flags, IS_TABLE), () => f.do(dropBehind, frame));
+    f.if(i32.and(flags, HAS_CODE), () => {
+      const page = f.let(codeOf(w, frame));
+      f.if(page, () => f.do(dropFetches, page));
+    });
+    f.do(dropReaders, frame);
   });
 
   const noteWriter = module.function('noteWriter', ['i32', 'i32'], [], (f, frame, index) => {
@@ -559,28 +641,12 @@ export function addShadow(lib: Library): ShadowFunctions {
   const dropCode = module.function('dropCode', ['i32'], [], (f, frame) => {
     const record = f.let(recordOf(frame));
     const page = f.let(codeOf(w, frame));
-    const i = f.local('i32');
-    const entry = f.local('i32');
     f.store(4, record, i32.and(field32(record, FRAME_RECORD.flags), ~HAS_CODE), FRAME_RECORD.flags);
     f.store(4, record, i32.add(field32(record, FRAME_RECORD.generation), 1), FRAME_RECORD.generation);
     f.if(i32.eqz(page), () => f.return());
-    forTables(f, 'fetch', (table) => {
-      f.set(i, i32.const(0));
-      f.while(
-        () => i32.ltU(i, FETCH.entries),
-        () => {
-          f.set(entry, i32.add(table, i32.shl(i, FETCH.shift)));
-          f.if(i32.eq(i32.load(entry, FETCH.code), page), () => {
-            f.store(8, entry, emptyTag(i), FETCH.tag);
-            f.store(4, entry, i32.const(0), FETCH.code);
-          });
-          f.set(i, i32.add(i, 1));
-        },
-      );
-    });
+    f.do(dropFetches, page);
     f.do(emptyCode, page);
     f.store(4, page, field32(record, FRAME_RECORD.generation), CODE_PAGE.generation);
-    attention(lib, f);
   });
 
   const traceStore = module.function('traceStore', ['i32', 'i32', 'i64'], [], (f, address, size, value) => {
@@ -648,7 +714,19 @@ export function addShadow(lib: Library): ShadowFunctions {
 
   // The whole group's size is bounded by the worker's area.
   if (MAX_HARTS * ELEMENTS * (DATA.bytes + FETCH.bytes) + AREA.dataTables > AREA.heat) throw new RangeError('area');
-  return { selectSpace, flushAll, dropWriters, traceStore, becomeTable, dropCode, noteWriter, emptyCode, dropSecond };
+  return {
+    selectSpace,
+    flushAll,
+    dropWriters,
+    traceStore,
+    becomeTable,
+    dropCode,
+    noteWriter,
+    noteReader,
+    dropFrame,
+    emptyCode,
+    dropSecond,
+  };
 }
 
 export { DATA, FETCH };

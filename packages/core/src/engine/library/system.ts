@@ -1,6 +1,6 @@
 /** Privileged and rare instructions (privileged specification 3.3; unprivileged, "Zicsr" and "CMO"). */
 
-import { CAUSE, DISABLE, EXIT, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
+import { CAUSE, DISABLE, EXIT, HINT, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
 import type { SystemOperation } from '../../isa/row.ts';
 import { type Expr, type Fn, i32, i64 } from '../../wasm/index.ts';
 import { ACCESS, type AccessFunctions } from './access.ts';
@@ -15,6 +15,8 @@ export interface SystemInstruction {
   rs1(): Expr;
   /** The 5-bit immediate of the CSR forms. */
   uimm(): Expr;
+  /** The immediate of format I, i32. */
+  imm(): Expr;
   /** CSR number, i32. */
   csr(): Expr;
   /** Whether a CSR instruction writes: always for csrrw, else when rs1 is not x0 (or uimm not 0). */
@@ -124,6 +126,27 @@ export function addSystem(
       w.set(s.f, 'pc', s.next());
       leave(s, EXIT.pause);
       s.resync();
+    },
+    hint: (s) => {
+      const { f } = s;
+      const status = f.let(f.call(imports.hint, s.imm(), i32.const(0)));
+      f.while(
+        () => i32.eq(status, HINT.load),
+        () => {
+          const address = f.let(w.get('mailbox'));
+          const host = f.let(f.call(access.dataAddress, address, i32.const(ACCESS.load)));
+          f.if(w.get32('trapped'), () => s.resync());
+          // What a hint points to is RAM.
+          f.if(i32.eqz(host), () => s.trap(i64.const(CAUSE.loadAccess), address));
+          f.set(status, f.call(imports.hint, s.imm(), host));
+        },
+      );
+      f.if(w.get32('trapped'), () => s.resync());
+      f.if(i32.eq(status, HINT.done), () => {
+        w.set(f, 'pc', s.next());
+        leave(s, EXIT.hint);
+        s.resync();
+      });
     },
     // Nothing to order in a serial schedule, and nothing stale to discard: caches follow the guest's stores themselves.
     fence: () => {},

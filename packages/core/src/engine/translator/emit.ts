@@ -666,7 +666,7 @@ class RegionWriter implements Semantics {
     let a = o.rd * 8;
     let c = (o.rs2 * 8) | ((o.rs3 * 8) << 8) | (o.rm << 16);
     if (isCsr) c = o.csr | (source !== 0 ? 1 << 16 : 0) | (i.row.format === 'CSRI' ? o.imm << 24 : 0);
-    else if (i.row.format === 'FL') c = o.imm;
+    else if (i.row.format === 'FL' || i.row.format === 'I') c = o.imm;
     else if (i.row.format === 'FS') {
       a = o.rs2 * 8;
       c = o.imm;
@@ -1034,8 +1034,9 @@ class RegionWriter implements Semantics {
   illegal(): void {
     throw new TypeError('an illegal instruction is not translated');
   }
+  /** In an arm that is rarely taken: instructions that always come here are out of line as a whole. */
   system(): void {
-    throw new TypeError('a system instruction is done out of line');
+    this.outOfLine(this.i.effects.writes);
   }
 }
 

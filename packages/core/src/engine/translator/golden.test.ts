@@ -10,7 +10,8 @@ import { F, OFFSET, X } from '../../hart/state.ts';
 import type { Row } from '../../isa/index.ts';
 import { disassemble } from '../../isa/print.ts';
 import { AREA, PAGE, REGION, WORKER_AREA } from '../../memory/layout.ts';
-import { POOL_MEMORY, Pool } from '../../memory/pool.ts';
+import { Pool } from '../../memory/pool.ts';
+import { POOL_MEMORY } from '../../memory/routines.ts';
 import { Assembler } from '../../testing/assembler.ts';
 import { CSR } from '../../testing/csr.ts';
 import { wasmText } from '../../testing/wasm-text.ts';
@@ -165,9 +166,12 @@ const fields = new Map<number, string>([
 
 const interpreter = generateInterpreter(0, POOL_MEMORY, 1000);
 
+/** Nothing is. */
+const armed = { has: () => false };
+
 function translated(code: Uint8Array, at: number): string {
   const pool = new Pool();
-  const decoder = new SlotDecoder(pool, interpreter);
+  const decoder = new SlotDecoder(pool, interpreter, armed);
   const codePages = new CodePages(pool, WORKER_AREA);
   const pages = [0, 1].map(() => {
     const frame = pool.allocate();
@@ -179,7 +183,11 @@ function translated(code: Uint8Array, at: number): string {
   for (let i = 0; i < code.length; i += 4) {
     decoder.decode(pages[(at + i) >> 12]!.code + ((at + i) & (PAGE - 1)) * (SLOT.size / 2));
   }
-  const region = findRegion(pool, { own: pages[0]!, before: undefined, behind: pages[1]!, address: 0, area: 0 }, at);
+  const region = findRegion(
+    pool,
+    { own: pages[0]!, before: undefined, behind: pages[1]!, address: 0, area: 0, armed },
+    at,
+  );
   const bytes = encodeRegions([region], {
     signatures: interpreter.signatures,
     // Rows move when one is added, their encodings do not.

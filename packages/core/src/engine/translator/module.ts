@@ -2,7 +2,7 @@
 
 import type { Row } from '../../isa/index.ts';
 import { REGION } from '../../memory/layout.ts';
-import { POOL_MEMORY } from '../../memory/pool.ts';
+import { POOL_MEMORY } from '../../memory/routines.ts';
 import { Module } from '../../wasm/index.ts';
 import { REGION_TYPE } from '../interpreter.ts';
 import { type ModuleParts, writeRegion } from './emit.ts';

@@ -8,6 +8,7 @@
 import { decode as decodeRow, expand, type Operands, operands, type Row } from '../../isa/index.ts';
 import { CODE_PAGE, PAGE, TARGETS, targetsOf } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
+import type { ArmedPlaces } from '../armed.ts';
 import { SLOT } from '../slot.ts';
 import { type Effects, effectsOf, isFloat } from './registers.ts';
 
@@ -27,6 +28,8 @@ export interface Surroundings {
   readonly address: number;
   /** The worker's area, where the targets of computed jumps are noted. */
   readonly area: number;
+  /** Where the host has to be asked: no region covers such a place. */
+  readonly armed: Pick<ArmedPlaces, 'has'>;
 }
 
 export interface Instruction {
@@ -135,7 +138,7 @@ class Explorer {
 
   private instruction(at: number): Instruction | undefined {
     const low = this.halfword(at);
-    if (low < 0) return undefined;
+    if (low < 0 || this.pages.armed.has(this.pageAt(at)!.frame, at & (PAGE - 1))) return undefined;
     if ((low & 3) !== 3) return translatable(at, 2, low, expand(low));
     const high = this.halfword(at + 2);
     if (high < 0) return undefined;

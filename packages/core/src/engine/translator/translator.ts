@@ -6,6 +6,7 @@
 import { OFFSET } from '../../hart/state.ts';
 import { AREA, CODE_PAGE, CODE_PAGES, CODE_PAGES_END, FETCH, HEAT, PAGE } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
+import type { ArmedPlaces } from '../armed.ts';
 import type { SlotDecoder } from '../decode.ts';
 import { PSEUDO, SLOT } from '../slot.ts';
 import { type CoveredFrame, Installer, type PortableModule, type PortableRegion } from './installer.ts';
@@ -38,6 +39,9 @@ export const TRANSLATION_LIMITS: TranslationLimits = {
   patience: 12,
   bytes: 40 * 2 ** 20,
 };
+
+/** What no region begins at: another one, an instruction across two pages, a place where the host is asked. */
+const NO_HEADS: ReadonlySet<number> = new Set([PSEUDO.region, PSEUDO.straddle, PSEUDO.armed]);
 
 /** The first slice, and how much longer each is than the one before: at first the translator itself is code that has never run. */
 const SLICE_GROWTH = 60;
@@ -83,6 +87,7 @@ export class Translator {
   private readonly pool: Pool;
   private readonly area: number;
   private readonly decoder: SlotDecoder;
+  private readonly armed: ArmedPlaces;
   private readonly imports: RegionImports;
   private readonly limits: TranslationLimits;
   private readonly listeners: TranslatorListeners;
@@ -95,6 +100,7 @@ export class Translator {
     pool: Pool,
     area: number,
     decoder: SlotDecoder,
+    armed: ArmedPlaces,
     imports: RegionImports,
     limits: TranslationLimits,
     listeners: TranslatorListeners,
@@ -104,6 +110,7 @@ export class Translator {
     this.pool = pool;
     this.area = area;
     this.decoder = decoder;
+    this.armed = armed;
     this.imports = imports;
     this.listeners = listeners;
   }
@@ -135,13 +142,14 @@ export class Translator {
     // What is new here may lie across two pages, and then cannot begin a region.
     if (pool.words[slot >>> 2] === 0) this.decoder.decode(slot);
     const handler = pool.halves[slot >>> 1]!;
-    if (handler === PSEUDO.region || handler === PSEUDO.straddle || slot >= code + CODE_PAGE.sentinel) return;
+    if (NO_HEADS.has(handler) || slot >= code + CODE_PAGE.sentinel) return;
     const pages = {
       own: this.pageOf(code),
       before: this.mapped(va - BigInt(PAGE)),
       behind: this.mapped(va + BigInt(PAGE)),
       address: Number(BigInt.asIntN(32, va & ~4095n)),
       area: this.area,
+      armed: this.armed,
     };
     wanted.set(slot, { slot, pages, versions: this.versions(pages) });
     if (wanted.size >= this.limits.batch) this.translate();

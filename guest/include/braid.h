@@ -1,0 +1,113 @@
+/*
+ * Hints of a program to the Braid monitor that it runs on.
+ *
+ * Any process may call these, in user mode, without a driver; a C library is not needed. A hint is an instruction that the
+ * RISC-V specification sets aside for custom use: on other machines, and on a Braid whose host has not enabled it, it does
+ * nothing and the function returns 0. On other processors than 64-bit RISC-V nothing is executed at all. So a program may keep
+ * its hints wherever it runs.
+ *
+ *     int i = braid_branch(3);           the machine goes on four times: here, and in three clones
+ *     if (i > 0) {
+ *         try_way(i, &answer);
+ *         braid_result(&answer, sizeof answer);
+ *         braid_done(0);                 the monitor compares, keeps, or stops this clone
+ *     } else if (braid_take(2)) {
+ *         use(&answer);                  as clone 2 has left it
+ *     }
+ *
+ * What a function returns depends on what the host makes of the hint; 0 is also the answer of a host that listens and makes
+ * nothing of it. Each hint may be executed as often as the host allows; beyond that it does nothing. docs/hints.md has the
+ * instruction itself.
+ */
+#ifndef BRAID_H
+#define BRAID_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The most clones of one branch, and the most bytes of one result and of a name. */
+#define BRAID_MAX_BRANCHES 64
+#define BRAID_MAX_RESULT (1ul << 20)
+#define BRAID_MAX_MARK 256ul
+
+#if defined(__riscv) && __riscv_xlen == 64
+/*
+ * slti x0, t1, number: t1 holds Braid's number, a0 and a1 the arguments, and t0, 0 before, the answer after it. Memory is
+ * named because the monitor reads what has been written, and may have written when the program goes on.
+ */
+#define BRAID_HINT_(name, number)                                                                                      \
+    static inline unsigned long name(unsigned long first, unsigned long second)                                        \
+    {                                                                                                                  \
+        register unsigned long braid_answer __asm__("t0") = 0;                                                         \
+        register unsigned long braid_magic __asm__("t1") = 0x6272616964310a0dul;                                       \
+        register unsigned long braid_first __asm__("a0") = first;                                                      \
+        register unsigned long braid_second __asm__("a1") = second;                                                    \
+        __asm__ volatile("slti x0, t1, " #number                                                                       \
+                         : "+r"(braid_answer)                                                                          \
+                         : "r"(braid_magic), "r"(braid_first), "r"(braid_second)                                       \
+                         : "memory");                                                                                  \
+        return braid_answer;                                                                                           \
+    }
+#else
+#define BRAID_HINT_(name, number)                                                                                      \
+    static inline unsigned long name(unsigned long first, unsigned long second)                                        \
+    {                                                                                                                  \
+        (void)first;                                                                                                   \
+        (void)second;                                                                                                  \
+        return 0;                                                                                                      \
+    }
+#endif
+
+BRAID_HINT_(braid_hint_branch_, 1)
+BRAID_HINT_(braid_hint_result_, 2)
+BRAID_HINT_(braid_hint_done_, 3)
+BRAID_HINT_(braid_hint_take_, 4)
+BRAID_HINT_(braid_hint_mark_, 5)
+#undef BRAID_HINT_
+
+/*
+ * Has the whole machine go on in `count` clones besides itself (1 to BRAID_MAX_BRANCHES). Each clone gets its index, from 1 on;
+ * the original gets 0, and so does everybody where nothing branches.
+ */
+static inline int braid_branch(int count)
+{
+    return (int)braid_hint_branch_((unsigned long)count, 0);
+}
+
+/*
+ * Declares `length` bytes at `data` to be what this branch results in, or a part of it: at most BRAID_MAX_RESULT at once. The
+ * bytes are copied at once. Where the original takes the branch they are put at the same address, so memory that the original
+ * is to have should be written to before braid_branch, for it to have pages there. Returns 1 when they were taken.
+ */
+static inline int braid_result(const void *data, unsigned long length)
+{
+    return (int)braid_hint_result_((unsigned long)data, length);
+}
+
+/* The branch is complete; `status` is 0 for success by convention. Returns 1 when somebody has noticed, if it returns. */
+static inline int braid_done(int status)
+{
+    return (int)braid_hint_done_((unsigned long)status, 0);
+}
+
+/* In the original: chooses the branch with this index, or none by 0. Returns 1 when what it resulted in is in place. */
+static inline int braid_take(int index)
+{
+    return (int)braid_hint_take_((unsigned long)index, 0);
+}
+
+/* Names this position for the host: a text of at most BRAID_MAX_MARK bytes. Returns 1 when it was noted. */
+static inline int braid_mark(const char *name)
+{
+    unsigned long length = 0;
+    while (name[length] != 0 && length <= BRAID_MAX_MARK)
+        length++;
+    return (int)braid_hint_mark_((unsigned long)name, length);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
