@@ -34,6 +34,7 @@ export type { NetBackend } from './devices/virtio-net/backend.ts';
 export { Engine, type EngineCounters } from './engine/engine.ts';
 export type { PortableModule } from './engine/translator/installer.ts';
 export { disassemble } from './isa/print.ts';
+export type { Breakpoint } from './machine/breakpoints.ts';
 export { stateHash, visibleState } from './machine/hash.ts';
 export type { Hint, HintName, HintQuotas } from './machine/hints.ts';
 export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './machine/log.ts';

@@ -224,10 +224,10 @@ export class Engine implements Tracer {
     this.exports.flushAll();
   }
 
-  /** A machine has other breakpoints than before: what code lies in which page is found anew. */
-  breakpointsChanged(): void {
+  /** A machine has more breakpoints than before, or fewer: which frames they lie in is found anew. */
+  breakpointsChanged(change: 'more' | 'fewer'): void {
     this.set('breakpoints', BigInt(this.host?.breakpoints.size ?? 0));
-    this.armed.disarm();
+    if (change === 'fewer') this.armed.disarm();
     this.exports.flushAll();
   }
 

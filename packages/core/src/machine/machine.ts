@@ -231,8 +231,10 @@ export class Machine implements EngineHost {
         const stop = this.beginSlice();
         if (stop) return stop;
       }
-      if (left === 0) return { reason: 'steps' };
+      // First what is due: the state at a position does not depend on why the machine stops there.
       this.late = this.platform.advance(this.clock.now);
+      this.hartSet.updateTimer(this.schedule.hart, this.clock.ticksAt(this.clock.now));
+      if (left === 0) return { reason: 'steps' };
       if (this.late) return { reason: 'stalled', until: this.late };
       left -= this.runHart(left);
       const hit = this.breakpoints.take();
@@ -245,7 +247,6 @@ export class Machine implements EngineHost {
     const { engine, hartSet, schedule, clock } = this;
     const hart = schedule.hart;
     hartSet.load(hart);
-    hartSet.updateTimer(hart, clock.ticksAt(clock.now));
     this.budget = Math.min(limit, schedule.left, this.untilDeadline(hart), MAX_BUDGET);
     const before = engine.get('stepsEnd');
     engine.set('clockEnd', clock.steps + BigInt(this.budget));

@@ -127,7 +127,7 @@ export class Installer {
   /** Whether the first instruction of a region in a code page leads to one already, or cannot. */
   leads(own: number, head: number): boolean {
     const handler = this.pool.halves[(own + head * (SLOT.size / 2)) >>> 1]!;
-    return handler === PSEUDO.region || handler === PSEUDO.straddle || handler === PSEUDO.armed;
+    return handler === PSEUDO.region || handler === PSEUDO.straddle;
   }
 
   /** Places for `count` regions in a row, from which whatever stood there is gone. */
