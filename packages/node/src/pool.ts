@@ -40,7 +40,6 @@ class Thread implements Place {
     this.area = start.area;
     this.ended = ended;
     this.worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: start, resourceLimits: LIMITS });
-    this.worker.unref();
   }
 
   /** How many of its machines want to run. */
@@ -129,6 +128,8 @@ export class Pool implements AsyncDisposable {
       failure = error as Error;
     });
     thread.worker.on('exit', () => this.died(thread, failure));
+    // Only then: to listen keeps the process alive.
+    thread.worker.unref();
     this.threads.add(thread);
     for (const module of this.modules) thread.post({ module });
     return thread;

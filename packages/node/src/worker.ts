@@ -17,6 +17,8 @@ const runners = new Map<number, Runner>();
 /** Fork points that machines go back to, by their numbers. The main thread holds their frames. */
 const points = new Map<number, ForkPoint>();
 let running = false;
+/** Somebody may have reason to run who had none at his last turn. */
+let woken = false;
 
 function take(message: ToWorker): void {
   if ('requests' in message) {
@@ -48,14 +50,18 @@ function standStill(gate: Int32Array): void {
 
 /** Lets the machines run by turns, a few milliseconds each, as long as one of them has reason to. */
 function run(): void {
+  woken = true;
   if (running) return;
   running = true;
   try {
-    for (let again = true; again; ) {
-      again = false;
+    while (woken) {
+      woken = false;
       for (const runner of [...runners.values()]) {
-        if (runner.step()) again = true;
-        for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) take(next.message);
+        if (runner.step()) woken = true;
+        for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
+          take(next.message);
+          woken = true;
+        }
       }
     }
   } finally {
