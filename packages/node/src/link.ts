@@ -1,6 +1,7 @@
 /** The main thread's end of a machine: requests in batches, answers to whom they belong, wherever in the pool the machine is. */
 
 import type { ExecExit } from '@braid/core/agent/client.ts';
+import type { ProgramKey } from './conditions.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import { OutputQueue } from './output.ts';
 import type { CallName, Calls, Report, Request, Spawn } from './protocol.ts';
@@ -51,6 +52,7 @@ const RUNNING: ReadonlySet<CallName> = new Set([
   'writeFile',
   'shutdown',
   'wait',
+  'complete',
 ]);
 
 export class Link {
@@ -135,7 +137,7 @@ export class Link {
 
   call<K extends CallName>(name: K, args: Calls[K][0], options: WaitOptions = {}): Promise<Calls[K][1]> {
     if (name === 'pause') this.free = false;
-    if (RUNNING.has(name) && !this.active) this.onActivate?.();
+    if (RUNNING.has(name) && !('standing' in args) && !this.active) this.onActivate?.();
     if (name === 'run') this.free = true;
     return this.wait(options, (id) => ({ type: 'call', id, name, args }) as Request).promise as Promise<Calls[K][1]>;
   }
@@ -155,7 +157,7 @@ export class Link {
     return this.wait({}, (reply) => ({ type: 'console', bytes, reply })).promise as Promise<void>;
   }
 
-  input(program: number, bytes: Uint8Array | undefined): Promise<void> {
+  input(program: ProgramKey, bytes: Uint8Array | undefined): Promise<void> {
     return this.wait({}, (reply) => ({ type: 'input', id: program, bytes, reply })).promise as Promise<void>;
   }
 

@@ -10,12 +10,13 @@ import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
 import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import type { Conditions, ProgramKey, Reached } from './conditions.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import type { Link, ProgramExit, WaitOptions } from './link.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
 import type { Pool } from './pool.ts';
-import type { Arrival, ConsoleDevice, Goal, HostState, KnownPoint, Made, Spawn, Stats } from './protocol.ts';
+import type { Arrival, Calls, ConsoleDevice, Goal, HostState, KnownPoint, Made, Spawn, Stats } from './protocol.ts';
 import { nextPool } from './thread.ts';
 
 export interface SpawnOptions extends WaitOptions {
@@ -60,6 +61,8 @@ export interface ForkOptions {
   readonly seed?: bigint | number;
   /** Address of its network card. */
   readonly mac?: string;
+  /** Keeps its network card plugged in. */
+  readonly connected?: boolean;
   /** Told to the guest through its agent, before anything else runs. */
   readonly hostname?: string;
   /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers. */
@@ -80,6 +83,9 @@ export interface SavedMachine {
   readonly console: ConsoleDevice;
   readonly machine: unknown;
 }
+
+/** Which call of which machine started a program. */
+const started = new WeakMap<Program, { readonly machine: Machine; readonly id: number }>();
 
 const MAX_FORKS = 1024;
 const MAX_OUTPUT = 64 * 2 ** 20;
@@ -184,7 +190,7 @@ export class Machine implements AsyncDisposable {
     );
   }
 
-  private async clone(arrival: Arrival, { seed, mac, hostname, generation }: ForkOptions): Promise<Machine> {
+  private async clone(arrival: Arrival, { seed, mac, connected, hostname, generation }: ForkOptions): Promise<Machine> {
     const { pool } = this.family;
     pool.hold(arrival);
     const address = mac === undefined ? {} : { mac: macOf(mac) };
@@ -194,6 +200,7 @@ export class Machine implements AsyncDisposable {
         ...arrival,
         ...(seed === undefined ? {} : { seed: BigInt(seed) }),
         ...address,
+        ...(connected === undefined ? {} : { connected }),
       });
       const machine = new Machine(this.family, link, made, this);
       if (hostname !== undefined || generation !== undefined) await machine.tellIdentity(hostname, generation);
@@ -238,9 +245,9 @@ export class Machine implements AsyncDisposable {
   async adopt(clone: Machine): Promise<Position> {
     if (clone.parent !== this) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
     const { pool } = this.family;
-    const { point, host } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
+    const { point, host, inputs, events } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
     try {
-      return await this.link.call('adopt', { point, held: host.held ?? [] });
+      return await this.link.call('adopt', { point, held: host.held ?? [], inputs, events });
     } finally {
       pool.release(point);
       clone.link.close(
@@ -273,6 +280,35 @@ export class Machine implements AsyncDisposable {
   /** Runs until the goal is reached; where that was. */
   runUntil(goal: Goal, options?: WaitOptions): Promise<Position> {
     return this.link.call('runUntil', goal, options);
+  }
+
+  /**
+   * Runs until one of the conditions holds: which, and where. For all that a clone may be run until, see `complete`. `hold`: the machine
+   * stands still then, until `resume` or a call that runs it, even if others wait for it. `standing`: it stands still first, until `resume`.
+   */
+  runTo(
+    conditions: Conditions,
+    options: WaitOptions & { readonly hold?: boolean; readonly standing?: boolean } = {},
+  ): Promise<Reached> {
+    const { signal, ...how } = options;
+    return this.link.call('complete', { conditions, ...how }, signal ? { signal } : {});
+  }
+
+  /** Ends a `hold`. */
+  resume(): Promise<void> {
+    return this.link.call('resume', {});
+  }
+
+  /** From now on notes what the console waits for, and what the answers are, in bounded memory: for `waits`. */
+  watchWaits(options: Calls['watchWaits'][0] = {}): Promise<void> {
+    // What is noted is in the machine's thread.
+    this.link.onActivate = undefined;
+    return this.link.call('watchWaits', options);
+  }
+
+  /** The waits of the console since `watchWaits` that were worth guessing at, and the one that it seems to be in now. */
+  waits(): Promise<Calls['waits'][1]> {
+    return this.link.call('waits', {});
   }
 
   /** Runs until the machine ends. `live`: somebody may still type, so a guest that only waits for it has not halted. */
@@ -310,7 +346,7 @@ export class Machine implements AsyncDisposable {
   spawn(argv: readonly string[], options: SpawnOptions = {}): Program {
     const { id, outputs, exited } = this.start(argv, options);
     const send = (bytes: Uint8Array | undefined) => this.link.input(id, bytes);
-    return {
+    const program: Program = {
       stdin: new WritableStream({ write: (chunk) => send(bytesOf(chunk)), close: () => send(undefined) }),
       stdout: outputs.stdout.readable,
       stderr: outputs.stderr.readable,
@@ -318,6 +354,24 @@ export class Machine implements AsyncDisposable {
       kill: (signal = 15) => this.link.post({ type: 'signal', id, signal }),
       resize: (columns, rows) => this.link.post({ type: 'terminal', id, rows, cols: columns }),
     };
+    started.set(program, { machine: this, id });
+    return program;
+  }
+
+  /** Appends to the input of a program that this machine, or one that it was forked from, has started: to what runs here. */
+  typeInto(program: Program, input: Uint8Array | string): Promise<void> {
+    return this.link.input(this.keyOf(program), bytesOf(input));
+  }
+
+  /** What a program is called here: a clone calls it by what it is to its parent. */
+  keyOf(program: Program): ProgramKey {
+    const start = started.get(program);
+    let name = '';
+    for (let machine: Machine | undefined = this; start && machine; machine = machine.parent) {
+      if (machine === start.machine) return name === '' ? start.id : name.slice(1) + start.id;
+      name += '^';
+    }
+    throw new BraidError('ERR_BRAID_OPTION', 'the program is of another machine');
   }
 
   private start(argv: readonly string[], options: SpawnOptions) {

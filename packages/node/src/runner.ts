@@ -10,7 +10,7 @@
  * are looked at between runs of a few milliseconds, whose lengths change nothing that the guest can see.
  */
 
-import type { ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
+import type { ExecExit, ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
 import { AgentError } from '@braid/core/agent/errors.ts';
 import {
   becomeForkPoint,
@@ -28,6 +28,7 @@ import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
+import { type Found, type ProgramKey, Watch } from './conditions.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
 import type { FileBackend } from './files.ts';
 import { GuestCalls } from './guest-calls.ts';
@@ -46,6 +47,7 @@ import {
   type Setup,
 } from './protocol.ts';
 import { signature, stats } from './results.ts';
+import { WaitWatch } from './wait-watch.ts';
 import { type Wait, Waits } from './waits.ts';
 
 /** Events kept while nobody records: a machine that runs for days must not fill the memory. */
@@ -75,6 +77,7 @@ export class Runner {
   private files: readonly FileBackend[] = [];
 
   private readonly waits = new Waits();
+  private waitWatch: WaitWatch | undefined;
   private readonly guest: GuestCalls;
   /** To be done at the next slice boundary. */
   private actions: (() => void)[] = [];
@@ -114,6 +117,7 @@ export class Runner {
       answer: (id, value) => this.answer(id, value),
       waiting: (id) => this.waits.has(id),
       output: (id, stream, bytes) => this.programOutput(id, stream, bytes),
+      exited: (id, outcome) => this.programExit(id, outcome),
     });
   }
 
@@ -121,7 +125,17 @@ export class Runner {
     if (!this.waits.has(id)) return;
     this.ahead += bytes.length;
     this.flushConsole();
+    this.see((watch) => watch.seeOutput(id, bytes));
     this.host.report({ type: 'output', id, stream, bytes });
+  }
+
+  private programExit(key: ProgramKey, outcome: ExecExit | AgentError): void {
+    this.see((watch) => watch.seeExit(key, outcome instanceof AgentError ? undefined : outcome));
+  }
+
+  /** Shows something to those who wait for it; they look where the slice ends. */
+  private see(show: (watch: Watch) => boolean): void {
+    for (const { watch } of this.waits.watched) if (show(watch)) this.machine?.interrupt();
   }
 
   /** Takes a request. The machine goes on with `step`. */
@@ -205,6 +219,16 @@ export class Runner {
         this.free = false;
         return machine.position;
     }
+    if (name === 'waits') return this.waitWatch?.proposals(machine) ?? { proposals: [] };
+    if (name === 'watchWaits') {
+      this.waitWatch = new WaitWatch(machine, args, this.setup!.console);
+      return undefined;
+    }
+    if (name === 'complete') return this.complete(machine, id, args);
+    if (name === 'resume') {
+      this.paused = false;
+      return undefined;
+    }
     if (machine.exit) {
       if (name === 'wait' || name === 'shutdown') return machine.exit;
       throw this.exitedError(machine.exit);
@@ -242,6 +266,35 @@ export class Runner {
         this.guest.ask(machine, id, name, args);
         return this.wait({ id, name });
     }
+  }
+
+  private complete(machine: Machine, id: number, args: Calls['complete'][0]): unknown {
+    const { conditions, hold = false, standing = false } = args;
+    const watch = new Watch(conditions, machine);
+    const ended = (exit: Exit) => watch.reached(machine, this.endOf(exit));
+    if (machine.exit) return ended(machine.exit);
+    if (this.panic.message !== undefined) throw this.panicError();
+    this.paused = standing;
+    return this.wait({ id, name: 'complete', watch, hold, ended });
+  }
+
+  private endOf(exit: Exit): Found {
+    const { message } = this.panic;
+    return message === undefined ? { by: 'exit', exit } : { by: 'panic', message };
+  }
+
+  /** Ends waits whose conditions hold, as `look` finds. */
+  private endWatched(machine: Machine, look: (watch: Watch) => Found | undefined): boolean {
+    let some = false;
+    for (const { id, watch, hold } of this.waits.watched) {
+      const found = look(watch);
+      if (!found) continue;
+      some = true;
+      this.waits.delete(id);
+      if (hold) this.paused = true;
+      this.result(id, watch.reached(machine, found));
+    }
+    return some;
   }
 
   private made(): Machine {
@@ -326,14 +379,17 @@ export class Runner {
   }
 
   /** Makes the machine from a fork point: a clone, or the machine that was somewhere else before. */
-  private arrive({ point, host, inputs, clone, seed, mac }: Calls['arrive'][0]): Made {
+  private arrive({ point, host, inputs, clone, seed, mac, connected }: Calls['arrive'][0]): Made {
     this.held = clone ? [] : host.held && [...host.held];
     this.inputEnded = host.inputEnded;
     this.panic.message = host.panic;
     const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
     const assembled = reassemble(this.engine, host.setup, point, this.outputs, { clone, handlersOf });
     const { machine } = assembled;
-    if (clone) identify(machine, { ...(seed === undefined ? {} : { seed }), ...(mac === undefined ? {} : { mac }) });
+    if (clone) {
+      const own = { ...(seed === undefined ? {} : { seed }), ...(mac === undefined ? {} : { mac }) };
+      identify(machine, connected === undefined ? own : { ...own, connected });
+    }
     for (const input of inputs) machine.input(input);
     this.exitReported = machine.exit !== undefined;
     return this.begin(assembled, host.setup);
@@ -344,8 +400,13 @@ export class Runner {
     if (!this.held) return undefined;
     return {
       key: `^${key}`,
-      output: (stream, bytes) => this.hold({ kind: 'output', key, stream, bytes: bytes.slice() }, bytes.length),
+      attached: (handle) => this.guest.inherit(key, handle),
+      output: (stream, bytes) => {
+        this.see((watch) => watch.seeOutput(key, bytes));
+        this.hold({ kind: 'output', key, stream, bytes: bytes.slice() }, bytes.length);
+      },
       exit: (outcome) => {
+        this.programExit(key, outcome);
         const record = outcome instanceof AgentError ? toRecord(outcome) : outcome;
         this.hold({ kind: 'exit', key, outcome: record, at: this.made().totalSteps }, 0);
       },
@@ -364,7 +425,8 @@ export class Runner {
 
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
     const point = forkPoint(machine);
-    const departed = { point, host: this.hostState(), inputs: machine.takeInputs() };
+    const events = args.for === 'adopt' ? machine.log.events : [];
+    const departed = { point, host: this.hostState(), inputs: machine.takeInputs(), events };
     for (const file of this.files) file.close();
     const why =
       args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';
@@ -373,12 +435,21 @@ export class Runner {
     return departed;
   }
 
-  private adopt(machine: Machine, { point, held }: Calls['adopt'][0]): Position {
+  private adopt(machine: Machine, { point, held, inputs, events }: Calls['adopt'][0]): Position {
+    // What the clone was given and has not taken comes before what is new.
+    const own = machine.takeInputs();
+    for (const input of [...inputs, ...own]) machine.input(input);
+    const { waitWatch } = this;
+    waitWatch?.adopted(machine, held, events);
+    // It has seen the outputs already.
+    this.waitWatch = undefined;
     const handlersOf = (key: string) => (key.startsWith('^') ? this.handlersOf(machine, key.slice(1)) : undefined);
     try {
       this.become(machine, point, { keepInput: true, handlersOf }, held);
     } finally {
       freeForkPoint(this.engine.pool, point);
+      waitWatch?.renewed();
+      this.waitWatch = waitWatch;
     }
     return machine.position;
   }
@@ -403,6 +474,7 @@ export class Runner {
     held: readonly Held[],
   ): void {
     const handles = becomeForkPoint(machine, point, options);
+    this.waitWatch?.renewed();
     this.skipIdle = machine.skipIdle;
     this.exitReported = false;
     this.haltReported = false;
@@ -483,7 +555,10 @@ export class Runner {
   // --- Output
 
   private output(bytes: Uint8Array): void {
-    if (this.held) this.hold({ kind: 'console', bytes: bytes.slice() }, bytes.length);
+    const { machine } = this;
+    if (this.held) this.hold({ kind: 'console', bytes: bytes.slice(), time: this.made().now }, bytes.length);
+    if (machine) this.waitWatch?.output(machine, bytes);
+    this.see((watch) => watch.seeConsole(bytes));
     this.pendingConsole.push(bytes);
     this.ahead += bytes.length;
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
@@ -535,6 +610,9 @@ export class Runner {
     }
     if (inSlice) machine.interrupt();
     this.chooseIdle(machine);
+    const watched = this.waits.watched;
+    machine.mayJump =
+      watched.length === 0 ? undefined : (until) => watched.every(({ watch }) => !watch.idle(machine, until));
     if (this.setup!.time === 'wall' && !this.wallTime.keepPace(machine)) {
       this.sleep(machine.now);
       return false;
@@ -563,11 +641,17 @@ export class Runner {
       runLength.learn(Number(machine.totalSteps - before), spent);
     }
     const { log } = machine;
+    this.waitWatch?.look(machine);
     if (log.events.length > LOG_LIMIT) log.events.length = 0;
     this.wallTime.ran(machine, stop.reason === 'idle');
     this.acknowledgeConsole();
     this.flushConsole();
     switch (stop.reason) {
+      case 'hint': {
+        const { hint } = stop;
+        if (hint.kind === 'done') this.endWatched(machine, (watch) => watch.hint(hint.status));
+        return true;
+      }
       case 'stalled':
         this.stalled = true;
         stop.until.finally(() => {
@@ -585,6 +669,7 @@ export class Runner {
   /** Every hart waits. Sleeps until something is due, or for ever; true to go on at once. */
   private idle(machine: Machine, until: bigint | undefined): boolean {
     if (this.atBoundary()) return true;
+    if (this.endWatched(machine, (watch) => watch.idle(machine, until))) return true;
     if (until === undefined && machine.backlog === 0) {
       const live = this.free || (!this.inputEnded && this.waits.live);
       if (!this.haltReported) {
@@ -627,9 +712,11 @@ export class Runner {
     const total = machine.totalSteps;
     const { maxSteps } = this.setup!;
     for (const { id } of this.waits.takeReached(machine)) this.result(id, machine.position);
+    if (!this.paused) this.endWatched(machine, (watch) => watch.holds(machine));
     if (this.panicEnd !== undefined && total >= this.panicEnd && !this.paused) {
       this.paused = true;
       this.reportPanic();
+      this.endWatched(machine, () => ({ by: 'panic', message: this.panic.message! }));
       this.failAll(this.panicError());
     }
     if (maxSteps !== undefined && total >= maxSteps) {

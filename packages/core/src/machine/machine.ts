@@ -89,6 +89,8 @@ export class Machine implements EngineHost {
   /** In the order of the harts: out of the schedule until somebody starts them. */
   readonly stopped: boolean[];
   exit: Exit | undefined;
+  /** Asked before an idle gap is jumped over, up to a guest time; on false the run comes back as idle. Never changes what the guest sees. */
+  mayJump: ((until: bigint) => boolean) | undefined;
 
   private readonly outputs: Outputs;
   private readonly inputs: InputEvent[] = [];
@@ -333,13 +335,15 @@ export class Machine implements EngineHost {
       if (others) continue;
       const own = this.idleDeadline();
       const client = this.replay ? undefined : this.agent.deadline();
+      const next = client !== undefined && (own === undefined || client < own) ? client : own;
+      if (next !== undefined && this.mayJump?.(next) === false) return { reason: 'idle', until: next };
       if (this.skipIdle && client !== undefined && (own === undefined || client < own)) {
         // The client is outside the machine: its waking up is an event.
         this.admit({ kind: 'time', advance: client > clock.now ? client - clock.now : 1n });
       } else if (this.skipIdle && own !== undefined) {
         clock.now = own;
       } else {
-        return { reason: 'idle', until: client !== undefined && (own === undefined || client < own) ? client : own };
+        return { reason: 'idle', until: next };
       }
     }
   }
