@@ -3,7 +3,6 @@
  * to the step: what is found, and where, does not depend on how long the host's runs are.
  */
 
-import type { ExecExit } from '@braid/core/agent/client.ts';
 import type { Position } from '@braid/core/machine/log.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
@@ -34,9 +33,9 @@ export interface Conditions {
 }
 
 export type Found =
-  | { readonly by: 'console' | 'output' /** What matched. */; readonly match: string }
-  | { readonly by: 'exited' /** Nothing when nobody knows what became of it. */; readonly program?: ExecExit }
-  | { readonly by: 'memory' | 'steps' | 'guestTime' | 'tick' | 'idle' }
+  /** With what matched. */
+  | { readonly by: 'console' | 'output'; readonly match: string }
+  | { readonly by: 'exited' | 'memory' | 'steps' | 'guestTime' | 'tick' | 'idle' }
   | { readonly by: 'done'; readonly status: number }
   | { readonly by: 'exit'; readonly exit: Exit }
   | { readonly by: 'panic'; readonly message: string };
@@ -85,7 +84,7 @@ export class Watch {
   private readonly console: TextWatch | undefined;
   private readonly output: TextWatch | undefined;
   private readonly memory: Uint8Array;
-  private exited: Found | undefined;
+  private exited = false;
 
   constructor(conditions: Conditions, machine: Machine) {
     this.conditions = conditions;
@@ -109,9 +108,9 @@ export class Watch {
     return true;
   }
 
-  seeExit(program: ProgramKey, exit: ExecExit | undefined): boolean {
+  seeExit(program: ProgramKey): boolean {
     if (this.conditions.exited !== program) return false;
-    this.exited = { by: 'exited', ...(exit ? { program: exit } : {}) };
+    this.exited = true;
     return true;
   }
 
@@ -120,7 +119,7 @@ export class Watch {
   /** What holds where the machine stands. */
   holds(machine: Machine): Found | undefined {
     if (machine.schedule.atBoundary) {
-      if (this.exited) return this.exited;
+      if (this.exited) return { by: 'exited' };
       const output = this.output?.match();
       if (output !== undefined) return { by: 'output', match: output };
       const console = this.console?.match();
@@ -161,15 +160,14 @@ export class Watch {
     const { steps, guestTime, tick, memory } = this.conditions;
     const limits: bigint[] = [];
     if (steps !== undefined) limits.push(this.from.steps + steps);
-    for (const time of [guestTime, tick]) {
-      if (time === undefined) continue;
-      const left = machine.clock.stepsUntil(this.from.time + time);
-      limits.push(total + (left < 1n ? 1n : left));
-    }
-    if (memory) {
-      // To the end of the slice: an interruption asked for at its start would make no step.
+    if (memory || guestTime !== undefined || tick !== undefined) {
+      // A slice may begin with a jump over an idle gap, so one step of it shows the time. An interruption would make none.
       if (machine.schedule.atBoundary) limits.push(total + 1n);
-      else machine.interrupt();
+      else {
+        machine.interrupt();
+        for (const time of [guestTime, tick])
+          if (time !== undefined) limits.push(total + machine.clock.stepsUntil(this.from.time + time));
+      }
     }
     if (limits.length === 0) return undefined;
     return limits.reduce((first, limit) => (limit < first ? limit : first));

@@ -16,13 +16,13 @@ const SHUTDOWN_SECONDS = 90;
 export interface GuestCallsHost {
   /** Does something at the next slice boundary, where the agent may be spoken to. */
   act(action: () => void): void;
-  /** Answers a call at the next slice boundary; a rejected promise stands for an error. */
+  /** Answers a call at the next slice boundary, perhaps with an error. */
   answer(id: number, value: () => unknown): void;
   /** Whether a call still waits. */
   waiting(id: number): boolean;
   output(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
   /** A program is over. */
-  exited(id: number, outcome: Parameters<ExecHandlers['exit']>[0]): void;
+  exited(id: number): void;
 }
 
 export class GuestCalls {
@@ -68,7 +68,7 @@ export class GuestCalls {
   }
 
   private answer(id: number, outcome: unknown): void {
-    this.host.answer(id, () => (outcome instanceof AgentError ? Promise.reject(outcome) : outcome));
+    this.host.answer(id, () => outcome);
   }
 
   private shutdown(machine: Machine, id: number, { mode }: Calls['shutdown'][0]): void {
@@ -114,7 +114,7 @@ export class GuestCalls {
     this.running.delete(id);
     const steps = at - (this.started.get(id) ?? at);
     this.started.delete(id);
-    this.host.exited(id, outcome);
+    this.host.exited(id);
     this.answer(id, outcome instanceof AgentError ? outcome : { ...outcome, steps });
   }
 
@@ -138,6 +138,16 @@ export class GuestCalls {
     this.started.delete(id);
     const why = 'the machine has become one in which the program does not run';
     if (this.host.waiting(id)) this.answer(id, new AgentError('gone', 'exec', why));
+  }
+
+  /** Whether a program, of ours or of the parent, is over. */
+  isOver(key: ProgramKey): boolean {
+    return typeof key === 'string' ? !this.inherited.has(key) : !this.host.waiting(key);
+  }
+
+  /** A program of the parent is over. */
+  disinherit(key: string): void {
+    this.inherited.delete(key);
   }
 
   /** A clone speaks to a program of its parent. */

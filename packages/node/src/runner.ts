@@ -10,7 +10,7 @@
  * are looked at between runs of a few milliseconds, whose lengths change nothing that the guest can see.
  */
 
-import type { ExecExit, ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
+import type { ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
 import { AgentError } from '@braid/core/agent/errors.ts';
 import {
   becomeForkPoint,
@@ -28,7 +28,7 @@ import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
-import { type Found, type ProgramKey, Watch } from './conditions.ts';
+import { type Found, Watch } from './conditions.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
 import type { FileBackend } from './files.ts';
 import { GuestCalls } from './guest-calls.ts';
@@ -117,7 +117,7 @@ export class Runner {
       answer: (id, value) => this.answer(id, value),
       waiting: (id) => this.waits.has(id),
       output: (id, stream, bytes) => this.programOutput(id, stream, bytes),
-      exited: (id, outcome) => this.programExit(id, outcome),
+      exited: (id) => this.see((watch) => watch.seeExit(id)),
     });
   }
 
@@ -127,10 +127,6 @@ export class Runner {
     this.flushConsole();
     this.see((watch) => watch.seeOutput(id, bytes));
     this.host.report({ type: 'output', id, stream, bytes });
-  }
-
-  private programExit(key: ProgramKey, outcome: ExecExit | AgentError): void {
-    this.see((watch) => watch.seeExit(key, outcome instanceof AgentError ? undefined : outcome));
   }
 
   /** Shows something to those who wait for it; they look where the slice ends. */
@@ -162,7 +158,7 @@ export class Runner {
         return;
       case 'input': {
         const done = (outcome: unknown) =>
-          this.answer(request.reply, () => (outcome instanceof AgentError ? Promise.reject(outcome) : undefined));
+          this.answer(request.reply, () => (outcome instanceof AgentError ? outcome : undefined));
         const act = (program: ExecHandle) => {
           if (request.bytes) program.write(request.bytes, done);
           else program.end(done);
@@ -221,7 +217,7 @@ export class Runner {
     }
     if (name === 'waits') return this.waitWatch?.proposals(machine) ?? { proposals: [] };
     if (name === 'watchWaits') {
-      this.waitWatch = new WaitWatch(machine, args, this.setup!.console);
+      this.waitWatch = new WaitWatch(machine, args, this.setup!);
       return undefined;
     }
     if (name === 'complete') return this.complete(machine, id, args);
@@ -275,6 +271,8 @@ export class Runner {
     if (machine.exit) return ended(machine.exit);
     if (this.panic.message !== undefined) throw this.panicError();
     this.paused = standing;
+    const { exited } = conditions;
+    if (exited !== undefined && this.guest.isOver(exited)) watch.seeExit(exited);
     return this.wait({ id, name: 'complete', watch, hold, ended });
   }
 
@@ -406,7 +404,8 @@ export class Runner {
         this.hold({ kind: 'output', key, stream, bytes: bytes.slice() }, bytes.length);
       },
       exit: (outcome) => {
-        this.programExit(key, outcome);
+        this.guest.disinherit(key);
+        this.see((watch) => watch.seeExit(key));
         const record = outcome instanceof AgentError ? toRecord(outcome) : outcome;
         this.hold({ kind: 'exit', key, outcome: record, at: this.made().totalSteps }, 0);
       },
@@ -440,6 +439,7 @@ export class Runner {
     const own = machine.takeInputs();
     for (const input of [...inputs, ...own]) machine.input(input);
     const { waitWatch } = this;
+    waitWatch?.starts(performance.now());
     waitWatch?.adopted(machine, held, events);
     // It has seen the outputs already.
     this.waitWatch = undefined;
@@ -502,12 +502,12 @@ export class Runner {
     return LATER;
   }
 
-  /** From a callback: the answer goes out at the next boundary. A rejected promise stands for an error. */
+  /** From a callback: the answer goes out at the next boundary; that of an agent may be an error. */
   private answer(id: number, value: () => unknown): void {
     this.answers.push(() => {
       this.waits.delete(id);
       const outcome = value();
-      if (outcome instanceof Promise) outcome.catch((error: unknown) => this.fail(id, error));
+      if (outcome instanceof AgentError) this.fail(id, outcome);
       else this.result(id, outcome);
     });
     this.machine?.interrupt();
@@ -634,6 +634,7 @@ export class Runner {
     const from = performance.now();
     const { runLength } = this;
     const steps = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
+    this.waitWatch?.starts(from);
     const stop = machine.run(steps);
     const spent = performance.now() - from;
     this.hostMs += spent;
@@ -641,7 +642,7 @@ export class Runner {
       runLength.learn(Number(machine.totalSteps - before), spent);
     }
     const { log } = machine;
-    this.waitWatch?.look(machine);
+    this.waitWatch?.stops(machine, from + spent);
     if (log.events.length > LOG_LIMIT) log.events.length = 0;
     this.wallTime.ran(machine, stop.reason === 'idle');
     this.acknowledgeConsole();
@@ -669,7 +670,7 @@ export class Runner {
   /** Every hart waits. Sleeps until something is due, or for ever; true to go on at once. */
   private idle(machine: Machine, until: bigint | undefined): boolean {
     if (this.atBoundary()) return true;
-    if (this.endWatched(machine, (watch) => watch.idle(machine, until))) return true;
+    if (this.endWatched(machine, (watch) => watch.holds(machine) ?? watch.idle(machine, until))) return true;
     if (until === undefined && machine.backlog === 0) {
       const live = this.free || (!this.inputEnded && this.waits.live);
       if (!this.haltReported) {

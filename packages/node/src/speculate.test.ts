@@ -3,12 +3,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as later } from 'node:timers/promises';
-import { runs } from '@braid/core/testing/machines.ts';
+import { guestMissing, runs } from '@braid/core/testing/machines.ts';
 import fc from 'fast-check';
 import { complete } from './completion.ts';
 import type { Reached } from './conditions.ts';
 import type { BraidError } from './errors.ts';
-import { Machine } from './machine.ts';
+import { Machine, type Program } from './machine.ts';
 import { Pool } from './pool.ts';
 import { type SpeculateOptions, speculate } from './speculate.ts';
 import { askingProgram, endlessProgram } from './testing.ts';
@@ -75,14 +75,14 @@ test('the state and the outputs are those of a machine that got the same answers
 });
 
 test('the clone that was right has made its steps before the answer comes; the others are gone', async () => {
-  await using pool = new Pool({ threads: 2 });
+  await using pool = new Pool({ threads: 1 });
   await using machine = await Machine.create({ bare: askingProgram({ work: 500_000 }), memory: '32M', seed: 1n, pool });
   const heard = listen(machine);
   const result = await speculate(machine, {
     on: { console: PROMPT },
     guesses: async (waited) => [waited.by === 'console' ? `${waited.match}\n` : '', 'b\n', 'b\n', 'c\n'],
     answer: async () => {
-      await later(300);
+      await later(1000);
       assert.equal(heard.text, '> ', 'what clones say is held back');
       return 'b\n';
     },
@@ -127,7 +127,7 @@ test('a wait that is given up: the machine stands where it waits, and an answer 
   const answer = () => Promise.reject(failed);
   await assert.rejects(speculate(machine, { guesses: ['a\n'], answer }), failed);
   assert.deepEqual((await machine.pause()).step, 0);
-  assert.equal((await speculate(machine, { guesses: ['a\n'], answer: () => 'a\n' })).adopted, true);
+  assert.equal((await speculate(machine, { guesses: ['a\n'], answer: () => 'a\n' })).hit, true);
 
   await using endless = await Machine.create({ bare: endlessProgram('quiet'), memory: '32M' });
   const never = speculate(endless, { on: 'idle', guesses: ['a'], signal: AbortSignal.timeout(50) });
@@ -138,25 +138,23 @@ test('a clone that cannot be made: the machine goes the way itself', async () =>
   await using pool = new Pool({ threads: 1, memory: 16 * 2 ** 20 });
   await using machine = await Machine.create({ bare: askingProgram(), memory: '64M', seed: 1n, pool });
   await complete(machine, { idle: true });
-  // Frames that a fork would need: other machines' own.
-  const others: Machine[] = [];
-  while (pool.memory.limit - pool.memory.used > 1024) {
-    const [other] = await machine.fork(1);
-    if (other instanceof Machine) others.push(other);
-    else break;
-  }
+  const others = { bare: new Uint8Array(12.5 * 2 ** 20).fill(1), memory: '64M', pool };
+  await using _other = await Machine.create(others);
   const speculation = await speculate(machine, { guesses: ['a\n'] });
-  const { hit, adopted } = await speculation.answer('a\n');
-  assert.deepEqual([hit, adopted], [true, true]);
+  const { hit, adopted, failure, reached } = await speculation.answer('a\n');
+  assert.deepEqual([hit, adopted, failure?.code, reached.by], [true, false, 'ERR_BRAID_POOL_FULL', 'idle']);
 });
 
 test('guesses from what was answered before', async () => {
   await using machine = await Machine.create({ bare: askingProgram(), memory: '32M', seed: 1n });
-  await machine.watchWaits({ threshold: 0n });
+  await machine.watchWaits({ threshold: 5_000_000n });
   await complete(machine, { idle: true });
   for (const answer of ['a\n', 'b\n', 'a\n', 'a\n', 'a\n', 'a\n', 'a\n', 'a\n']) {
-    await machine.step(200_000n);
-    await speculate(machine, { guesses: [answer, 'c\n'], answer: () => answer });
+    const given = async () => {
+      await later(10);
+      return answer;
+    };
+    await speculate(machine, { guesses: [answer, 'c\n'], answer: given });
   }
   const { proposals, expected } = await machine.waits();
   assert.deepEqual(
@@ -164,6 +162,86 @@ test('guesses from what was answered before', async () => {
     [['>', ['a\n']]],
   );
   assert.equal(expected?.prompt, '>');
-  const result = await speculate(machine, { auto: true, answer: () => 'a\n' });
+  const speculation = await speculate(machine, { auto: true });
+  const result = await speculation.answer('a\n');
   assert.deepEqual([result.hit, result.adopted], [true, true]);
+});
+
+/** Says what it has read, works on it for a while, and asks for more. */
+const ASKING = `n=0; printf 'more? '; while read -r word; do
+  n=$((n + 1)); echo "$n: $word"; i=0; while [ $i -lt 300 ]; do i=$((i + 1)); done; sleep 0.02; echo err >&2; printf 'more? '
+done; echo over; exit 7`;
+
+test('the input of programs: pipes and terminals', { skip: guestMissing }, async (t) => {
+  await using guessed = await Machine.create({ seed: 7n, memory: '128M' });
+  await using plain = await Machine.create({ seed: 7n, memory: '128M' });
+  await Promise.all([guessed.boot(), plain.boot()]);
+
+  for (const terminal of [undefined, { columns: 80, rows: 25 }]) {
+    await t.test(terminal ? 'a terminal' : 'a pipe', async () => {
+      const start = (machine: Machine) => {
+        const how = terminal ? { terminal } : ({ input: 'stream' } as const);
+        const program = machine.spawn(['sh', '-c', ASKING], how);
+        const said = Promise.all([new Response(program.stdout).text(), new Response(program.stderr).text()]);
+        return { program, said };
+      };
+      const output = /more\? $/;
+      const until = (program: Program) => ({ output: { program, pattern: output } });
+      const other = start(plain);
+      await complete(plain, { ...until(other.program), hold: true });
+      // Asked for at once: a program runs from its start on.
+      const one = start(guessed);
+      const on = { program: one.program, output };
+      const rounds: [string, string[], boolean][] = [
+        ['yes\n', ['no\n', 'yes\n'], true],
+        ['else\n', ['no\n', 'yes\n'], false],
+        ['one\ntwo\n', ['one\ntwo\n'], true],
+        [`${'x'.repeat(2000)}\n`, ['no\n', `${'x'.repeat(2000)}\n`], true],
+      ];
+      for (const [n, [answer, guesses, hit]] of rounds.entries()) {
+        const more = { until: until(one.program), hold: true };
+        // A wait that is known already is named without what it would print.
+        const here = n === 0 ? on : { program: one.program, now: true as const };
+        const speculation = await speculate(guessed, { on: here, guesses, ...more });
+        if (n % 2 === 0) await later(50);
+        const result = await speculation.answer(answer);
+        assert.deepEqual([result.hit, result.adopted, result.failure], [hit, hit, undefined]);
+        const typed = plain.typeInto(other.program, answer);
+        const reached = (await complete(plain, { ...until(other.program), hold: true })) as Reached;
+        await typed;
+        assert.deepEqual(await stateOf(guessed, result.reached), await stateOf(plain, reached));
+      }
+      const ends = [one, other].map(({ program }) => {
+        const writer = program.stdin.getWriter();
+        return terminal ? writer.write('\x04') : writer.close();
+      });
+      await Promise.all([guessed.resume(), plain.resume(), ...ends]);
+      assert.deepEqual(await one.said, await other.said);
+      assert.deepEqual(
+        [await one.program.exited, (await other.program.exited).exitCode],
+        [await other.program.exited, 7],
+      );
+    });
+  }
+
+  await t.test('the console of a guest', async () => {
+    const prompt = /# $/;
+    const expected = listen(plain);
+    const heard = listen(guessed);
+    await plain.type('\n');
+    await complete(plain, { console: prompt });
+    await guessed.type('\n');
+    const { hit, reached } = await speculate(guessed, {
+      on: { console: prompt },
+      guesses: ['uname\n', 'echo $((6 * 7))\n'],
+      until: { console: prompt },
+      answer: () => 'echo $((6 * 7))\n',
+    });
+    assert.ok(hit);
+    await plain.type('echo $((6 * 7))\n');
+    const there = (await complete(plain, { console: prompt })) as Reached;
+    assert.deepEqual(await stateOf(guessed, reached), await stateOf(plain, there));
+    assert.equal(heard.text, expected.text);
+    assert.match(heard.text, /42/);
+  });
 });

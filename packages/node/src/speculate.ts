@@ -17,8 +17,11 @@ export type Answer = string | Uint8Array;
 export type Wanted =
   /** The console: its output matches. */
   | { readonly console: string | RegExp }
-  /** A program started with `input: 'stream'` or a terminal: its output matches or, without a pattern, every hart waits. */
-  | { readonly program: Program; readonly output?: string | RegExp }
+  /**
+   * A program started with `input: 'stream'` or a terminal: its output matches or, without a pattern, every hart waits. `now`: it waits here
+   * and now.
+   */
+  | { readonly program: Program; readonly output?: string | RegExp; readonly now?: boolean }
   /** The console: every hart waits. */
   | 'idle';
 
@@ -81,33 +84,37 @@ export async function speculate(
     await speculation.begin();
     return speculation;
   }
-  // Both at once: the answer may be there before the guesses are.
+  const { answer } = options;
+  const answered = (async () => answer(waited))();
+  answered.catch(() => {}); // looked at below
   const began = speculation.begin();
   try {
-    const [answer] = await Promise.all([options.answer(waited), began]);
-    return await speculation.answer(answer);
+    // The answer may be there before the clones are; that guessing fails is said if it fails before.
+    return await speculation.answer(await Promise.race([answered, began.then(() => answered)]));
   } catch (error) {
-    await began.catch(() => {});
     await speculation.cancel();
     throw error;
+  } finally {
+    await began.catch(() => {});
   }
 }
 
 function waitOf(machine: Machine, { on, quiet }: SpeculateOptions) {
-  if (on === undefined) return { steps: 0n };
+  if (on === undefined || (typeof on === 'object' && 'program' in on && on.now)) return { steps: 0n };
   if (on !== 'idle' && 'console' in on) return conditionsOf(machine, { console: on.console });
   if (on !== 'idle' && on.output !== undefined)
     return conditionsOf(machine, { output: { program: on.program, pattern: on.output } });
   return conditionsOf(machine, { idle: quiet ?? true });
 }
 
-/** A clone that runs ahead. */
+/** A clone that runs ahead, once it has been made. */
 interface Ahead {
-  readonly machine: Machine;
+  clone?: Machine;
+  failure?: BraidError;
   /** Resolves when it has stopped, to why it cannot be adopted if so. */
-  readonly stopped: Promise<BraidError | undefined>;
+  stopped?: Promise<BraidError | undefined>;
   /** Resolves when it has been given all of its guess. */
-  readonly given: Promise<unknown>;
+  given?: Promise<unknown>;
 }
 
 /** A machine that waits, and its clones that do not. */
@@ -119,7 +126,7 @@ export class Speculation implements AsyncDisposable {
   private readonly options: SpeculateOptions;
   private guessed: readonly Uint8Array[] = [];
   /** In the order of the guesses. */
-  private clones: readonly (Ahead | BraidError)[] = [];
+  private ahead: readonly Ahead[] = [];
   private over = false;
   private readonly aborted = () => void this.cancel();
 
@@ -137,27 +144,33 @@ export class Speculation implements AsyncDisposable {
 
   /** Makes the clones. */
   async begin(): Promise<void> {
-    const { guesses = [], auto, signal, until, budget, quiet } = this.options;
+    const { guesses = [], auto, signal } = this.options;
     const given = typeof guesses === 'function' ? await guesses(this.waited) : guesses;
     const proposed = auto ? ((await this.machine.waits()).expected?.guesses ?? []) : [];
     this.guessed = distinct([...given.map(bytesOf), ...proposed]);
-    if (this.over || this.guessed.length === 0) return;
-    const made = await this.machine.fork(this.guessed.length, { connected: true });
-    const conditions = (clone: Machine) => ({
-      ...conditionsOf(clone, { ...until, idle: quiet ?? true }),
-      ...conditionsOf(clone, least({ steps: BUDGET_STEPS, ...budget }, until)),
-    });
-    this.clones = made.map((clone, n) => {
-      if (clone instanceof BraidError) return clone;
-      const given = this.give(clone, this.guessed[n]!);
-      const stopped = clone.runTo(conditions(clone)).then(
-        () => undefined,
-        (error: BraidError) => error,
-      );
-      return { machine: clone, given, stopped };
-    });
+    if (this.over) return;
     signal?.addEventListener('abort', this.aborted, { once: true });
-    if (signal?.aborted || this.over) await this.free();
+    if (signal?.aborted) return this.cancel();
+    this.ahead = this.guessed.map(() => ({}));
+    await Promise.all(this.ahead.map((ahead, n) => this.start(ahead, this.guessed[n]!)));
+  }
+
+  /** Makes a clone, which runs from then on. */
+  private async start(ahead: Ahead, guess: Uint8Array): Promise<void> {
+    const [clone] = await this.machine.fork(1, { connected: true });
+    if (!clone || clone instanceof BraidError) {
+      if (clone) ahead.failure = clone;
+      return;
+    }
+    if (this.over) return void (await clone.dispose());
+    const { until, budget, quiet } = this.options;
+    const limits = least({ steps: BUDGET_STEPS, ...budget }, until);
+    ahead.clone = clone;
+    ahead.given = this.give(clone, guess);
+    ahead.stopped = clone.runTo(conditionsOf(clone, { ...until, idle: quiet ?? true, ...limits })).then(
+      () => undefined,
+      (error: BraidError) => error,
+    );
   }
 
   /** Gives an answer to a machine. */
@@ -173,16 +186,16 @@ export class Speculation implements AsyncDisposable {
     this.over = true;
     const bytes = bytesOf(answer);
     const guess = this.guessed.findIndex((one) => Buffer.compare(one, bytes) === 0);
-    const ahead = this.clones[guess];
+    const ahead = this.ahead[guess];
     const freed = this.free(ahead);
     try {
-      const won = ahead && !(ahead instanceof BraidError) ? await this.adopt(ahead) : ahead;
       const hit = guess >= 0 ? { hit: true, guess } : { hit: false };
+      const won = ahead?.clone && (await this.adopt(ahead, ahead.clone));
       if (won && !(won instanceof BraidError)) return { ...hit, adopted: true, ...won };
-      const failure = won ? { failure: won } : {};
-      const given = this.give(this.machine, bytes);
+      const why = won ?? ahead?.failure;
+      const failure = why ? { failure: why } : {};
+      this.give(this.machine, bytes);
       const reached = await this.goOn();
-      await Promise.race([given, freed]);
       return { ...hit, adopted: false, stepsSaved: 0n, ...failure, reached };
     } finally {
       await freed;
@@ -196,19 +209,18 @@ export class Speculation implements AsyncDisposable {
   }
 
   /** Goes on where a clone is. An error: that one cannot be adopted, and nothing has happened to the machine. */
-  private async adopt({
-    machine: clone,
-    stopped,
-    given,
-  }: Ahead): Promise<Omit<Speculated, 'hit' | 'adopted'> | BraidError> {
+  private async adopt(
+    { stopped, given }: Ahead,
+    clone: Machine,
+  ): Promise<Omit<Speculated, 'hit' | 'adopted'> | BraidError> {
     const { machine } = this;
     // A clone that has not been given all of its guess would lose the rest.
-    const taken = given.then(
+    const taken = given!.then(
       () => undefined,
       (error: BraidError) => error,
     );
     const notTaken = new BraidError('ERR_BRAID_SPECULATION', 'the guest has not taken all of the guess');
-    const failure = await Promise.race([taken, stopped.then((error) => error ?? Promise.race([taken, notTaken]))]);
+    const failure = await Promise.race([taken, stopped!.then((error) => error ?? Promise.race([taken, notTaken]))]);
     if (failure) {
       await clone.dispose().catch(() => {});
       return failure;
@@ -230,13 +242,11 @@ export class Speculation implements AsyncDisposable {
   }
 
   /** Stops the clones, but for one, and gives their memory back. */
-  private async free(but?: Ahead | BraidError): Promise<void> {
+  private async free(but?: Ahead): Promise<void> {
     this.options.signal?.removeEventListener('abort', this.aborted);
-    const losers = this.clones.filter((clone) => clone !== but);
-    this.clones = [];
-    await Promise.all(
-      losers.map((one) => (one instanceof BraidError ? undefined : one.machine.dispose().catch(() => {}))),
-    );
+    const losers = this.ahead.filter((ahead) => ahead !== but);
+    this.ahead = [];
+    await Promise.all(losers.map(({ clone }) => clone?.dispose().catch(() => {})));
   }
 
   /** No answer will come: the clones go, and the machine stands where it waits. */
