@@ -24,6 +24,16 @@ export {
   type SearchTree,
 } from './branch/explore-tree.ts';
 export { type FunctionFlow, type FunctionPlace, functionAt } from './branch/flow.ts';
+export {
+  becomeForkPoint,
+  type ForkPoint,
+  forkPoint,
+  freeForkPoint,
+  type Identity,
+  identify,
+  machineFrom,
+  shareForkPoint,
+} from './branch/fork-point.ts';
 export { type BranchPoint, branchPointAt, branchPoints, type CodePlace } from './branch/points.ts';
 export { ProgramCode } from './branch/program-code.ts';
 export { reopen } from './branch/reopen.ts';
