@@ -9,8 +9,8 @@ import type { Engine } from '@braid/core/engine/engine.ts';
 import { Machine, type Outputs } from '@braid/core/machine/machine.ts';
 import type { DiskOptions } from '@braid/core/machine/options.ts';
 import { restoreMachine } from '@braid/core/machine/save.ts';
+import { FileBackend } from './disk/file-backend.ts';
 import { BraidError } from './errors.ts';
-import { FileBackend } from './files.ts';
 import { PACED_STEPS_PER_NANOSECOND } from './pace.ts';
 import type { ConsoleDevice, DiskSource, Setup } from './protocol.ts';
 
