@@ -49,6 +49,8 @@ export interface Made {
   readonly harts: number;
   readonly console: ConsoleDevice;
   readonly hasSignature: boolean;
+  /** Whether it has disks in files that it writes. */
+  readonly writesDisks: boolean;
 }
 
 /** What a clone sent outside, in order: who adopts it sends it on. Programs are named as the parent names them. */
@@ -70,6 +72,8 @@ export interface HostState {
   readonly panic: string | undefined;
   /** Of a clone. */
   readonly held: readonly Held[] | undefined;
+  /** Of the original: what it has the images of its disks by, in their order. */
+  readonly locks: readonly (string | undefined)[];
 }
 
 /** A machine that has left its worker. */
@@ -148,7 +152,16 @@ export interface Calls {
   adopt: [{ readonly point: ForkPoint; readonly held: readonly Held[] }, Position];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
-  dispose: [Record<never, never>, undefined];
+  /** Nobody else reads the images of the machine's disks: brings into them what has been written. */
+  commit: [Record<never, never>, undefined];
+  /** `frozen`: others still read the images. What they need to be brought up to date is the result then: locks by path. */
+  dispose: [{ readonly frozen: boolean }, readonly LeftDisk[]];
+}
+
+/** A disk that has been left with a journal. */
+export interface LeftDisk {
+  readonly path: string;
+  readonly lock: string;
 }
 
 export type CallName = keyof Calls;

@@ -28,6 +28,7 @@ import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
+import { commitDisks, flushDisks, thawDisks } from './disk/overlays.ts';
 import type { FileBackend } from './disk/file-backend.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
 import { GuestCalls } from './guest-calls.ts';
@@ -39,6 +40,7 @@ import {
   type Departed,
   type Held,
   type HostState,
+  type LeftDisk,
   type Made,
   OUTPUT_AHEAD,
   type Report,
@@ -181,9 +183,11 @@ export class Runner {
   private start(id: number, name: CallName, args: never): unknown {
     if (name === 'create') return this.create(args);
     if (name === 'arrive') return this.arrive(args);
-    if (name === 'dispose') return this.dispose();
+    if (name === 'dispose') return this.dispose(args);
     const machine = this.made();
     switch (name) {
+      case 'commit':
+        return this.commit(machine);
       case 'fork':
         return this.fork(machine, args);
       case 'leave':
@@ -272,22 +276,38 @@ export class Runner {
       harts: options.harts,
       console,
       hasSignature: symbols.signature !== undefined,
+      writesDisks: this.files.some((file) => !file.readOnly),
     };
   }
 
-  private dispose(): void {
+  private dispose({ frozen }: Calls['dispose'][0]): Calls['dispose'][1] {
     const { machine } = this;
+    const left: LeftDisk[] = [];
     let failure: unknown;
-    for (const file of this.files) {
+    const attempt = (work: () => void) => {
       try {
-        file.close();
+        work();
       } catch (error) {
         failure = error;
       }
+    };
+    // What is in overlays goes to the images, or to their journals while others read the images.
+    if (machine) attempt(() => (frozen ? flushDisks(machine) : commitDisks(machine)));
+    for (const file of this.files) {
+      attempt(() => {
+        const lock = frozen ? file.handOver() : file.close();
+        if (lock !== undefined) left.push({ path: file.path, lock });
+      });
     }
     this.end(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     machine?.free();
     if (failure) throw failure;
+    return left;
+  }
+
+  private commit(machine: Machine): void {
+    commitDisks(machine);
+    thawDisks(machine);
   }
 
   /** There is no machine any more. */
@@ -307,9 +327,9 @@ export class Runner {
     return this.machine ? rootsOf(this.machine) : [];
   }
 
-  private hostState(): HostState {
+  private hostState(locks: HostState['locks'] = []): HostState {
     const { inputEnded, held } = this;
-    return { setup: this.setup!, inputEnded, panic: this.panic.message, held };
+    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, locks };
   }
 
   private fork(machine: Machine, { count }: Calls['fork'][0]): Calls['fork'][1] {
@@ -331,7 +351,8 @@ export class Runner {
     this.inputEnded = host.inputEnded;
     this.panic.message = host.panic;
     const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
-    const assembled = reassemble(this.engine, host.setup, point, this.outputs, { clone, handlersOf });
+    const options = { clone: this.held !== undefined, locks: host.locks, handlersOf };
+    const assembled = reassemble(this.engine, host.setup, point, this.outputs, options);
     const { machine } = assembled;
     if (clone) identify(machine, { ...(seed === undefined ? {} : { seed }), ...(mac === undefined ? {} : { mac }) });
     for (const input of inputs) machine.input(input);
@@ -364,8 +385,9 @@ export class Runner {
 
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
     const point = forkPoint(machine);
-    const departed = { point, host: this.hostState(), inputs: machine.takeInputs() };
-    for (const file of this.files) file.close();
+    const files = new Map(this.files.map((file) => [file.path, file]));
+    const locks = this.setup!.disks.map((disk) => ('path' in disk ? files.get(disk.path)?.handOver() : undefined));
+    const departed = { point, host: this.hostState(locks), inputs: machine.takeInputs() };
     const why =
       args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';
     this.end(new BraidError('ERR_BRAID_ADOPTED', why));

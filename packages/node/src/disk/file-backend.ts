@@ -77,6 +77,10 @@ export class FileBackend implements BlockBackend, OverlayJournal {
     }
   }
 
+  get path(): string {
+    return this.#image.path;
+  }
+
   read(offset: number, into: Uint8Array): void {
     readFully(this.#files, this.#image.file, into, offset);
   }
@@ -134,7 +138,7 @@ export class FileBackend implements BlockBackend, OverlayJournal {
   }
 
   /** Flushes and closes. */
-  close(): void {
+  close(): undefined {
     try {
       this.#closeFiles();
     } finally {
