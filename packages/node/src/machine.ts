@@ -11,11 +11,12 @@ import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { BraidError, fromRecord } from './errors.ts';
+import { heldOf, lineOf } from './lineage.ts';
 import type { Link, ProgramExit, WaitOptions } from './link.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
 import type { Pool } from './pool.ts';
-import type { Arrival, ConsoleDevice, Goal, HostState, KnownPoint, Made, Spawn, Stats } from './protocol.ts';
+import type { Arrival, ConsoleDevice, Goal, HostState, KnownPoint, Made, Spawn, Stats, TimeMode } from './protocol.ts';
 import { nextPool } from './thread.ts';
 
 export interface SpawnOptions extends WaitOptions {
@@ -62,6 +63,10 @@ export interface ForkOptions {
   readonly mac?: string;
   /** Told to the guest through its agent, before anything else runs. */
   readonly hostname?: string;
+  /** How its guest time goes; as its parent's without it. */
+  readonly time?: TimeMode;
+  /** It stops for good when it has made so many steps, those before the fork counted; its parent's limit without it. */
+  readonly maxSteps?: bigint | number;
   /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers. */
   readonly generation?: string;
 }
@@ -98,8 +103,10 @@ export class Machine implements AsyncDisposable {
   readonly pool: Pool;
   private readonly link: Link;
   private readonly family: Family;
-  private parent: Machine | undefined;
-  private readonly children = new Set<Machine>();
+  /** What it was forked from. */
+  readonly parent: Machine | undefined;
+  /** The machine that has become what this one was. */
+  adoptedBy: Machine | undefined;
   private disposing: Promise<void> | undefined;
 
   private constructor(family: Family, link: Link, made: Made, parent?: Machine) {
@@ -107,7 +114,6 @@ export class Machine implements AsyncDisposable {
     this.pool = family.pool;
     this.link = link;
     this.parent = parent;
-    parent?.children.add(this);
     family.joined();
     this.seed = made.seed;
     this.memory = made.memory;
@@ -184,14 +190,18 @@ export class Machine implements AsyncDisposable {
     );
   }
 
-  private async clone(arrival: Arrival, { seed, mac, hostname, generation }: ForkOptions): Promise<Machine> {
+  private async clone(arrival: Arrival, options: ForkOptions): Promise<Machine> {
+    const { seed, mac, hostname, generation, time, maxSteps } = options;
     const { pool } = this.family;
     pool.hold(arrival);
     const address = mac === undefined ? {} : { mac: macOf(mac) };
+    const limit = maxSteps === undefined ? {} : { maxSteps: BigInt(maxSteps) };
+    const setup = { ...arrival.host.setup, ...(time === undefined ? {} : { time }), ...limit };
     const link = pool.link();
     try {
       const made = await pool.arrive(link, {
         ...arrival,
+        host: { ...arrival.host, setup },
         ...(seed === undefined ? {} : { seed: BigInt(seed) }),
         ...address,
       });
@@ -232,27 +242,35 @@ export class Machine implements AsyncDisposable {
   }
 
   /**
-   * Becomes a clone of itself: its state, disks and all, at the position where the clone stands. This machine keeps its identity: the
-   * handle, the console's streams, programs that wait; and sends on what the clone has held back, in order. The clone's handle is over.
+   * Becomes a clone of itself, or a clone of such a clone: its state, disks and all, at the position where the clone stands. This
+   * machine keeps its identity: the handle, the console's streams, programs that wait; and sends on what the clone, and those between
+   * the two, have held back, in order. The clone's handle is over.
    */
   async adopt(clone: Machine): Promise<Position> {
-    if (clone.parent !== this) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
+    const line = lineOf<Machine>(clone, this);
+    if (!line) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
     const { pool } = this.family;
     const { point, host } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
     try {
-      return await this.link.call('adopt', { point, held: host.held ?? [] });
+      const held = heldOf<Machine>(line, this, host);
+      return await this.link.call('adopt', { point, levels: line.length, held });
     } finally {
       pool.release(point);
+      clone.adoptedBy = this;
       clone.link.close(
         new BraidError('ERR_BRAID_ADOPTED', 'the machine has been adopted by its parent, and lives on there'),
       );
-      for (const child of clone.children) child.parent = this;
     }
   }
 
   /** Runs until the guest is up: its agent answers. */
   boot(options?: WaitOptions): Promise<void> {
     return this.link.call('boot', {}, options);
+  }
+
+  /** How guest time goes from now on: `wall` for somebody who sits there, `virtual` for calls that wait. */
+  setTime(time: TimeMode): Promise<void> {
+    return this.link.call('setTime', { time });
   }
 
   /** Lets the machine run, whether anybody waits or not, until `pause`. In virtual time its clock stands still while it is idle. */
@@ -398,7 +416,6 @@ export class Machine implements AsyncDisposable {
   }
 
   private async end(): Promise<void> {
-    this.parent?.children.delete(this);
     try {
       await this.link.dispose();
     } finally {
@@ -457,6 +474,11 @@ export class ForkPoint implements AsyncDisposable {
   get position(): Position {
     const { round, hart, step } = this.point.record.schedule;
     return { round, hart, step };
+  }
+
+  /** The steps that the machine may make in all, if there is a limit. */
+  get maxSteps(): bigint | undefined {
+    return this.host.setup.maxSteps;
   }
 
   /** A machine in this state. */

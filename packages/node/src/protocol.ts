@@ -70,6 +70,8 @@ export interface HostState {
   readonly panic: string | undefined;
   /** Of a clone. */
   readonly held: readonly Held[] | undefined;
+  /** Of a clone of clones: what each of its ancestors held back when it was forked from them, the first of them first. */
+  readonly before: readonly (readonly Held[])[];
 }
 
 /** A machine that has left its worker. */
@@ -140,12 +142,16 @@ export interface Calls {
     { readonly count: number },
     { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState },
   ];
-  /** The machine leaves its worker. */
   /** The machine leaves its worker: for another one, or to be adopted by its parent. */
   leave: [{ readonly for: 'move' | 'adopt' }, Departed];
   arrive: [Arrival, Made];
-  /** The machine becomes a clone of its own, whose fork point is used up, and sends on what that one held back. */
-  adopt: [{ readonly point: ForkPoint; readonly held: readonly Held[] }, Position];
+  /**
+   * The machine becomes a clone of its own, so many forks away, whose fork point is used up, and sends on what that one and those
+   * in between held back.
+   */
+  adopt: [{ readonly point: ForkPoint; readonly levels: number; readonly held: readonly Held[] }, Position];
+  /** How guest time goes from now on. */
+  setTime: [{ readonly time: TimeMode }, undefined];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   dispose: [Record<never, never>, undefined];

@@ -89,6 +89,7 @@ export class Runner {
   private readonly panic = new PanicWatch();
   /** What a clone holds back. */
   private held: Held[] | undefined;
+  private before: HostState['before'] = [];
   private heldBytes = 0;
   private exitReported = false;
   /** After a panic, the steps at which the kernel has had its say. */
@@ -200,6 +201,10 @@ export class Runner {
         return signature(machine);
       case 'save':
         return { version: 1, console: this.setup!.console, machine: saveMachine(machine) };
+      case 'setTime':
+        this.setup = { ...this.setup!, time: (args as Calls['setTime'][0]).time };
+        this.runLength = new RunLength(this.setup.time === 'wall');
+        return undefined;
       case 'pause':
         this.paused = true;
         this.free = false;
@@ -308,8 +313,8 @@ export class Runner {
   }
 
   private hostState(): HostState {
-    const { inputEnded, held } = this;
-    return { setup: this.setup!, inputEnded, panic: this.panic.message, held };
+    const { inputEnded, held, before } = this;
+    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, before };
   }
 
   private fork(machine: Machine, { count }: Calls['fork'][0]): Calls['fork'][1] {
@@ -322,12 +327,14 @@ export class Runner {
         points.push(toRecord(error));
       }
     }
-    return { points, host: { ...this.hostState(), held: undefined } };
+    const before = this.held ? [...this.before, [...this.held]] : [];
+    return { points, host: { ...this.hostState(), held: undefined, before } };
   }
 
   /** Makes the machine from a fork point: a clone, or the machine that was somewhere else before. */
   private arrive({ point, host, inputs, clone, seed, mac }: Calls['arrive'][0]): Made {
     this.held = clone ? [] : host.held && [...host.held];
+    this.before = host.before;
     this.inputEnded = host.inputEnded;
     this.panic.message = host.panic;
     const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
@@ -373,8 +380,10 @@ export class Runner {
     return departed;
   }
 
-  private adopt(machine: Machine, { point, held }: Calls['adopt'][0]): Position {
-    const handlersOf = (key: string) => (key.startsWith('^') ? this.handlersOf(machine, key.slice(1)) : undefined);
+  private adopt(machine: Machine, { point, levels, held }: Calls['adopt'][0]): Position {
+    const prefix = '^'.repeat(levels);
+    const handlersOf = (key: string) =>
+      key.startsWith(prefix) ? this.handlersOf(machine, key.slice(levels)) : undefined;
     try {
       this.become(machine, point, { keepInput: true, handlersOf }, held);
     } finally {
