@@ -49,7 +49,7 @@ export interface Made {
   readonly harts: number;
   readonly console: ConsoleDevice;
   readonly hasSignature: boolean;
-  /** Whether it has disks in files that it writes. */
+  /** Whether it has disks that it writes, and is no clone. */
   readonly writesDisks: boolean;
 }
 
@@ -74,6 +74,8 @@ export interface HostState {
   readonly held: readonly Held[] | undefined;
   /** Of the original: what it has the images of its disks by, in their order. */
   readonly locks: readonly (string | undefined)[];
+  /** Of a clone of clones: what each of its ancestors held back when it was forked from them, the first of them first. */
+  readonly before: readonly (readonly Held[])[];
 }
 
 /** A machine that has left its worker. */
@@ -144,12 +146,16 @@ export interface Calls {
     { readonly count: number },
     { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState },
   ];
-  /** The machine leaves its worker. */
   /** The machine leaves its worker: for another one, or to be adopted by its parent. */
   leave: [{ readonly for: 'move' | 'adopt' }, Departed];
   arrive: [Arrival, Made];
-  /** The machine becomes a clone of its own, whose fork point is used up, and sends on what that one held back. */
-  adopt: [{ readonly point: ForkPoint; readonly held: readonly Held[] }, Position];
+  /**
+   * The machine becomes a clone of its own, so many forks away, whose fork point is used up, and sends on what that one and those
+   * in between held back.
+   */
+  adopt: [{ readonly point: ForkPoint; readonly levels: number; readonly held: readonly Held[] }, Position];
+  /** How guest time goes from now on. */
+  setTime: [{ readonly time: TimeMode }, undefined];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   /** Nobody else reads the images of the machine's disks: brings into them what has been written. */

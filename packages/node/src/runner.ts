@@ -28,8 +28,8 @@ import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
-import { commitDisks, flushDisks, thawDisks } from './disk/overlays.ts';
 import type { FileBackend } from './disk/file-backend.ts';
+import { commitDisks, flushDisks, thawDisks } from './disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { RunLength, WallTime } from './pace.ts';
@@ -91,6 +91,7 @@ export class Runner {
   private readonly panic = new PanicWatch();
   /** What a clone holds back. */
   private held: Held[] | undefined;
+  private before: HostState['before'] = [];
   private heldBytes = 0;
   private exitReported = false;
   /** After a panic, the steps at which the kernel has had its say. */
@@ -204,6 +205,10 @@ export class Runner {
         return signature(machine);
       case 'save':
         return { version: 1, console: this.setup!.console, machine: saveMachine(machine) };
+      case 'setTime':
+        this.setup = { ...this.setup!, time: (args as Calls['setTime'][0]).time };
+        this.runLength = new RunLength(this.setup.time === 'wall');
+        return undefined;
       case 'pause':
         this.paused = true;
         this.free = false;
@@ -276,7 +281,7 @@ export class Runner {
       harts: options.harts,
       console,
       hasSignature: symbols.signature !== undefined,
-      writesDisks: this.files.some((file) => !file.readOnly),
+      writesDisks: !this.held && machine.platform.backends.some(({ readOnly }) => !readOnly),
     };
   }
 
@@ -292,7 +297,7 @@ export class Runner {
       }
     };
     // What is in overlays goes to the images, or to their journals while others read the images.
-    if (machine) attempt(() => (frozen ? flushDisks(machine) : commitDisks(machine)));
+    if (machine && !this.held) attempt(() => (frozen ? flushDisks(machine) : commitDisks(machine)));
     for (const file of this.files) {
       attempt(() => {
         const lock = frozen ? file.handOver() : file.close();
@@ -328,8 +333,8 @@ export class Runner {
   }
 
   private hostState(locks: HostState['locks'] = []): HostState {
-    const { inputEnded, held } = this;
-    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, locks };
+    const { inputEnded, held, before } = this;
+    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, before, locks };
   }
 
   private fork(machine: Machine, { count }: Calls['fork'][0]): Calls['fork'][1] {
@@ -342,12 +347,14 @@ export class Runner {
         points.push(toRecord(error));
       }
     }
-    return { points, host: { ...this.hostState(), held: undefined } };
+    const before = this.held ? [...this.before, [...this.held]] : [];
+    return { points, host: { ...this.hostState(), held: undefined, before } };
   }
 
   /** Makes the machine from a fork point: a clone, or the machine that was somewhere else before. */
   private arrive({ point, host, inputs, clone, seed, mac }: Calls['arrive'][0]): Made {
     this.held = clone ? [] : host.held && [...host.held];
+    this.before = host.before;
     this.inputEnded = host.inputEnded;
     this.panic.message = host.panic;
     const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
@@ -385,8 +392,8 @@ export class Runner {
 
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
     const point = forkPoint(machine);
-    const files = new Map(this.files.map((file) => [file.path, file]));
-    const locks = this.setup!.disks.map((disk) => ('path' in disk ? files.get(disk.path)?.handOver() : undefined));
+    const files = this.files.values();
+    const locks = this.setup!.disks.map((disk) => ('path' in disk ? files.next().value?.handOver() : undefined));
     const departed = { point, host: this.hostState(locks), inputs: machine.takeInputs() };
     const why =
       args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';
@@ -395,8 +402,10 @@ export class Runner {
     return departed;
   }
 
-  private adopt(machine: Machine, { point, held }: Calls['adopt'][0]): Position {
-    const handlersOf = (key: string) => (key.startsWith('^') ? this.handlersOf(machine, key.slice(1)) : undefined);
+  private adopt(machine: Machine, { point, levels, held }: Calls['adopt'][0]): Position {
+    const prefix = '^'.repeat(levels);
+    const handlersOf = (key: string) =>
+      key.startsWith(prefix) ? this.handlersOf(machine, key.slice(levels)) : undefined;
     try {
       this.become(machine, point, { keepInput: true, handlersOf }, held);
     } finally {
@@ -431,6 +440,8 @@ export class Runner {
     this.panicEnd = undefined;
     for (const item of held) this.sendOn(item);
     this.guest.reattach(handles);
+    // What has happened in the clone has happened: its answers wait for no boundary.
+    for (const answer of this.answers.splice(0)) answer();
     // What was to be said to the agent of before is said to nobody.
     this.host.wake();
   }
@@ -634,6 +645,8 @@ export class Runner {
       this.exitReported = true;
       this.flushConsole();
       if (this.panic.message !== undefined) this.reportPanic();
+      // A machine that is powered off has what it wrote on the medium, or in a journal while clones read the images.
+      if (!this.held) flushDisks(this.made());
       this.host.report({ type: 'exit', exit });
     }
     for (const answer of this.answers.splice(0)) answer();
