@@ -201,10 +201,10 @@ async function benchThreads(report: Report, guest: Guest): Promise<void> {
   const options = { memory: '128M', seed: 1, pool, kernel: guest.kernel, initrd: guest.initrd } as const;
   const machine = await Machine.create({ ...options, append: DEFAULT_APPEND.replace('hvc0', 'ttyS0') });
   await machine.boot();
-  pool.warmUp();
   void machine.exec(['fork', 'spin']).catch(() => {}); // ends with the machine
   await machine.step(400_000_000n);
   await machine.pause();
+  await machine.prepareForks();
   const reps = quick ? 5 : 15;
   const seconds = async (work: () => Promise<unknown>) => {
     const from = performance.now();

@@ -99,6 +99,8 @@ export interface SavedMachine {
 }
 
 const MAX_FORKS = 1024;
+/** Steps that a thread makes before it is said to be ready: some tens of milliseconds. */
+const REHEARSAL = 40_000_000n;
 const MAX_OUTPUT = 64 * 2 ** 20;
 export class Machine implements AsyncDisposable {
   readonly seed: bigint;
@@ -218,6 +220,28 @@ export class Machine implements AsyncDisposable {
     } finally {
       queueMicrotask(leave);
     }
+  }
+
+  /**
+   * Has the other threads of the pool ready for clones of this machine: starts them, and lets each run one for some milliseconds, that
+   * nobody hears of. The first clones are slower without it.
+   */
+  async prepareForks(): Promise<void> {
+    const links = this.pool.linksBeside(this.link);
+    const { points, host } = await this.capture(links.length);
+    await Promise.all(
+      points.map(async (point, n) => {
+        const link = links[n]!;
+        try {
+          if ('code' in point) return;
+          await this.pool.arrive(link, this.pool.hold({ point, host, inputs: [], clone: true }));
+          // Where the guest only waits there is nothing to rehearse.
+          await link.call('step', { steps: REHEARSAL }).catch(() => {});
+        } finally {
+          await link.dispose();
+        }
+      }),
+    );
   }
 
   private async clone(arrival: Arrival, options: ForkOptions): Promise<Machine> {

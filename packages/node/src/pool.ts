@@ -151,8 +151,18 @@ export class Pool implements AsyncDisposable {
 
   /** A link to a machine to come, in the thread with least to do. */
   link(): Link {
+    return this.linkIn(this.idlest());
+  }
+
+  /** Links to machines to come, one in each thread but that of another machine. */
+  linksBeside(link: Link): Link[] {
+    this.warmUp();
+    const own = this.links.get(link.id)?.thread;
+    return [...this.threads].filter((thread) => thread !== own).map((thread) => this.linkIn(thread));
+  }
+
+  private linkIn(thread: Thread): Link {
     if (this.disposed) throw new BraidError('ERR_BRAID_DISPOSED', 'the pool has been disposed of');
-    const thread = this.idlest();
     const link = new Link(++this.counter, thread);
     thread.machines.add(link.id);
     this.links.set(link.id, { link, thread });

@@ -101,7 +101,7 @@ export class Runner {
 
   private timer: NodeJS.Timeout | undefined;
   private stalled = false;
-  private runLength = new RunLength(false);
+  private runLength = new RunLength();
   private readonly wallTime = new WallTime();
   private hostMs = 0;
   /** What the machine was last told. */
@@ -207,7 +207,7 @@ export class Runner {
         return { version: 1, console: this.setup!.console, machine: saveMachine(machine) };
       case 'setTime':
         this.setup = { ...this.setup!, time: (args as Calls['setTime'][0]).time };
-        this.runLength = new RunLength(this.setup.time === 'wall');
+        this.runLength = new RunLength();
         return undefined;
       case 'pause':
         this.paused = true;
@@ -272,7 +272,7 @@ export class Runner {
     this.machine = machine;
     this.files = files;
     this.skipIdle = skipIdle;
-    this.runLength = new RunLength(setup.time === 'wall');
+    this.runLength = new RunLength();
     this.setup = { ...setup, console, disks };
     const { options, symbols } = machine;
     return {
