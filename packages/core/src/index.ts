@@ -24,10 +24,20 @@ export {
   type SearchTree,
 } from './branch/explore-tree.ts';
 export { type FunctionFlow, type FunctionPlace, functionAt } from './branch/flow.ts';
+export {
+  becomeForkPoint,
+  type ForkPoint,
+  forkPoint,
+  freeForkPoint,
+  type Identity,
+  identify,
+  machineFrom,
+  shareForkPoint,
+} from './branch/fork-point.ts';
 export { type BranchPoint, branchPointAt, branchPoints, type CodePlace } from './branch/points.ts';
 export { ProgramCode } from './branch/program-code.ts';
 export { reopen } from './branch/reopen.ts';
-export { formatProgress, renderTree, type TreeTextOptions } from './branch/tree-text.ts';
+export { type Drawable, drawable, formatProgress, renderTree, type TreeTextOptions } from './branch/tree-text.ts';
 export { detectWaits, promptOf, type TimedOutput, WaitDetector, type WaitProposal } from './branch/waits.ts';
 export { type BlockBackend, MemoryBackend } from './devices/virtio-block/backend.ts';
 export type { NetBackend } from './devices/virtio-net/backend.ts';

@@ -4,7 +4,7 @@ import type { ExecExit } from '@braid/core/agent/client.ts';
 import type { ProgramKey } from './conditions.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import { OutputQueue } from './output.ts';
-import type { CallName, Calls, Report, Request, Spawn } from './protocol.ts';
+import type { CallName, Calls, LeftDisk, Report, Request, Spawn } from './protocol.ts';
 
 export interface WaitOptions {
   /** Ends the wait with the signal's reason. */
@@ -71,10 +71,12 @@ export class Link {
   private held = false;
   /** Asked when the machine is about to run again after it stood still: it may be moved then. */
   onActivate: (() => void) | undefined;
+  /** Told when the machine has been moved. */
+  onMoved: (() => void) | undefined;
   /** Whether the machine has been made, so that it can be moved. */
   made = false;
   private closed: BraidError | undefined;
-  private disposing: Promise<void> | undefined;
+  private disposing: Promise<readonly LeftDisk[]> | undefined;
 
   /** `id` is the machine's number in its pool. */
   constructor(id: number, place: Place) {
@@ -273,17 +275,20 @@ export class Link {
     this.place.gone(this.id);
   }
 
-  /** Ends the machine. Resolves when what it wrote to its disks is safe. */
-  dispose(): Promise<void> {
-    this.disposing ??= this.end();
+  /**
+   * Ends the machine. Resolves when what it wrote to its disks is safe: `frozen`, while others read the images, with what is needed to
+   * bring these up to date.
+   */
+  dispose(frozen = false): Promise<readonly LeftDisk[]> {
+    this.disposing ??= this.end(frozen);
     return this.disposing;
   }
 
-  private async end(): Promise<void> {
-    if (this.closed) return;
+  private async end(frozen: boolean): Promise<readonly LeftDisk[]> {
+    if (this.closed) return [];
     this.free = false;
     try {
-      await this.call('dispose', {}, { signal: AbortSignal.timeout(DISPOSE_MS) });
+      return await this.call('dispose', { frozen }, { signal: AbortSignal.timeout(DISPOSE_MS) });
     } finally {
       this.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     }

@@ -11,12 +11,25 @@ import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import type { Conditions, ProgramKey, Reached } from './conditions.ts';
+import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
+import { heldOf, lineOf } from './lineage.ts';
 import type { Link, ProgramExit, WaitOptions } from './link.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
 import type { Pool } from './pool.ts';
-import type { Arrival, Calls, ConsoleDevice, Goal, HostState, KnownPoint, Made, Spawn, Stats } from './protocol.ts';
+import type {
+  Arrival,
+  Calls,
+  ConsoleDevice,
+  Goal,
+  HostState,
+  KnownPoint,
+  Made,
+  Spawn,
+  Stats,
+  TimeMode,
+} from './protocol.ts';
 import { nextPool } from './thread.ts';
 
 export interface SpawnOptions extends WaitOptions {
@@ -65,6 +78,10 @@ export interface ForkOptions {
   readonly connected?: boolean;
   /** Told to the guest through its agent, before anything else runs. */
   readonly hostname?: string;
+  /** How its guest time goes; as its parent's without it. */
+  readonly time?: TimeMode;
+  /** It stops for good when it has made so many steps, those before the fork counted; its parent's limit without it. */
+  readonly maxSteps?: bigint | number;
   /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers. */
   readonly generation?: string;
 }
@@ -88,6 +105,8 @@ export interface SavedMachine {
 const started = new WeakMap<Program, { readonly machine: Machine; readonly id: number }>();
 
 const MAX_FORKS = 1024;
+/** Steps that a thread makes before it is said to be ready: some tens of milliseconds. */
+const REHEARSAL = 40_000_000n;
 const MAX_OUTPUT = 64 * 2 ** 20;
 export class Machine implements AsyncDisposable {
   readonly seed: bigint;
@@ -104,16 +123,25 @@ export class Machine implements AsyncDisposable {
   readonly pool: Pool;
   private readonly link: Link;
   private readonly family: Family;
-  private parent: Machine | undefined;
-  private readonly children = new Set<Machine>();
+  /** What it was forked from. */
+  readonly parent: Machine | undefined;
+  /** The machine that has become what this one was. */
+  adoptedBy: Machine | undefined;
   private disposing: Promise<void> | undefined;
+  /** Of the images of its disks; the original's. */
+  private readonly images: DiskUsers;
+  /** Says that a clone does not need the images any more. */
+  private readonly leaveImages: () => void;
 
   private constructor(family: Family, link: Link, made: Made, parent?: Machine) {
     this.family = family;
     this.pool = family.pool;
     this.link = link;
     this.parent = parent;
-    parent?.children.add(this);
+    const commit = made.writesDisks ? () => link.call('commit', {}) : undefined;
+    this.images = parent?.images ?? new DiskUsers(commit);
+    this.leaveImages = parent ? this.images.join() : () => {};
+    link.onMoved = () => this.images.moved();
     family.joined();
     this.seed = made.seed;
     this.memory = made.memory;
@@ -174,7 +202,7 @@ export class Machine implements AsyncDisposable {
   ): Promise<(Machine | BraidError)[]> {
     if (!Number.isInteger(count) || count < 0 || count > MAX_FORKS)
       throw new BraidError('ERR_BRAID_OPTION', `${count} forks: give 0 to ${MAX_FORKS}`);
-    const { points, host } = await this.link.call('fork', { count });
+    const { points, host } = await this.capture(count);
     return Promise.all(
       points.map(async (point, index) => {
         if ('code' in point) return fromRecord(point);
@@ -190,14 +218,51 @@ export class Machine implements AsyncDisposable {
     );
   }
 
-  private async clone(arrival: Arrival, { seed, mac, connected, hostname, generation }: ForkOptions): Promise<Machine> {
+  /** Fork points; the images of the disks stay as they are until whoever gets these has said that he needs them. */
+  private async capture(count: number): Promise<Calls['fork'][1]> {
+    const leave = this.images.join();
+    try {
+      return await this.link.call('fork', { count });
+    } finally {
+      queueMicrotask(leave);
+    }
+  }
+
+  /**
+   * Has the other threads of the pool ready for clones of this machine: starts them, and lets each run one for some milliseconds, that
+   * nobody hears of. The first clones are slower without it.
+   */
+  async prepareForks(): Promise<void> {
+    const links = this.pool.linksBeside(this.link);
+    const { points, host } = await this.capture(links.length);
+    await Promise.all(
+      points.map(async (point, n) => {
+        const link = links[n]!;
+        try {
+          if ('code' in point) return;
+          await this.pool.arrive(link, this.pool.hold({ point, host, inputs: [], clone: true }));
+          // Where the guest only waits there is nothing to rehearse.
+          await link.call('step', { steps: REHEARSAL }).catch(() => {});
+        } finally {
+          await link.dispose();
+        }
+      }),
+    );
+  }
+
+  private async clone(arrival: Arrival, options: ForkOptions): Promise<Machine> {
+    const { seed, mac, connected, hostname, generation, time, maxSteps } = options;
     const { pool } = this.family;
     pool.hold(arrival);
+    const leave = this.images.join();
     const address = mac === undefined ? {} : { mac: macOf(mac) };
+    const limit = maxSteps === undefined ? {} : { maxSteps: BigInt(maxSteps) };
+    const setup = { ...arrival.host.setup, ...(time === undefined ? {} : { time }), ...limit };
     const link = pool.link();
     try {
       const made = await pool.arrive(link, {
         ...arrival,
+        host: { ...arrival.host, setup },
         ...(seed === undefined ? {} : { seed: BigInt(seed) }),
         ...address,
         ...(connected === undefined ? {} : { connected }),
@@ -208,6 +273,8 @@ export class Machine implements AsyncDisposable {
     } catch (error) {
       link.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine was not made'));
       throw error;
+    } finally {
+      leave();
     }
   }
 
@@ -222,10 +289,11 @@ export class Machine implements AsyncDisposable {
 
   /** The machine's state here and now, to be forked or come back to as often as one likes. It holds memory until it is disposed of. */
   async forkPoint(): Promise<ForkPoint> {
-    const { points, host } = await this.link.call('fork', { count: 1 });
-    const [point] = points;
-    if (!point || 'code' in point) throw point ? fromRecord(point) : new Error('no fork point');
-    return new ForkPoint(this.family.pool, point, host, (arrival, options) => this.clone(arrival, options));
+    const { points, host } = await this.capture(1);
+    const point = points[0]!;
+    if ('code' in point) throw fromRecord(point);
+    const clone = (arrival: Arrival, options: ForkOptions) => this.clone(arrival, options);
+    return new ForkPoint(this.family.pool, point, host, clone, this.images.join());
   }
 
   /**
@@ -239,27 +307,36 @@ export class Machine implements AsyncDisposable {
   }
 
   /**
-   * Becomes a clone of itself: its state, disks and all, at the position where the clone stands. This machine keeps its identity: the
-   * handle, the console's streams, programs that wait; and sends on what the clone has held back, in order. The clone's handle is over.
+   * Becomes a clone of itself, or a clone of such a clone: its state, disks and all, at the position where the clone stands. This
+   * machine keeps its identity: the handle, the console's streams, programs that wait; and sends on what the clone, and those between
+   * the two, have held back, in order. The clone's handle is over.
    */
   async adopt(clone: Machine): Promise<Position> {
-    if (clone.parent !== this) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
+    const line = lineOf<Machine>(clone, this);
+    if (!line) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
     const { pool } = this.family;
     const { point, host, inputs, events } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
     try {
-      return await this.link.call('adopt', { point, held: host.held ?? [], inputs, events });
+      const held = heldOf<Machine>(line, this, host);
+      return await this.link.call('adopt', { point, levels: line.length, held, inputs, events });
     } finally {
       pool.release(point);
+      clone.adoptedBy = this;
+      clone.leaveImages();
       clone.link.close(
         new BraidError('ERR_BRAID_ADOPTED', 'the machine has been adopted by its parent, and lives on there'),
       );
-      for (const child of clone.children) child.parent = this;
     }
   }
 
   /** Runs until the guest is up: its agent answers. */
   boot(options?: WaitOptions): Promise<void> {
     return this.link.call('boot', {}, options);
+  }
+
+  /** How guest time goes from now on: `wall` for somebody who sits there, `virtual` for calls that wait. */
+  setTime(time: TimeMode): Promise<void> {
+    return this.link.call('setTime', { time });
   }
 
   /** Lets the machine run, whether anybody waits or not, until `pause`. In virtual time its clock stands still while it is idle. */
@@ -452,12 +529,27 @@ export class Machine implements AsyncDisposable {
   }
 
   private async end(): Promise<void> {
-    this.parent?.children.delete(this);
     try {
-      await this.link.dispose();
+      const left = await this.link.dispose(!this.parent && this.images.frozen);
+      if (!this.parent) this.images.ended(left);
     } finally {
+      this.leaveImages();
+      await this.images.settled();
       await this.family.left();
     }
+  }
+
+  /**
+   * Brings what has been written to the disks into their images. That happens by itself when no clone or fork point needs them as they
+   * were, and is refused before.
+   */
+  async commit(): Promise<void> {
+    if (this.parent) throw new BraidError('ERR_BRAID_DISK', 'a clone has no images of its own; have it adopted first');
+    if (this.images.frozen) {
+      const why = 'clones or fork points of the machine still need the images as they were; dispose of them first';
+      throw new BraidError('ERR_BRAID_DISK', why);
+    }
+    await this.link.call('commit', {});
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -492,6 +584,7 @@ export class ForkPoint implements AsyncDisposable {
   private readonly point: CorePoint;
   private readonly host: HostState;
   private readonly clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>;
+  private readonly leaveImages: () => void;
   private readonly id: number;
 
   constructor(
@@ -499,7 +592,9 @@ export class ForkPoint implements AsyncDisposable {
     point: CorePoint,
     host: HostState,
     clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>,
+    leaveImages: () => void,
   ) {
+    this.leaveImages = leaveImages;
     this.pool = pool;
     this.point = point;
     this.host = host;
@@ -511,6 +606,11 @@ export class ForkPoint implements AsyncDisposable {
   get position(): Position {
     const { round, hart, step } = this.point.record.schedule;
     return { round, hart, step };
+  }
+
+  /** The steps that the machine may make in all, if there is a limit. */
+  get maxSteps(): bigint | undefined {
+    return this.host.setup.maxSteps;
   }
 
   /** A machine in this state. */
@@ -526,6 +626,7 @@ export class ForkPoint implements AsyncDisposable {
 
   async dispose(): Promise<void> {
     this.pool.forget(this.id);
+    this.leaveImages();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

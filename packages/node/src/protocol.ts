@@ -51,6 +51,8 @@ export interface Made {
   readonly harts: number;
   readonly console: ConsoleDevice;
   readonly hasSignature: boolean;
+  /** Whether it has disks that it writes, and is no clone. */
+  readonly writesDisks: boolean;
 }
 
 /** What a clone sent outside, in order: who adopts it sends it on. Programs are named as the parent names them. */
@@ -72,6 +74,10 @@ export interface HostState {
   readonly panic: string | undefined;
   /** Of a clone. */
   readonly held: readonly Held[] | undefined;
+  /** Of the original: what it has the images of its disks by, in their order. */
+  readonly locks: readonly (string | undefined)[];
+  /** Of a clone of clones: what each of its ancestors held back when it was forked from them, the first of them first. */
+  readonly before: readonly (readonly Held[])[];
 }
 
 /** A machine that has left its worker. */
@@ -155,15 +161,31 @@ export interface Calls {
     { readonly count: number },
     { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState },
   ];
-  /** The machine leaves its worker. */
   /** The machine leaves its worker: for another one, or to be adopted by its parent. */
   leave: [{ readonly for: 'move' | 'adopt' }, Departed];
   arrive: [Arrival, Made];
-  /** The machine becomes a clone of its own, whose fork point is used up, and sends on what that one held back. */
-  adopt: [Pick<Departed, 'point' | 'inputs' | 'events'> & { readonly held: readonly Held[] }, Position];
+  /**
+   * The machine becomes a clone of its own, so many forks away, whose fork point is used up, and sends on what that one and those
+   * in between held back.
+   */
+  adopt: [
+    Pick<Departed, 'point' | 'inputs' | 'events'> & { readonly levels: number; readonly held: readonly Held[] },
+    Position,
+  ];
+  /** How guest time goes from now on. */
+  setTime: [{ readonly time: TimeMode }, undefined];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
-  dispose: [Record<never, never>, undefined];
+  /** Nobody else reads the images of the machine's disks: brings into them what has been written. */
+  commit: [Record<never, never>, undefined];
+  /** `frozen`: others still read the images. What they need to be brought up to date is the result then: locks by path. */
+  dispose: [{ readonly frozen: boolean }, readonly LeftDisk[]];
+}
+
+/** A disk that has been left with a journal. */
+export interface LeftDisk {
+  readonly path: string;
+  readonly lock: string;
 }
 
 export type CallName = keyof Calls;

@@ -29,8 +29,9 @@ import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
+import type { FileBackend } from './disk/file-backend.ts';
+import { commitDisks, flushDisks, thawDisks } from './disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
-import type { FileBackend } from './files.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { RunLength, WallTime } from './pace.ts';
 import { PanicWatch } from './panic.ts';
@@ -40,6 +41,7 @@ import {
   type Departed,
   type Held,
   type HostState,
+  type LeftDisk,
   type Made,
   OUTPUT_AHEAD,
   type Report,
@@ -92,6 +94,7 @@ export class Runner {
   private readonly panic = new PanicWatch();
   /** What a clone holds back. */
   private held: Held[] | undefined;
+  private before: HostState['before'] = [];
   private heldBytes = 0;
   private exitReported = false;
   /** After a panic, the steps at which the kernel has had its say. */
@@ -101,7 +104,7 @@ export class Runner {
 
   private timer: NodeJS.Timeout | undefined;
   private stalled = false;
-  private runLength = new RunLength(false);
+  private runLength = new RunLength();
   private readonly wallTime = new WallTime();
   private hostMs = 0;
   /** What the machine was last told. */
@@ -191,9 +194,11 @@ export class Runner {
   private start(id: number, name: CallName, args: never): unknown {
     if (name === 'create') return this.create(args);
     if (name === 'arrive') return this.arrive(args);
-    if (name === 'dispose') return this.dispose();
+    if (name === 'dispose') return this.dispose(args);
     const machine = this.made();
     switch (name) {
+      case 'commit':
+        return this.commit(machine);
       case 'fork':
         return this.fork(machine, args);
       case 'leave':
@@ -210,6 +215,10 @@ export class Runner {
         return signature(machine);
       case 'save':
         return { version: 1, console: this.setup!.console, machine: saveMachine(machine) };
+      case 'setTime':
+        this.setup = { ...this.setup!, time: (args as Calls['setTime'][0]).time };
+        this.runLength = new RunLength();
+        return undefined;
       case 'pause':
         this.paused = true;
         this.free = false;
@@ -314,7 +323,7 @@ export class Runner {
     this.machine = machine;
     this.files = files;
     this.skipIdle = skipIdle;
-    this.runLength = new RunLength(setup.time === 'wall');
+    this.runLength = new RunLength();
     this.setup = { ...setup, console, disks };
     const { options, symbols } = machine;
     return {
@@ -323,22 +332,38 @@ export class Runner {
       harts: options.harts,
       console,
       hasSignature: symbols.signature !== undefined,
+      writesDisks: !this.held && machine.platform.backends.some(({ readOnly }) => !readOnly),
     };
   }
 
-  private dispose(): void {
+  private dispose({ frozen }: Calls['dispose'][0]): Calls['dispose'][1] {
     const { machine } = this;
+    const left: LeftDisk[] = [];
     let failure: unknown;
-    for (const file of this.files) {
+    const attempt = (work: () => void) => {
       try {
-        file.close();
+        work();
       } catch (error) {
         failure = error;
       }
+    };
+    // What is in overlays goes to the images, or to their journals while others read the images.
+    if (machine && !this.held) attempt(() => (frozen ? flushDisks(machine) : commitDisks(machine)));
+    for (const file of this.files) {
+      attempt(() => {
+        const lock = frozen ? file.handOver() : file.close();
+        if (lock !== undefined) left.push({ path: file.path, lock });
+      });
     }
     this.end(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     machine?.free();
     if (failure) throw failure;
+    return left;
+  }
+
+  private commit(machine: Machine): void {
+    commitDisks(machine);
+    thawDisks(machine);
   }
 
   /** There is no machine any more. */
@@ -358,9 +383,9 @@ export class Runner {
     return this.machine ? rootsOf(this.machine) : [];
   }
 
-  private hostState(): HostState {
-    const { inputEnded, held } = this;
-    return { setup: this.setup!, inputEnded, panic: this.panic.message, held };
+  private hostState(locks: HostState['locks'] = []): HostState {
+    const { inputEnded, held, before } = this;
+    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, before, locks };
   }
 
   private fork(machine: Machine, { count }: Calls['fork'][0]): Calls['fork'][1] {
@@ -373,16 +398,19 @@ export class Runner {
         points.push(toRecord(error));
       }
     }
-    return { points, host: { ...this.hostState(), held: undefined } };
+    const before = this.held ? [...this.before, [...this.held]] : [];
+    return { points, host: { ...this.hostState(), held: undefined, before } };
   }
 
   /** Makes the machine from a fork point: a clone, or the machine that was somewhere else before. */
   private arrive({ point, host, inputs, clone, seed, mac, connected }: Calls['arrive'][0]): Made {
     this.held = clone ? [] : host.held && [...host.held];
+    this.before = host.before;
     this.inputEnded = host.inputEnded;
     this.panic.message = host.panic;
     const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
-    const assembled = reassemble(this.engine, host.setup, point, this.outputs, { clone, handlersOf });
+    const options = { clone: this.held !== undefined, locks: host.locks, handlersOf };
+    const assembled = reassemble(this.engine, host.setup, point, this.outputs, options);
     const { machine } = assembled;
     if (clone) {
       const own = { ...(seed === undefined ? {} : { seed }), ...(mac === undefined ? {} : { mac }) };
@@ -425,8 +453,9 @@ export class Runner {
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
     const point = forkPoint(machine);
     const events = args.for === 'adopt' ? machine.log.events : [];
-    const departed = { point, host: this.hostState(), inputs: machine.takeInputs(), events };
-    for (const file of this.files) file.close();
+    const files = this.files.values();
+    const locks = this.setup!.disks.map((disk) => ('path' in disk ? files.next().value?.handOver() : undefined));
+    const departed = { point, host: this.hostState(locks), inputs: machine.takeInputs(), events };
     const why =
       args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';
     this.end(new BraidError('ERR_BRAID_ADOPTED', why));
@@ -434,7 +463,7 @@ export class Runner {
     return departed;
   }
 
-  private adopt(machine: Machine, { point, held, inputs, events }: Calls['adopt'][0]): Position {
+  private adopt(machine: Machine, { point, levels, held, inputs, events }: Calls['adopt'][0]): Position {
     // What the clone was given and has not taken comes before what is new.
     const own = machine.takeInputs();
     for (const input of [...inputs, ...own]) machine.input(input);
@@ -443,7 +472,9 @@ export class Runner {
     waitWatch?.adopted(machine, held, events);
     // It has seen the outputs already.
     this.waitWatch = undefined;
-    const handlersOf = (key: string) => (key.startsWith('^') ? this.handlersOf(machine, key.slice(1)) : undefined);
+    const prefix = '^'.repeat(levels);
+    const handlersOf = (key: string) =>
+      key.startsWith(prefix) ? this.handlersOf(machine, key.slice(levels)) : undefined;
     try {
       this.become(machine, point, { keepInput: true, handlersOf }, held);
     } finally {
@@ -481,6 +512,8 @@ export class Runner {
     this.panicEnd = undefined;
     for (const item of held) this.sendOn(item);
     this.guest.reattach(handles);
+    // What has happened in the clone has happened: its answers wait for no boundary.
+    for (const answer of this.answers.splice(0)) answer();
     // What was to be said to the agent of before is said to nobody.
     this.host.wake();
   }
@@ -698,6 +731,8 @@ export class Runner {
       this.exitReported = true;
       this.flushConsole();
       if (this.panic.message !== undefined) this.reportPanic();
+      // A machine that is powered off has what it wrote on the medium, or in a journal while clones read the images.
+      if (!this.held) flushDisks(this.made());
       this.host.report({ type: 'exit', exit });
     }
     for (const answer of this.answers.splice(0)) answer();

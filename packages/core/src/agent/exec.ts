@@ -109,7 +109,7 @@ export class Programs {
     }
   }
 
-  /** Takes over programs of another client of the same agent, by their names; those that have no handlers are forgotten. */
+  /** Takes over programs of another client of the same agent, by their names there; those that have no handlers are forgotten. The handles are by their names here. */
   restore(state: ProgramsState, handlersOf: (key: string) => ExecHandlers | undefined): Map<string, ExecHandle> {
     this.pushes = state.pushes;
     const handles = new Map<string, ExecHandle>();
@@ -128,7 +128,7 @@ export class Programs {
       };
       this.#running.set(id, program);
       const handle = this.#handleOf(program);
-      handles.set(key, handle);
+      handles.set(handlers.key ?? key, handle);
       handlers.attached?.(handle);
     }
     return handles;

@@ -4,6 +4,8 @@
 export type NodeOutcome =
   /** Made and not expanded (yet). */
   | 'open'
+  /** Its move is being made: only in what a search says of its progress. */
+  | 'running'
   /** Its moves were made; they are its children. */
   | 'expanded'
   /** The predicate `stop` accepted it. */

@@ -117,6 +117,8 @@ export interface Progress<M, S extends Releasable> {
   readonly best: SearchNode<M, S> | undefined;
   /** The tree up to the last round. */
   readonly tree: SearchTree<M, S>;
+  /** What the round that goes on makes, as far as its moves are listed: not part of the tree yet, and some of it may never be. */
+  readonly round: readonly SearchNode<M, S>[];
 }
 
 /** A search that cannot be done as asked, or a host or an answer that breaks the rules. */
@@ -455,7 +457,10 @@ class Search<M, S extends Explored<M, S>> {
     const place = first.node.index.at(-1)!;
     const free = Math.min(this.parallel - this.running, most);
     const jobs = expansion.jobs.slice(place, place + free).filter((job) => job.state === 'waiting');
-    for (const job of jobs) job.state = 'running';
+    for (const job of jobs) {
+      job.state = 'running';
+      job.node.outcome = 'running';
+    }
     this.enter(expansion, jobs.length);
     const context = { signal: this.controller.signal, limit: () => this.limit(expansion) };
     let children: readonly Promise<Branched<S>>[];
@@ -505,7 +510,10 @@ class Search<M, S extends Explored<M, S>> {
       this.drop(node);
     }
     if (this.unwanted(expansion)) this.drop(node);
-    else this.done(job);
+    else {
+      node.outcome = job.failed ? 'failed' : job.stop ? 'stopped' : node.ended === undefined ? 'open' : 'ended';
+      this.done(job);
+    }
     this.leave(expansion);
   }
 
@@ -608,10 +616,7 @@ class Search<M, S extends Explored<M, S>> {
         node.score = node.ended = node.error = undefined;
       } else {
         node.spend(job.steps);
-        if (job.failed) node.outcome = 'failed';
-        else if (job.stop) node.outcome = 'stopped';
-        else if (node.ended !== undefined) node.outcome = 'ended';
-        else open.push(job);
+        if (node.outcome === 'open') open.push(job);
         if (job.failed) node.score = node.ended = undefined;
       }
       tree.steps += node.steps;
@@ -782,6 +787,7 @@ class Search<M, S extends Explored<M, S>> {
     const { tree, live, running, budget, round } = this;
     const steps = round?.arrived.reduce((sum, { steps }) => sum + steps, tree.steps) ?? tree.steps;
     const nodes = tree.nodes.length + (round?.arrived.length ?? 0);
-    onProgress({ nodes, live, running, steps, budget, best: tree.chosen, tree });
+    const making = round?.jobs.map(({ node }) => node) ?? [];
+    onProgress({ nodes, live, running, steps, budget, best: tree.chosen, tree, round: making });
   }
 }

@@ -28,6 +28,7 @@ const INDEX = 20;
 
 const STYLES: Record<NodeOutcome, string> = {
   open: '',
+  running: '36',
   expanded: '',
   stopped: '32',
   ended: '36',
@@ -37,12 +38,24 @@ const STYLES: Record<NodeOutcome, string> = {
   'over budget': '33',
 };
 
+/** What is drawn of a search: its tree, or that with nodes which are still to come into it. */
+export type Drawable<M, S extends Releasable> = Pick<
+  SearchTree<M, S>,
+  'nodes' | 'root' | 'winner' | 'best' | 'chosen' | 'name'
+>;
+
+/** The tree with the nodes of the round that goes on. */
+export function drawable<M, S extends Releasable>({ tree, round }: Progress<M, S>): Drawable<M, S> {
+  const { nodes, root, winner, best, chosen, name } = tree;
+  return { nodes: [...nodes, ...round], root, winner, best, chosen, name };
+}
+
 /**
  * The tree in lines. Each node has its index, its move, its score, its steps and how it stands; `*` is the winner, `+` the best, and
  * the line to it is drawn double. Of a tree with more nodes than lines, that path is shown, and then the first nodes in the order of
  * the search; a node under an ancestor that is not its parent hangs on a dotted line.
  */
-export function renderTree<M, S extends Releasable>(tree: SearchTree<M, S>, options: TreeTextOptions = {}): string[] {
+export function renderTree<M, S extends Releasable>(tree: Drawable<M, S>, options: TreeTextOptions = {}): string[] {
   const { width = 80, limit = 40, color = false } = options;
   const path = new Set<SearchNode<M, S>>();
   for (let node = tree.chosen; node; node = node.parent) path.add(node);
@@ -80,7 +93,7 @@ interface Shown<M, S> {
 }
 
 /** As many nodes as fit, with a line more for each that has hidden ones under it. */
-function select<M, S extends Releasable>(tree: SearchTree<M, S>, path: SearchNode<M, S>[], limit: number) {
+function select<M, S extends Releasable>(tree: Drawable<M, S>, path: SearchNode<M, S>[], limit: number) {
   const first = new Set([tree.root, ...path, ...tree.nodes.slice(0, limit)]);
   const wanted = [...first];
   for (let count = Math.min(wanted.length, limit); ; count--) {
@@ -100,14 +113,14 @@ function select<M, S extends Releasable>(tree: SearchTree<M, S>, path: SearchNod
   }
 }
 
-function describe<M, S extends Releasable>(tree: SearchTree<M, S>, node: SearchNode<M, S>): string {
+function describe<M, S extends Releasable>(tree: Drawable<M, S>, node: SearchNode<M, S>): string {
   const mark = node === tree.winner ? '* ' : node === tree.best ? '+ ' : '';
   const name = node.move === undefined ? '' : escapeGuestText(tree.name(node.move), { limit: NAME });
   const index = formatIndex(node);
   const short = index.length > INDEX ? `\u2026${index.slice(-INDEX)}` : index;
   const parts = [`${mark}${short}${name && ` ${name}`}`];
   if (node.score !== undefined) parts.push(`score ${formatScore(node.score)}`);
-  if (node.parent) parts.push(`${formatSteps(node.steps)} steps`);
+  if (node.parent && node.outcome !== 'running') parts.push(`${formatSteps(node.steps)} steps`);
   const why = node.outcome === 'failed' ? messageOf(node.error) : node.ended;
   if (node.outcome !== 'expanded') {
     parts.push(why === undefined ? node.outcome : `${node.outcome}: ${escapeGuestText(why, { limit: NAME })}`);

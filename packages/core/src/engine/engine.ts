@@ -199,12 +199,7 @@ export class Engine implements Tracer {
     if (this.host === host) return;
     this.host?.unload();
     this.host = host;
-    this.pool.words.fill(
-      0,
-      (this.area + AREA.dataRecords) >>> 2,
-      (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2,
-    );
-    this.exports.flushAll();
+    this.forgetTables();
     this.set('map', BigInt(host.ram.directory));
     this.set('ramPages', BigInt(host.ram.pages));
     this.set('harts', BigInt(host.harts));
@@ -212,10 +207,20 @@ export class Engine implements Tracer {
     this.set('breakpoints', BigInt(host.breakpoints.size));
   }
 
+  /** No table is in use: what is decoded and translated belongs to frames, and stays. */
+  private forgetTables(): void {
+    this.pool.words.fill(
+      0,
+      (this.area + AREA.dataRecords) >>> 2,
+      (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2,
+    );
+    this.exports.flushAll();
+  }
+
   /** Ends the attachment of a machine that is going away. */
   detach(host: EngineHost): void {
     if (this.host !== host) return;
-    this.dropCaches();
+    this.forgetTables();
     this.host = undefined;
   }
 
