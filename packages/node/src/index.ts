@@ -4,6 +4,16 @@ export { comparePositions, formatPosition, type Position } from '@braid/core/mac
 export type { Exit } from '@braid/core/machine/options.ts';
 export { decodeState, encodeState } from '@braid/core/state/encode.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
+export {
+  Exploration,
+  type ExploreNode,
+  type ExploreOptions,
+  type ExploreProgress,
+  explore,
+  type MakeMove,
+  type View,
+} from './explore.ts';
+export { MoveError } from './explore-state.ts';
 export type { ProgramExit, WaitOptions } from './link.ts';
 export {
   type ExecOptions,
@@ -16,6 +26,7 @@ export {
   type SavedMachine,
   type SpawnOptions,
 } from './machine.ts';
+export type { CommandMove, FunctionMove, Move, MoveResult, TypeMove } from './moves.ts';
 export type { AttachOptions, CreateOptions, DiskOption, FileOption, SizeOption } from './options.ts';
 export { Pool, type PoolOptions } from './pool.ts';
 export type { Goal, Stats, TimeMode } from './protocol.ts';

@@ -24,7 +24,11 @@ export function lineOf<M extends Kin<M>>(descendant: M, ancestor: M): readonly M
  * What the machines of a line have held back, in order, for their ancestor who becomes the first of them. `host` is what that one has
  * taken along. Programs get the names that the ancestor knows them by; those that were started in between are nobody's.
  */
-export function heldOf<M extends Kin<M>>(line: readonly M[], ancestor: M, { held, before }: HostState): readonly Held[] {
+export function heldOf<M extends Kin<M>>(
+  line: readonly M[],
+  ancestor: M,
+  { held, before }: HostState,
+): readonly Held[] {
   return line
     .map((machine, i): readonly Held[] => {
       const own = i === 0 ? held : before[before.length - i];
