@@ -80,7 +80,7 @@ export class MachineState<M, R> implements Explored<M, MachineState<M, R>> {
       if (steps > cap) throw new MoveError(error, cap, `it made more than ${cap} steps; give moveSteps to allow more`);
       const ended = ENDS.has((error as BraidError | undefined)?.code ?? '');
       if (error !== undefined && !ended) throw new MoveError(error, steps);
-      const why = exit ? exit.kind : panic !== undefined ? `panic: ${panic}` : ended ? 'halted' : undefined;
+      const why = panic !== undefined ? `panic: ${panic}` : exit ? exit.kind : ended ? 'halted' : undefined;
       const point = await clone.forkPoint().catch((full) => {
         throw new MoveError(full, steps);
       });

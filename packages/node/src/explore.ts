@@ -73,6 +73,12 @@ export interface ExploreOptions<M = Move, R = MoveResult> {
   readonly name?: (move: M) => string;
 }
 
+/** What `braid explore` runs: the default export of a module, or what a function that is the default export gives for its arguments. */
+export interface ExploreScript extends ExploreOptions {
+  /** Brings the machine, whose guest is up, to the state that the search begins from. */
+  setup?(machine: Machine): Promise<void>;
+}
+
 const MOVE_STEPS = 1_000_000_000n;
 
 /**

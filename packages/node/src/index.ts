@@ -9,6 +9,7 @@ export {
   type ExploreNode,
   type ExploreOptions,
   type ExploreProgress,
+  type ExploreScript,
   explore,
   type MakeMove,
   type View,

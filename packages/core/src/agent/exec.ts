@@ -109,7 +109,7 @@ export class Programs {
     }
   }
 
-  /** Takes over programs of another client of the same agent, by their names; those that have no handlers are forgotten. */
+  /** Takes over programs of another client of the same agent, by the names in their new handlers; those without any are forgotten. */
   restore(state: ProgramsState, handlersOf: (key: string) => ExecHandlers | undefined): Map<string, ExecHandle> {
     this.pushes = state.pushes;
     const handles = new Map<string, ExecHandle>();
@@ -127,7 +127,7 @@ export class Programs {
         inputState: full ? 'full' : 'open',
       };
       this.#running.set(id, program);
-      handles.set(key, this.#handleOf(program));
+      handles.set(handlers.key ?? key, this.#handleOf(program));
     }
     return handles;
   }
