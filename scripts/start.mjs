@@ -1,8 +1,7 @@
-// `npm start`: a Linux shell on a terminal; anywhere else a short scripted tour that ends with exit code 0.
+// `npm start`: a state branched into clones, the best of them adopted, and on a terminal a shell in it.
 import { fail, MAIN, runProgram } from '../packages/node/bin/runtime.mjs';
 import { ensureSetup } from './setup.mjs';
 
-const interactive = process.stdin.isTTY && process.stdout.isTTY;
 const args = process.argv.slice(2);
 
 try {
@@ -11,4 +10,4 @@ try {
   fail(error);
   process.exit();
 }
-await runProgram(MAIN, [interactive ? 'run' : 'tour', ...args]);
+await runProgram(MAIN, ['tour', ...args]);

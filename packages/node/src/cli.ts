@@ -3,8 +3,9 @@
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Command, CommanderError } from 'commander';
+import type { ExploreFlags } from './commands/explore.ts';
 import type { BraidError } from './errors.ts';
-import { addMachineOptions, count, type RunFlags } from './flags.ts';
+import { addExploreOptions, addMachineOptions, count, type RunFlags } from './flags.ts';
 
 export const EXIT = {
   /** Wrong usage, or an input that cannot be used: nothing ran. */
@@ -27,6 +28,14 @@ Exit codes:
   124      --max-steps is reached
   125      the machine failed: kernel panic, halt, no agent
   126, 127 the command cannot be executed, or is not there
+`;
+
+const EXPLORE_EXIT_CODES = `
+Exit codes:
+  0        a state was found that the script accepts (or, if it accepts none, the best was)
+  1        none was found
+  2        wrong usage, or a script that cannot be used
+  125      the machine failed
 `;
 
 /** Runs a command line; the exit code is in `process.exitCode`. */
@@ -59,12 +68,25 @@ export async function main(args: readonly string[]): Promise<void> {
       const { run } = await import('./commands/run.ts');
       process.exitCode = await run(image, flags, rest, version);
     });
-  addMachineOptions(program.command('tour').description('boot the guest that ships and show what it is')).action(
-    async (flags: RunFlags) => {
-      const { tour } = await import('./commands/tour.ts');
-      process.exitCode = await tour(flags);
-    },
-  );
+  addMachineOptions(
+    program.command('tour').description('try repairs of a program in clones of a machine, and go on with the best'),
+  ).action(async (flags: RunFlags) => {
+    const { tour } = await import('./commands/tour.ts');
+    process.exitCode = await tour(flags);
+  });
+  const exploring = program
+    .command('explore')
+    .description('search from a machine: try things in clones of it, side by side, and show what was found')
+    .argument('<script>', 'ES module that says what is searched, and how: see docs/explore.md')
+    .argument('[image]', 'bootable disk image, as for run')
+    .usage('SCRIPT [IMAGE] [options] [-- ARGUMENT...]');
+  addMachineOptions(exploring);
+  addExploreOptions(exploring)
+    .addHelpText('after', EXPLORE_EXIT_CODES)
+    .action(async (script: string, image: string | undefined, flags: ExploreFlags) => {
+      const { exploreCommand } = await import('./commands/explore.ts');
+      process.exitCode = await exploreCommand(script, image, flags, rest ?? []);
+    });
   program
     .command('bisect')
     .description('run two machines and find the first position at which they differ')
@@ -89,7 +111,14 @@ export function explain(error: unknown): number {
   const { code, message } = error as BraidError;
   if (typeof code === 'string' && code.startsWith('ERR_BRAID_')) {
     process.stderr.write(`braid: ${message}\n`);
-    const input = ['ERR_BRAID_OPTION', 'ERR_BRAID_FILE', 'ERR_BRAID_BOOT', 'ERR_BRAID_MACHINE', 'ERR_BRAID_STATE'];
+    const input = [
+      'ERR_BRAID_OPTION',
+      'ERR_BRAID_FILE',
+      'ERR_BRAID_BOOT',
+      'ERR_BRAID_MACHINE',
+      'ERR_BRAID_STATE',
+      'ERR_BRAID_EXPLORE',
+    ];
     return input.includes(code) ? EXIT.usage : code === 'ERR_BRAID_MAX_STEPS' ? EXIT.maxSteps : EXIT.failed;
   }
   process.stderr.write(`braid: unexpected: ${error instanceof Error ? error.stack : String(error)}\n`);

@@ -56,6 +56,28 @@ export function addMachineOptions(command: Command): Command {
     .option('--json', 'print the same as --stats on standard output at the end');
 }
 
+const STRATEGIES = ['breadth-first', 'depth-first', 'best-first', 'beam'] as const;
+
+/** How a search goes: each goes before what its script says. */
+export function addExploreOptions(command: Command): Command {
+  return command
+    .option('--strategy <name>', `in which order states are expanded: ${STRATEGIES.join(', ')}`, strategy)
+    .option('--width <n>', 'how many states are expanded at once', integer)
+    .option('--budget-steps <n>', 'guest steps of all moves together (K, M, G: powers of 1000)', count)
+    .option('--budget-nodes <n>', 'states besides the first', integer)
+    .option('--budget-depth <n>', 'moves in a row', integer)
+    .option('--move-steps <n>', 'guest steps of one move', count)
+    .option('--parallel <n>', 'moves that go on at once: the result is the same; one a core by default', integer)
+    .option('--race', "let the host's clock decide who is first")
+    .option('--shell', 'go on in the state that was found, on this terminal');
+}
+
+function strategy(text: string): string {
+  if (!(STRATEGIES as readonly string[]).includes(text))
+    throw new InvalidArgumentError(`Give one of: ${STRATEGIES.join(', ')}.`);
+  return text;
+}
+
 /** What the library is asked for. */
 export function createOptions(image: string | undefined, flags: RunFlags, time: 'virtual' | 'wall'): CreateOptions {
   const refuse = (why: string): never => {

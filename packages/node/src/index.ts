@@ -6,6 +6,17 @@ export { decodeState, encodeState } from '@braid/core/state/encode.ts';
 export { type Completion, type CompletionOptions, complete, type RunConditions } from './completion.ts';
 export type { Reached } from './conditions.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
+export {
+  Exploration,
+  type ExploreNode,
+  type ExploreOptions,
+  type ExploreProgress,
+  type ExploreScript,
+  explore,
+  type MakeMove,
+  type View,
+} from './explore.ts';
+export { MoveError } from './explore-state.ts';
 export type { ProgramExit, WaitOptions } from './link.ts';
 export {
   type ExecOptions,
@@ -18,6 +29,7 @@ export {
   type SavedMachine,
   type SpawnOptions,
 } from './machine.ts';
+export type { CommandMove, FunctionMove, Move, MoveResult, TypeMove } from './moves.ts';
 export type { AttachOptions, CreateOptions, DiskOption, FileOption, SizeOption } from './options.ts';
 export { Pool, type PoolOptions } from './pool.ts';
 export type { Goal, Stats, TimeMode } from './protocol.ts';

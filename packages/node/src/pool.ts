@@ -112,6 +112,11 @@ export class Pool implements AsyncDisposable {
     return { used: this.frames.used, limit: this.frames.limit };
   }
 
+  /** Threads that it may have. */
+  get threadLimit(): number {
+    return this.limit;
+  }
+
   /** Starts all threads that the pool may have; otherwise each is started when there is something for it to do. */
   warmUp(): void {
     while (this.threads.size < this.limit) this.startThread();

@@ -109,7 +109,7 @@ export class Programs {
     }
   }
 
-  /** Takes over programs of another client of the same agent, by their names there; those that have no handlers are forgotten. The handles are by their names here. */
+  /** Takes over programs of another client of the same agent, by the names in their new handlers; those without any are forgotten. */
   restore(state: ProgramsState, handlersOf: (key: string) => ExecHandlers | undefined): Map<string, ExecHandle> {
     this.pushes = state.pushes;
     const handles = new Map<string, ExecHandle>();

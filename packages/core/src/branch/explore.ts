@@ -301,10 +301,10 @@ class Search<M, S extends Explored<M, S>> {
         this.options.signal?.throwIfAborted();
         this.start(round);
         if (this.finished(round)) break;
+        this.progress();
         await new Promise<void>((resolve) => {
           this.wake = resolve;
         });
-        this.progress();
       }
       this.round = undefined;
       const end = this.record(round);

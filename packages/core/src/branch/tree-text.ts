@@ -120,7 +120,8 @@ function describe<M, S extends Releasable>(tree: Drawable<M, S>, node: SearchNod
   const short = index.length > INDEX ? `\u2026${index.slice(-INDEX)}` : index;
   const parts = [`${mark}${short}${name && ` ${name}`}`];
   if (node.score !== undefined) parts.push(`score ${formatScore(node.score)}`);
-  if (node.parent && node.outcome !== 'running') parts.push(`${formatSteps(node.steps)} steps`);
+  const made = node.steps > 0n || (node.outcome !== 'open' && node.outcome !== 'running');
+  if (node.parent && made) parts.push(`${formatSteps(node.steps)} steps`);
   const why = node.outcome === 'failed' ? messageOf(node.error) : node.ended;
   if (node.outcome !== 'expanded') {
     parts.push(why === undefined ? node.outcome : `${node.outcome}: ${escapeGuestText(why, { limit: NAME })}`);

@@ -68,6 +68,17 @@ export async function run(
   }
 }
 
+/** A machine that stands still gets this terminal, in the time of its user, until one of the two goes. The exit code. */
+export async function shell(machine: Machine, flags: RunFlags): Promise<number> {
+  await machine.setTime('wall');
+  const session = new Session(machine, flags, true);
+  try {
+    return (await session.run(undefined, false)).code;
+  } finally {
+    session.terminal?.restore();
+  }
+}
+
 class Session {
   readonly machine: Machine;
   terminal: Terminal | undefined;

@@ -1,50 +1,81 @@
-/** `braid tour`: what `npm start` does where there is no terminal. Boots the guest that ships and shows what it is. */
+/**
+ * `braid tour`, which is `npm start`: what Braid is for, on real input. A program with a bug and seven candidates for its repair are put into
+ * a machine, all are tried at once in clones of it, and the machine becomes the best of them; on a terminal it is then the user's.
+ */
 
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
+import { availableParallelism } from 'node:os';
+import type { ExploreScript } from '../explore.ts';
+import { explore } from '../explore.ts';
 import { createOptions, type RunFlags } from '../flags.ts';
+import { LiveTree } from '../live-tree.ts';
 import { Machine } from '../machine.ts';
+import { shell } from './run.ts';
 
-const PRIMES =
-  'n=2; found=0; while [ $n -lt 500 ]; do d=2; while [ $((d*d)) -le $n ] && [ $((n%d)) -ne 0 ]; do d=$((d+1)); done; [ $((d*d)) -gt $n ] && found=$((found+1)); n=$((n+1)); done; echo "$found primes below 500"';
+const EXAMPLE = new URL('../../../../examples/repair/search.ts', import.meta.url);
+/** Wider lines are hard to read. */
+const MOST_COLUMNS = 100;
 
 export async function tour(flags: RunFlags): Promise<number> {
   const started = performance.now();
+  const seconds = () => `${((performance.now() - started) / 1000).toFixed(2)} s`;
+  const isTerminal = Boolean(process.stdin.isTTY && process.stdout.isTTY);
   const say = (line = '') => process.stdout.write(`${line}\n`);
-  await using machine = await Machine.create(createOptions(undefined, flags, flags.time ?? 'virtual'));
-  await machine.boot();
-  const booted = performance.now() - started;
+  const bold = (text: string) => (process.stdout.isTTY ? `\x1b[1m${text}\x1b[0m` : text);
+
+  // Who gets a shell expects today's date in it.
+  const today = isTerminal && flags.epoch === undefined ? { epoch: new Date() } : {};
+  await using machine = await Machine.create({ ...createOptions(undefined, flags, 'virtual'), ...today });
+  machine.pool.warmUp();
+  const [{ default: script }] = await Promise.all([import(EXAMPLE.href) as Promise<Example>, machine.boot()]);
   const { steps } = await machine.stats();
-  say(`Braid: Linux is up after ${millions(steps)} steps, ${(booted / 1000).toFixed(2)} s (seed ${machine.seed}).`);
-
-  const show = async (title: string, argv: readonly string[]) => {
-    const result = await machine.exec(argv);
-    say();
-    say(`$ ${title}`);
-    for (const line of (result.stdout + result.stderr).trimEnd().split('\n'))
-      say(`  ${escapeGuestText(line.replaceAll('\t', ' '), { limit: 120 })}`);
-    if (result.exitCode !== 0) throw new Error(`${title}: exit code ${result.exitCode}`);
-    return result;
-  };
-  await show('uname -a', ['uname', '-a']);
-  await show('head -n 6 /proc/cpuinfo', ['head', '-n', '6', '/proc/cpuinfo']);
-  const result = await show('a loop in the shell', ['sh', '-c', PRIMES]);
-  say(`  (${millions(result.steps)} steps)`);
-  const text = 'written by the host, read by the guest\n';
-  await machine.writeFile('/tmp/note', text);
-  await show('cat /tmp/note', ['cat', '/tmp/note']);
-  await machine.exec(['sh', '-c', 'tr a-z A-Z </tmp/note >/tmp/answer']);
-  say(
-    `  and back: ${escapeGuestText((await new Response((await machine.readFile('/tmp/answer')).slice()).text()).trim())}`,
-  );
-
-  const stats = await machine.stats();
+  say(bold(`Linux is up: ${millions(steps)} steps, ${seconds()} (seed ${machine.seed}).`));
+  await script.setup!(machine);
+  const before = await machine.exec(['sh', 'test.sh', './wrap'], { cwd: '/root/repair' });
+  const [passed = 0, all] = [/^ok/gm, /ok/g].map((ok) => before.stdout.match(ok)?.length);
   say();
-  say(
-    `${millions(stats.steps)} steps, ${stats.guestSeconds.toFixed(2)} s of guest time, ${((performance.now() - started) / 1000).toFixed(2)} s of ours.`,
-  );
-  say(`State hash ${await machine.stateHash()}: the same again with --seed ${machine.seed}.`);
-  say('On a terminal, npm start gives you a shell.');
-  return 0;
+  say(`/root/repair/wrap breaks text into lines. It has a bug: ${passed} of its ${all} tests pass.`);
+  say('Repairs of it are tried at once, each in a clone of this machine:');
+  say();
+
+  const live = new LiveTree(process.stdout);
+  // All are tried to their end: a picture of what each of them is worth.
+  const { stop: _, score, ...search } = script;
+  const tests: ExploreScript['score'] = (view) => (view.result ? score!(view) : passed);
+  const onProgress = process.stdout.isTTY ? { onProgress: live.update } : {};
+  const from = performance.now();
+  await using found = await explore(machine, { ...search, score: tests, ...onProgress });
+  live[Symbol.dispose]();
+  const width = Math.min(MOST_COLUMNS, (process.stdout.columns || 80) - 1);
+  for (const line of found.render({ width, color: Boolean(process.stdout.isTTY) })) say(line);
+  const took = ((performance.now() - from) / 1000).toFixed(2);
+  say();
+  say(`${found.nodes.length - 1} clones, ${millions(found.steps)} steps in ${took} s on ${cores()}.`);
+
+  const { best } = found;
+  if (!best?.move || found.result(best)?.exitCode !== 0) throw new Error('no candidate passes the tests');
+  await found.adopt(best);
+  const name = found.name(best.move);
+  const same = await machine.exec(['cmp', 'wrap', `candidates/${name}`], { cwd: '/root/repair' });
+  if (same.exitCode !== 0) throw new Error('the repair is not there');
+  say(bold(`${name} passes all: the machine has become that clone.`));
+  if (!isTerminal) {
+    say(`${seconds()} in all. State hash ${await machine.stateHash()}: the same with --seed ${machine.seed}.`);
+    say('On a terminal, npm start goes on with a shell in that machine.');
+    return 0;
+  }
+  say(`${seconds()} in all. Its shell is yours: try "cd repair; sh test.sh ./wrap".`);
+  say('Ctrl-] h for help, Ctrl-] q to leave.');
+  say();
+  return await shell(machine, flags);
+}
+
+interface Example {
+  readonly default: ExploreScript;
+}
+
+function cores(): string {
+  const count = availableParallelism();
+  return count === 1 ? 'one core' : `${count} cores`;
 }
 
 function millions(steps: bigint): string {

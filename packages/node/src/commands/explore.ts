@@ -1,0 +1,125 @@
+/** `braid explore`: a search that a script describes, from a machine that is booted for it. */
+
+import { realpathSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+import { escapeGuestText } from '@braid/core/agent/escape.ts';
+import type { Strategy } from '@braid/core/branch/explore.ts';
+import { BraidError } from '../errors.ts';
+import { type Exploration, type ExploreScript, explore } from '../explore.ts';
+import { createOptions, type RunFlags } from '../flags.ts';
+import { LiveTree } from '../live-tree.ts';
+import { Machine } from '../machine.ts';
+import { nameMove } from '../moves.ts';
+import { shell } from './run.ts';
+
+export interface ExploreFlags extends RunFlags {
+  readonly strategy?: Strategy;
+  readonly width?: number;
+  readonly budgetSteps?: bigint;
+  readonly budgetNodes?: number;
+  readonly budgetDepth?: number;
+  readonly moveSteps?: bigint;
+  readonly parallel?: number;
+  readonly race?: boolean;
+  readonly shell?: boolean;
+}
+
+/** No state was found that the script accepts. */
+const NOT_FOUND = 1;
+/** Lines of the tree that is printed at the end. */
+const TREE_LINES = 40;
+
+export async function exploreCommand(
+  path: string,
+  image: string | undefined,
+  flags: ExploreFlags,
+  args: readonly string[],
+): Promise<number> {
+  const isTerminal = Boolean(process.stdin.isTTY && process.stdout.isTTY);
+  if (flags.shell && !isTerminal) throw new BraidError('ERR_BRAID_OPTION', '--shell needs a terminal; leave it out');
+  if (flags.signature !== undefined || flags.stats !== undefined)
+    throw new BraidError('ERR_BRAID_OPTION', 'a search has no --stats and no --signature; leave them out');
+  const script = await loadScript(path, args);
+  await using machine = await Machine.create(createOptions(image, flags, flags.time ?? 'virtual'));
+  machine.pool.warmUp();
+  if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
+  if (flags.bare === undefined) await machine.boot();
+  await script.setup?.(machine);
+
+  const interrupted = new AbortController();
+  const interrupt = () => interrupted.abort(new BraidError('ERR_BRAID_EXPLORE', 'the search was interrupted'));
+  process.once('SIGINT', interrupt);
+  try {
+    await using found = await search(machine, withFlags(script, flags), flags, interrupted.signal);
+    if (flags.json) process.stdout.write(`${JSON.stringify(report(found))}\n`);
+    else print(found);
+    const node = found.winner ?? (script.stop ? undefined : found.best);
+    if (!node || node === found.root) return NOT_FOUND;
+    if (!flags.shell) return 0;
+    await found.adopt(node);
+  } finally {
+    process.off('SIGINT', interrupt);
+  }
+  return await shell(machine, flags);
+}
+
+/** The search, which shows how it gets on. */
+async function search(machine: Machine, script: ExploreScript, flags: ExploreFlags, signal: AbortSignal) {
+  using live = new LiveTree(process.stderr);
+  const onProgress = flags.json ? {} : { onProgress: live.update };
+  return explore(machine, { ...script, ...onProgress, signal });
+}
+
+function print(found: Exploration): void {
+  const { columns, isTTY } = process.stdout;
+  const width = isTTY && columns ? columns - 1 : 100;
+  for (const line of found.render({ width, limit: TREE_LINES, color: Boolean(isTTY) }))
+    process.stdout.write(`${line}\n`);
+  const { winner, best, end, nodes, steps } = found;
+  const node = winner ?? best;
+  const way = node ? found.path(node).map((move) => escapeGuestText(nameMove(move), { limit: 60 })) : [];
+  if (way.length > 0) process.stdout.write(`${winner ? 'Winner' : 'Best'}: ${way.join(', ')}\n`);
+  process.stdout.write(`${end}: ${nodes.length} nodes, ${steps} steps\n`);
+}
+
+function report(found: Exploration): object {
+  const node = found.winner ?? found.best;
+  const { exitCode, stdout, stderr, console } = found.result(node) ?? {};
+  const path = node && found.path(node).map((move) => found.name(move));
+  return { ...found.toJSON(), path, result: { exitCode, stdout, stderr, console } };
+}
+
+/** What the command line says goes before what the script says. */
+function withFlags(script: ExploreScript, flags: ExploreFlags): ExploreScript {
+  const { strategy, width, budgetSteps, budgetNodes, budgetDepth, moveSteps, parallel, race } = flags;
+  const given = { strategy, width, moveSteps, parallel, race };
+  const budget = { steps: budgetSteps, nodes: budgetNodes, depth: budgetDepth };
+  return { ...script, ...defined(given), budget: { ...script.budget, ...defined(budget) } };
+}
+
+function defined<T extends object>(record: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== undefined)) as never;
+}
+
+async function loadScript(path: string, args: readonly string[]): Promise<ExploreScript> {
+  let url: string;
+  try {
+    url = pathToFileURL(realpathSync(path)).href;
+  } catch (error) {
+    throw new BraidError('ERR_BRAID_FILE', `${path} cannot be read: ${(error as Error).message}`, { cause: error });
+  }
+  let exported: unknown;
+  try {
+    exported = ((await import(url)) as { default?: unknown }).default;
+    if (typeof exported === 'function') exported = await exported(args);
+  } catch (error) {
+    const { stack, message } = error as Error;
+    throw new BraidError('ERR_BRAID_FILE', `${path} failed: ${stack ?? message}`, { cause: error });
+  }
+  const script = (typeof exported === 'object' && exported !== null ? exported : {}) as ExploreScript;
+  if (typeof script.moves !== 'function') {
+    const what = 'an object with a function "moves", or a function that gives one';
+    throw new BraidError('ERR_BRAID_OPTION', `${path} has no search as its default export: ${what}`);
+  }
+  return script;
+}
