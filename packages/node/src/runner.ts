@@ -482,6 +482,8 @@ export class Runner {
       waitWatch?.renewed();
       this.waitWatch = waitWatch;
     }
+    // Calls that wait go on from there.
+    this.paused = false;
     return machine.position;
   }
 
