@@ -95,6 +95,11 @@ test('files and processes of a guest, which does not notice that it is looked at
     assert.deepEqual([limited.by, limited.steps], ['steps', 1000n]);
     const said = await complete(machine, { file, output: { program, pattern: /s.id/ }, hold: true });
     assert.equal(said.by === 'output' && said.match, 'said');
+    const forever = new AbortController();
+    const busy = complete(machine, { idle: 1n << 60n, hold: true, signal: forever.signal });
+    await assert.rejects(machine.readFile('/nowhere'), code('ERR_BRAID_AGENT'), 'while others keep the machine busy');
+    forever.abort();
+    await assert.rejects(busy, { name: 'AbortError' });
     const over = await complete(machine, { process: program });
     assert.equal(over.by, 'process');
     assert.equal((await program.exited).exitCode, 3);

@@ -23,8 +23,8 @@ export interface ProgramExit {
 /** The thread that a machine is in. */
 export interface Place {
   send(machine: number, requests: readonly Request[], transfer: ArrayBuffer[]): void;
-  /** Whether the machine wants to run, and so keeps the process alive. */
-  busy(machine: number, busy: boolean): void;
+  /** Whether somebody waits for the machine, which keeps the process alive; `standing`: it stands still all the same. */
+  busy(machine: number, busy: boolean, standing?: boolean): void;
   /** The machine is gone for good. */
   gone(machine: number): void;
 }
@@ -69,6 +69,8 @@ export class Link {
   /** Runs by itself. */
   private free = false;
   private held = false;
+  /** Stands still until `resume` or a call that runs it, whoever waits. */
+  private standing = false;
   /** Asked when the machine is about to run again after it stood still: it may be moved then. */
   onActivate: (() => void) | undefined;
   /** Told when the machine has been moved. */
@@ -139,9 +141,18 @@ export class Link {
 
   call<K extends CallName>(name: K, args: Calls[K][0], options: WaitOptions = {}): Promise<Calls[K][1]> {
     if (name === 'pause') this.free = false;
-    if (RUNNING.has(name) && !('standing' in args) && !this.active) this.onActivate?.();
+    const runs = RUNNING.has(name) && !('standing' in args);
+    if (runs && !this.active) this.onActivate?.();
+    if (runs || name === 'resume') this.standing = false;
     if (name === 'run') this.free = true;
-    return this.wait(options, (id) => ({ type: 'call', id, name, args }) as Request).promise as Promise<Calls[K][1]>;
+    const { promise } = this.wait(options, (id) => ({ type: 'call', id, name, args }) as Request);
+    if ('hold' in args && args.hold) promise.then(() => this.stand()).catch(() => {});
+    return promise as Promise<Calls[K][1]>;
+  }
+
+  private stand(): void {
+    this.standing = true;
+    this.tellPlace();
   }
 
   /** A call that no hold keeps back. What has been asked before goes first, unless it is held. */
@@ -169,6 +180,7 @@ export class Link {
       stderr: new OutputQueue((bytes) => this.acknowledge(bytes)),
     };
     if (!this.active) this.onActivate?.();
+    this.standing = false;
     const { id, promise } = this.wait(options, (id) => ({ type: 'call', id, name: 'spawn', args }));
     this.programs.set(id, outputs);
     const exited = promise.finally(() => {
@@ -220,7 +232,7 @@ export class Link {
   }
 
   private tellPlace(): void {
-    this.place.busy(this.id, this.active);
+    this.place.busy(this.id, this.active, this.standing);
   }
 
   receive(report: Report): void {

@@ -33,6 +33,8 @@ class Thread implements Place {
   readonly machines = new Set<number>();
   readonly worker: Worker;
   private readonly working = new Set<number>();
+  /** Of these, those that stand still whoever waits. */
+  private readonly standing = new Set<number>();
   private readonly ended: (machine: number) => void;
   private rootsWanted: ((roots: readonly number[]) => void) | undefined;
 
@@ -44,7 +46,7 @@ class Thread implements Place {
 
   /** How many of its machines want to run. */
   get load(): number {
-    return this.working.size;
+    return this.working.size - this.standing.size;
   }
 
   post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
@@ -55,10 +57,12 @@ class Thread implements Place {
     this.post({ machine, requests }, transfer);
   }
 
-  busy(machine: number, busy: boolean): void {
+  busy(machine: number, busy: boolean, standing = false): void {
     if (busy) this.working.add(machine);
     else this.working.delete(machine);
-    if (this.load > 0) this.worker.ref();
+    if (busy && standing) this.standing.add(machine);
+    else this.standing.delete(machine);
+    if (this.working.size > 0) this.worker.ref();
     else this.worker.unref();
   }
 

@@ -281,7 +281,7 @@ export class Runner {
     if (this.panic.message !== undefined) throw this.panicError();
     this.paused = standing;
     const { exited } = conditions;
-    if (exited !== undefined && this.guest.isOver(exited)) watch.seeExit(exited);
+    if (exited !== undefined && this.guest.isOver(exited) && watch.seeExit(exited)) machine.interrupt();
     return this.wait({ id, name: 'complete', watch, hold, ended });
   }
 
