@@ -6,7 +6,11 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, write
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import crash from '../examples/crash/search.ts';
+import repair from '../examples/repair/search.ts';
 import { type Branched, type Explored, explore, type SearchNode } from '../packages/core/src/index.ts';
+import { guestMissing } from '../packages/core/src/testing/machines.ts';
+import { explore as exploreMachine, Machine, Pool } from '../packages/node/src/index.ts';
 
 const folder = join(import.meta.dirname, '../examples');
 const versionFile = join(folder, 'lib/COMPILER');
@@ -124,4 +128,59 @@ test('a search by places reached finds the bug of crash, and the committed progr
     const run = spawnSync('qemu-riscv64', [join(folder, 'crash/prebuilt/settings')], { input, cwd: work });
     assert.equal(run.signal ?? run.status, 'SIGSEGV');
   }
+});
+
+/** A machine that is up and at the state that a search begins from. */
+async function prepared(script: typeof crash, pool: Pool): Promise<Machine> {
+  const machine = await Machine.create({ seed: 1n, pool });
+  await machine.boot();
+  await script.setup!(machine);
+  return machine;
+}
+
+test('crash in the guest: the input that is found crashes the program when it is given anew', {
+  skip: guestMissing,
+}, async () => {
+  await using pool = new Pool();
+  const machine = await prepared(crash, pool);
+  await using tree = await exploreMachine(machine, crash);
+  assert.equal(tree.end, 'found');
+  const input = tree.path(tree.winner!).map(tree.name).join('');
+  assert.ok(input.length > 12, input);
+  const run = (of: Machine, input: string) => of.exec(['/root/settings'], { input });
+  assert.equal((await run(machine, input)).signal, 11);
+  assert.equal((await run(machine, input.slice(0, -1))).exitCode, 0);
+  // The console of the machine that becomes the winner shows what the program said on the way.
+  let console = '';
+  machine.onConsole((bytes) => {
+    console += Buffer.from(bytes).toString();
+  });
+  await tree.adopt();
+  await machine.exec(['true']);
+  assert.equal(console.match(/\d+ places/g)!.length, input.length - 1);
+  assert.match(console, /Segmentation fault/);
+});
+
+test('repair in the guest: the first that passes is adopted, the same on one thread and on two', {
+  skip: guestMissing,
+}, async () => {
+  const hashes: string[] = [];
+  for (const threads of [1, 2]) {
+    await using pool = new Pool({ threads });
+    const machine = await prepared(repair, pool);
+    const passes = async () =>
+      (await machine.exec(['sh', 'test.sh', './wrap'], { cwd: '/root/repair' })).exitCode === 0;
+    assert.ok(!(await passes()));
+    const { used } = pool.memory;
+    {
+      await using tree = await exploreMachine(machine, repair);
+      assert.deepEqual(tree.path(tree.winner!).map(tree.name), ['6-count-space']);
+      hashes.push(JSON.stringify(tree));
+      await tree.adopt();
+      hashes.push(await machine.stateHash());
+    }
+    assert.ok(await passes());
+    assert.ok(pool.memory.used < used + 4096, 'what the losers held is free again');
+  }
+  assert.deepEqual(hashes.slice(2), hashes.slice(0, 2));
 });

@@ -3,7 +3,7 @@
  *
  * The program runs at the console and reads byte after byte, so the machine can be forked before each of them: no input is ever given
  * twice. What a byte leads to is scored by how many places of the parser have been reached, and states that the program cannot tell
- * apart count once. The beam keeps the best 16.
+ * apart count once. The beam keeps the best 24.
  */
 
 import { readFileSync } from 'node:fs';

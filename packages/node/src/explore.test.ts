@@ -266,9 +266,11 @@ test(
     assert.equal(console.length, mark);
     await machine.adopt(last);
     await assert.rejects(last.stats(), code('ERR_BRAID_ADOPTED'));
+    await machine.run();
     await writer.write('y\n');
     assert.equal((await program.exited).exitCode, 7);
     assert.equal(await output, 'one x\ntwo y\n');
+    await machine.pause();
     assert.deepEqual(console.slice(mark).match(/[a-z-]+/g), ['child', 'grandchild', 'last']);
     // One that was forked from a machine that has been adopted since: what that one held has been sent.
     const [next] = (await machine.fork(1)) as [Machine];

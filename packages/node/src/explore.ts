@@ -161,11 +161,14 @@ const standard: Setting<Move, MoveResult>['make'] = async (clone, move, signal) 
 export class Exploration<M = Move, R = MoveResult> implements AsyncDisposable {
   /** The machine that the search began from. */
   readonly machine: Machine;
+  /** A move for people. */
+  readonly name: (move: M) => string;
   private readonly tree: SearchTree<M, MachineState<M, R>>;
   private readonly results: WeakMap<ExploreNode<M>, R>;
 
   constructor(machine: Machine, tree: SearchTree<M, MachineState<M, R>>, results: WeakMap<ExploreNode<M>, R>) {
     this.machine = machine;
+    this.name = tree.name;
     this.tree = tree;
     this.results = results;
   }
@@ -214,11 +217,6 @@ export class Exploration<M = Move, R = MoveResult> implements AsyncDisposable {
     const path: M[] = [];
     for (let at = node; at.parent; at = at.parent) path.unshift(at.move!);
     return path;
-  }
-
-  /** A move for people. */
-  name(move: M): string {
-    return this.tree.name(move);
   }
 
   /**

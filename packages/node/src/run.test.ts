@@ -140,12 +140,6 @@ test('help and version', async () => {
   assert.equal(unknown.code, 2);
 });
 
-test('the tour', linux, async () => {
-  const { code, stdout, stderr } = await braid(['tour', '--seed', '1']);
-  assert.deepEqual([code, stderr], [0, '']);
-  assert.match(stdout, /95 primes[\s\S]*READ BY THE GUEST[\s\S]*State hash [0-9a-f]{32}/);
-});
-
 test('bisect finds the first step that differs', async (t) => {
   const folder = temporaryFolder(t.after.bind(t));
   const a = join(folder, 'a');

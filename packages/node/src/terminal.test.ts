@@ -123,3 +123,18 @@ test('a crash of the command gives the terminal back', options, async () => {
   });
   assert.match(await child, /on purpose[\s\S]*icanon[\s\S]*echo[\s\S]*exit [1-9]/);
 });
+
+test('the tour ends with a shell in the machine that has become the best of its clones', options, async () => {
+  const out = await onTerminal(
+    ['tour', '--seed', '1'],
+    [
+      ['passes all', ''],
+      ['# ', 'cmp repair/wrap repair/candidates/6-count-space && echo sa"m"e; date +%Y\r'],
+      [String(new Date().getFullYear()), '\x1dq'],
+      ['exit 0', ''],
+    ],
+  );
+  assert.match(out, /\r\nsame\r\n/);
+  // The tree was drawn while the search went on, and again at its end.
+  assert.match(out, /running[\s\S]*\x1b\[\d+A[\s\S]*\+ 5 6-count-space {2}score 7/);
+});
