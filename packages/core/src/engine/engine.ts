@@ -248,9 +248,10 @@ export class Engine implements Tracer {
     this.exports.flushAll();
   }
 
-  /** A machine's accesses are heard of from now on, or no longer: every page is touched anew. */
-  traceChanged(): void {
-    this.set('tracing', this.host?.trace ? 1n : 0n);
+  /** A machine's accesses are heard of from now on, or no longer: every page is touched anew. Another one hears when it is attached. */
+  traceChanged(host: EngineHost): void {
+    if (this.host !== host) return;
+    this.set('tracing', host.trace ? 1n : 0n);
     this.exports.flushAll();
   }
 

@@ -210,11 +210,10 @@ export class Machine implements EngineHost {
     this.replay = reader;
   }
 
-  /** Has somebody hear of accesses to memory, or nobody again: no part of the state. Every shadow table is emptied. */
+  /** Has somebody hear of accesses to memory, or nobody again: no part of the state. Its shadow tables are emptied. */
   traceAccesses(trace: AccessTrace | undefined): void {
     this.trace = trace;
-    this.engine.attach(this);
-    this.engine.traceChanged();
+    this.engine.traceChanged(this);
   }
 
   /** The log that inputs are taken from, while they are. */
