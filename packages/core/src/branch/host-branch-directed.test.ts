@@ -1,12 +1,14 @@
 /** Single decisions of small programs, one question each. */
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { buildElf } from '../boot/testing.ts';
 import type { Machine } from '../machine/machine.ts';
 import { Assembler } from '../testing/assembler.ts';
 import { plainMachine } from '../testing/bare.ts';
+import { decisionProgram } from '../testing/decision-program.ts';
 import { sharedEngine } from '../testing/machines.ts';
+import { PTE } from '../testing/page-tables.ts';
 import { DecisionError, decisionOf } from './decision.ts';
 import { functionAt } from './flow.ts';
 import { type AheadOptions, type DecisionEnd, HostBranch, type HostBranchOptions } from './host-branch.ts';
@@ -209,6 +211,16 @@ test('a clone that is not done in time, or never', () => {
   }
 });
 
+test('a condition without a call: the original stands at the decision at once', () => {
+  const { machine: make, decision } = program(nothing, (a) => a.op('addi', { rd: S0, rs1: S1, imm: 2 }));
+  const { machine, ends } = decideAll(
+    { machine: make, decision: { ...decision, forkPoint: decision.decisionPoint, calls: [] }, join: 0n },
+    3,
+  );
+  assert.deepEqual(ends.map(reasonOf), ['taken', 'taken', 'taken']);
+  machine.free();
+});
+
 test('only in the address space that is named', () => {
   const { machine: make, decision } = program(nothing, (a) => a.op('addi', { rd: T0, rs1: S1 }));
   const machine = make();
@@ -221,4 +233,59 @@ test('a branch in a frame that is not known', () => {
   const { decision } = program(nothing, (a) => a.op('addi', { rd: T0, rs1: S1 }));
   const frame = { ...decision.frame, decisionPoint: undefined };
   assert.throws(() => new HostBranch({ ...decision, frame }), DecisionError);
+});
+
+describe('pages of the original', () => {
+  const entry = (machine: Machine, number: bigint) => {
+    const table = Number((machine.hartSet.get(0, 'satp') & 0xfff_ffff_ffffn) << 12n) + 0x2000;
+    const address = table + 8 * Number(number);
+    return { address, pte: u64(machine, BigInt(address)) };
+  };
+  const put = (machine: Machine, address: number, value: bigint) => {
+    const bytes = new Uint8Array(8);
+    new DataView(bytes.buffer).setBigUint64(0, value, true);
+    machine.ram.write(address, bytes);
+  };
+  /** An original at its decision, whose clone has written the first page of data. */
+  const ready = () => {
+    for (let seed = 0; ; seed++) {
+      const program = decisionProgram({ seed, user: true, specials: false, sharing: 0 });
+      const machine = program.machine(sharedEngine());
+      const branch = new HostBranch(program.decision, { bytes: 'all' });
+      const activation = branch.reach(machine, 1e4);
+      assert.ok(!('reason' in activation));
+      const ahead = branch.ahead(machine, activation, { limit: 1e4 });
+      machine.breakpoints.add({ address: program.point.decisionPoint });
+      const stop = machine.run(1e4);
+      machine.breakpoints.clear();
+      while (ahead.runClones(1e4));
+      const number = program.stack.top / 4096n - 6n;
+      const wrote = ahead.paths.every(
+        ({ end }) => end && !('reason' in end) && end.pages.some((page) => page.number === number && page.after),
+      );
+      if (stop.reason === 'breakpoint' && wrote) return { machine, ahead, number };
+      ahead.free();
+      machine.free();
+    }
+  };
+  for (const [what, change, reason] of [
+    ['as it was', (pte: bigint) => pte, 'taken'],
+    ['read only', (pte: bigint) => pte & ~PTE.W, 'not-writable'],
+    ['of the kernel', (pte: bigint) => pte & ~PTE.U, 'unmapped'],
+    ['gone', (pte: bigint) => pte & ~PTE.V, 'unmapped'],
+    ['elsewhere', (pte: bigint) => pte + (0x100n << 10n), 'mapped-elsewhere'],
+    ['clean', (pte: bigint) => pte & ~PTE.D, 'taken'],
+  ] as const) {
+    test(`${what}: ${reason}`, () => {
+      const { machine, ahead, number } = ready();
+      const { address, pte } = entry(machine, number);
+      put(machine, address, change(pte));
+      const end = ahead.run();
+      assert.ok(!('reason' in end));
+      assert.equal(reasonOf(end), reason);
+      // What is written is dirty then, and refused it is as it was.
+      assert.equal(u64(machine, BigInt(address)), reason === 'taken' ? pte | PTE.A | PTE.D : change(pte));
+      machine.free();
+    });
+  }
 });

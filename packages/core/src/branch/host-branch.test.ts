@@ -21,6 +21,7 @@ const recipe = fc.record({
   user: fc.boolean(),
   specials: fc.boolean(),
   sharing: fc.constantFrom(0, 0.05, 0.5),
+  known: fc.boolean(),
 });
 
 /** Guest-physical bytes of what the program works on. */
@@ -61,7 +62,7 @@ function state(program: DecisionProgram, machine: Machine): unknown {
 
 function start(program: DecisionProgram, options: HostBranchOptions) {
   const original = program.machine(sharedEngine());
-  const branch = new HostBranch(program.decision, { stackBottom: program.stack.bottom, ...options });
+  const branch = new HostBranch(program.decision, options);
   const activation = branch.reach(original, LIMIT);
   assert.ok(!('reason' in activation));
   return { original, branch, activation };
@@ -160,7 +161,7 @@ for (const bytes of ['all', 'learned'] as const) {
     fc.assert(
       fc.property(recipe, (choice) => {
         const program = decisionProgram(choice);
-        const one = start(program, { bytes });
+        const one = start(program, { bytes, ...(choice.known ? { stackBottom: program.stack.bottom } : {}) });
         const end = decide(program, one);
         const name = end === undefined ? 'not reached' : end.taken ? 'taken' : end.refusal.reason;
         seen.set(name, (seen.get(name) ?? 0) + 1);

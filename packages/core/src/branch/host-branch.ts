@@ -35,8 +35,8 @@ export interface HostBranchOptions {
    */
   readonly bytes?: 'all' | 'learned';
   /**
-   * The lowest address of the thread's stack. What lies between it and sp is dead. Default: as far down as memory is mapped, but 8 MiB
-   * at most; without translation nothing is dead.
+   * The lowest address of the thread's stack. What lies between it and sp is dead. Default: the start of the page that sp is on; without
+   * translation nothing is dead.
    */
   readonly stackBottom?: bigint;
 }
@@ -166,10 +166,13 @@ export class Ahead {
     const { original, branch, activation } = this;
     const { decision } = branch;
     const sp = stackPointer(decision, activation, decision.frame.decisionPoint!);
-    const id = original.breakpoints.add({
-      address: decision.decisionPoint,
-      condition: (hart) => isThread(original, hart, activation) && original.hartSet.getX(hart, 2) === sp,
-    });
+    const { hartSet } = original;
+    const condition = (hart: number) => isThread(original, hart, activation) && hartSet.getX(hart, 2) === sp;
+    // A machine that has stopped there already does not stop again.
+    for (let hart = 0; hart < original.harts; hart++) {
+      if (hartSet.get(hart, 'pc') === decision.decisionPoint && condition(hart)) return this.decide(hart);
+    }
+    const id = original.breakpoints.add({ address: decision.decisionPoint, condition });
     try {
       for (let left = steps; ; ) {
         const before = original.totalSteps;

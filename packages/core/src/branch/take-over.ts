@@ -39,9 +39,6 @@ export interface Taken {
   readonly bytesWritten: number;
 }
 
-/** How far below sp a stack is looked for. */
-const STACK_PAGES = 2048n;
-
 /** The dead part of a stack: from an address up to sp. */
 interface DeadStack {
   readonly bottom: bigint;
@@ -70,13 +67,12 @@ export function takeOver(
   if (refusal) return refusal;
 
   let bytesWritten = 0;
-  const below = { bottom: dead.bottom, top: result.after.x[2]! };
   for (const [n, { after, ...page }] of result.pages.entries()) {
     if (!after) continue;
     const { page: physical, dirty } = mapped[n]!;
     const start = RAM_BASE + physical * PAGE;
     let wrote = false;
-    for (const [from, to] of runsOf((at) => isWritten(page, after, at) && !isDead(below, page.number, at))) {
+    for (const [from, to] of runsOf((at) => isWritten(page, after, at))) {
       ram.write(start + from, after.subarray(from, to));
       bytesWritten += to - from;
       wrote = true;
@@ -109,14 +105,11 @@ function* runsOf(wanted: (at: number) => boolean): Generator<readonly [from: num
   }
 }
 
-/** Down to the last page that is mapped below sp; nothing where nothing is translated. */
+/** The start of the page of sp; nothing is dead where nothing is translated. */
 function bottomOf(original: Machine, hart: number, sp: bigint): bigint {
   const { hartSet } = original;
-  if (hartSet.get(hart, 'privilege') === BigInt(PRIVILEGE.machine) || hartSet.get(hart, 'satp') === 0n) return sp;
-  let number = sp >> 12n;
-  const end = number - STACK_PAGES;
-  while (number > end && number > 0n && userPage(original, hart, number - 1n)?.writable) number--;
-  return number << 12n;
+  const translated = hartSet.get(hart, 'privilege') === BigInt(PRIVILEGE.user) && hartSet.get(hart, 'satp') !== 0n;
+  return translated ? sp & -4096n : sp;
 }
 
 function differingRegisters(original: Machine, hart: number, decision: Decision, result: PathResult) {
