@@ -20,6 +20,8 @@ export type ErrorCode =
   | 'ERR_BRAID_OUTPUT_LIMIT'
   /** The position asked for has been passed. */
   | 'ERR_BRAID_POSITION'
+  /** A branch that cannot be had, or not so. */
+  | 'ERR_BRAID_BRANCH'
   /** The machine was disposed of. */
   | 'ERR_BRAID_DISPOSED'
   /** The worker that ran the machine failed. */

@@ -3,6 +3,16 @@
 export { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 export type { Exit } from '@braid/core/machine/options.ts';
 export { decodeState, encodeState } from '@braid/core/state/encode.ts';
+export {
+  Branch,
+  Branches,
+  Branching,
+  type BranchOptions,
+  type Choice,
+  type Completion,
+  type Converged,
+  type Convergence,
+} from './branches.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
 export type { ProgramExit, WaitOptions } from './link.ts';
 export {

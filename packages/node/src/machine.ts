@@ -8,8 +8,9 @@
 
 import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
 import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
-import type { Position } from '@braid/core/machine/log.ts';
+import type { InputEvent, Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import { Branches, type BranchHost, type BranchOptions } from './branches.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import type { Link, ProgramExit, WaitOptions } from './link.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
@@ -73,6 +74,8 @@ export interface MachineEvents {
   panic: string;
   /** Every hart waits, and nothing in the machine will wake one. */
   halt: undefined;
+  /** A program has named this position (`braid_mark`), within the quota of the option `hints`. Print it with `escapeGuestText` only. */
+  mark: string;
 }
 
 export interface SavedMachine {
@@ -100,6 +103,7 @@ export class Machine implements AsyncDisposable {
   private readonly family: Family;
   private parent: Machine | undefined;
   private readonly children = new Set<Machine>();
+  private branching: Branches | undefined;
   private disposing: Promise<void> | undefined;
 
   private constructor(family: Family, link: Link, made: Made, parent?: Machine) {
@@ -168,11 +172,20 @@ export class Machine implements AsyncDisposable {
   ): Promise<(Machine | BraidError)[]> {
     if (!Number.isInteger(count) || count < 0 || count > MAX_FORKS)
       throw new BraidError('ERR_BRAID_OPTION', `${count} forks: give 0 to ${MAX_FORKS}`);
+    return this.forkEach(count, options);
+  }
+
+  /** `inputs` are what enters each fork before it runs. */
+  private async forkEach(
+    count: number,
+    options: ForkOptions | ((index: number) => ForkOptions),
+    inputs: (index: number) => readonly InputEvent[] = () => [],
+  ): Promise<(Machine | BraidError)[]> {
     const { points, host } = await this.link.call('fork', { count });
     return Promise.all(
       points.map(async (point, index) => {
         if ('code' in point) return fromRecord(point);
-        const arrival = { point, host, inputs: [], clone: true };
+        const arrival = { point, host, inputs: inputs(index), clone: true };
         try {
           return await this.clone(arrival, typeof options === 'function' ? options(index) : options);
         } catch (error) {
@@ -228,6 +241,7 @@ export class Machine implements AsyncDisposable {
   async reset(point: ForkPoint): Promise<Position> {
     if (point.pool !== this.family.pool)
       throw new BraidError('ERR_BRAID_OPTION', 'the fork point is of another pool: its memory is not there');
+    if (this.branching) await this.branching.abandon();
     return this.link.call('reset', point.known(this.link));
   }
 
@@ -237,10 +251,21 @@ export class Machine implements AsyncDisposable {
    */
   async adopt(clone: Machine): Promise<Position> {
     if (clone.parent !== this) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
+    const branching = this.branching?.current;
+    const branch = branching?.branches.find(({ machine }) => machine === clone);
+    if (branching?.open && branch) return branching.adopt(branch.index);
+    if (this.branching) await this.branching.abandon();
+    return (await this.become(clone)).position;
+  }
+
+  /** A hint that the clone waits with waits on, if the clone's branches are heard here. */
+  private async become(clone: Machine): Promise<{ position: Position; waits: boolean }> {
     const { pool } = this.family;
-    const { point, host } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
+    const { point, host, inputs } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
     try {
-      return await this.link.call('adopt', { point, held: host.held ?? [] });
+      const hint = clone.branching ? undefined : host.hints.pending;
+      const position = await this.link.call('adopt', { point, held: host.held ?? [], inputs, hint });
+      return { position, waits: hint !== undefined };
     } finally {
       pool.release(point);
       clone.link.close(
@@ -248,6 +273,29 @@ export class Machine implements AsyncDisposable {
       );
       for (const child of clone.children) child.parent = this;
     }
+  }
+
+  /**
+   * Has programs of the guest branch the machine (`braid.h`), within the quotas of the option `hints`: see docs/branching.md. One at a
+   * time; `dispose` ends it.
+   */
+  async branches(options: BranchOptions = {}): Promise<Branches> {
+    if (this.branching?.open) throw new BraidError('ERR_BRAID_OPTION', 'somebody hears of the branches already');
+    this.branching = new Branches(this.branchHost(), options);
+    await this.branching.begin();
+    return this.branching;
+  }
+
+  private branchHost(): BranchHost {
+    return {
+      machine: this,
+      link: this.link,
+      become: (clone) => this.become(clone),
+      fork: async (count, options, inputs) => {
+        const made = await this.forkEach(count, options, inputs);
+        return made.map((one) => (one instanceof Machine ? one.branchHost() : one));
+      },
+    };
   }
 
   /** Runs until the guest is up: its agent answers. */
@@ -400,6 +448,7 @@ export class Machine implements AsyncDisposable {
   private async end(): Promise<void> {
     this.parent?.children.delete(this);
     try {
+      await this.branching?.dispose();
       await this.link.dispose();
     } finally {
       await this.family.left();

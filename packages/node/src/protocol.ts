@@ -10,7 +10,7 @@ import type { ExecExit } from '@braid/core/agent/client.ts';
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
 import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
-import type { InputEvent, Position } from '@braid/core/machine/log.ts';
+import type { InputEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { ErrorRecord } from './errors.ts';
 
@@ -70,6 +70,19 @@ export interface HostState {
   readonly panic: string | undefined;
   /** Of a clone. */
   readonly held: readonly Held[] | undefined;
+  readonly hints: HintState;
+}
+
+/** Who hears of hints, and the one that waits for its answer. */
+export interface HintState {
+  readonly heard: boolean;
+  readonly pending: Hint | undefined;
+}
+
+/** The answer to a hint; see `InputEvent`. */
+export interface HintAnswer {
+  readonly value: bigint;
+  readonly writes?: readonly Patch[];
 }
 
 /** A machine that has left its worker. */
@@ -145,7 +158,20 @@ export interface Calls {
   leave: [{ readonly for: 'move' | 'adopt' }, Departed];
   arrive: [Arrival, Made];
   /** The machine becomes a clone of its own, whose fork point is used up, and sends on what that one held back. */
-  adopt: [{ readonly point: ForkPoint; readonly held: readonly Held[] }, Position];
+  adopt: [
+    {
+      readonly point: ForkPoint;
+      readonly held: readonly Held[];
+      readonly inputs: readonly InputEvent[];
+      /** What the clone waits with, and waits with on. */
+      readonly hint: Hint | undefined;
+    },
+    Position,
+  ];
+  /** Whether somebody hears of the guest's hints: each but a mark then has the machine wait for `answer`. */
+  hear: [{ readonly heard: boolean }, undefined];
+  /** Answers the hint that waits. False when there is none, or what is to be written cannot be: then it still waits. */
+  answer: [HintAnswer, boolean];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   dispose: [Record<never, never>, undefined];

@@ -31,6 +31,7 @@ import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
 import type { FileBackend } from './files.ts';
 import { GuestCalls } from './guest-calls.ts';
+import { HintPost } from './hint-post.ts';
 import { RunLength, WallTime } from './pace.ts';
 import { PanicWatch } from './panic.ts';
 import {
@@ -76,6 +77,7 @@ export class Runner {
 
   private readonly waits = new Waits();
   private readonly guest: GuestCalls;
+  private readonly hints: HintPost;
   /** To be done at the next slice boundary. */
   private actions: (() => void)[] = [];
   /** Answers that wait for the next slice boundary. */
@@ -109,6 +111,10 @@ export class Runner {
     this.engine = engine;
     this.points = points;
     this.host = host;
+    this.hints = new HintPost((hint) => {
+      this.flushConsole();
+      host.report({ type: 'hint', hint });
+    });
     this.guest = new GuestCalls({
       act: (action) => this.actions.push(action),
       answer: (id, value) => this.answer(id, value),
@@ -192,6 +198,10 @@ export class Runner {
         return this.adopt(machine, args);
       case 'reset':
         return this.reset(machine, args);
+      case 'hear':
+        return this.hints.hear((args as Calls['hear'][0]).heard);
+      case 'answer':
+        return this.hints.answer(machine, args);
       case 'stateHash':
         return stateHash(machine);
       case 'stats':
@@ -309,7 +319,7 @@ export class Runner {
 
   private hostState(): HostState {
     const { inputEnded, held } = this;
-    return { setup: this.setup!, inputEnded, panic: this.panic.message, held };
+    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, hints: this.hints.state };
   }
 
   private fork(machine: Machine, { count }: Calls['fork'][0]): Calls['fork'][1] {
@@ -330,6 +340,8 @@ export class Runner {
     this.held = clone ? [] : host.held && [...host.held];
     this.inputEnded = host.inputEnded;
     this.panic.message = host.panic;
+    // Of a hint that a clone's parent waits with, the clone has heard nothing.
+    this.hints.state = clone ? { heard: false, pending: undefined } : host.hints;
     const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
     const assembled = reassemble(this.engine, host.setup, point, this.outputs, { clone, handlersOf });
     const { machine } = assembled;
@@ -373,10 +385,10 @@ export class Runner {
     return departed;
   }
 
-  private adopt(machine: Machine, { point, held }: Calls['adopt'][0]): Position {
+  private adopt(machine: Machine, { point, ...clone }: Calls['adopt'][0]): Position {
     const handlersOf = (key: string) => (key.startsWith('^') ? this.handlersOf(machine, key.slice(1)) : undefined);
     try {
-      this.become(machine, point, { keepInput: true, handlersOf }, held);
+      this.become(machine, point, { keepInput: true, handlersOf }, clone);
     } finally {
       freeForkPoint(this.engine.pool, point);
     }
@@ -387,7 +399,7 @@ export class Runner {
     if (point) this.points.set(id, point);
     const known = this.points.get(id);
     if (!known) throw new BraidError('ERR_BRAID_OPTION', 'the fork point has been disposed of');
-    this.become(machine, known, { handlersOf: (key) => this.handlersOf(machine, key) }, []);
+    this.become(machine, known, { handlersOf: (key) => this.handlersOf(machine, key) });
     return machine.position;
   }
 
@@ -399,16 +411,19 @@ export class Runner {
   private become(
     machine: Machine,
     point: ForkPoint,
-    options: Parameters<typeof becomeForkPoint>[2],
-    held: readonly Held[],
+    options: NonNullable<Parameters<typeof becomeForkPoint>[2]>,
+    clone?: Omit<Calls['adopt'][0], 'point'>,
   ): void {
     const handles = becomeForkPoint(machine, point, options);
+    // What the clone was about to hear comes first: the answer to a hint is one of it.
+    for (const input of [...(clone?.inputs ?? []), ...machine.takeInputs()]) machine.input(input);
     this.skipIdle = machine.skipIdle;
     this.exitReported = false;
     this.haltReported = false;
     this.panicEnd = undefined;
-    for (const item of held) this.sendOn(item);
-    this.guest.reattach(handles);
+    this.hints.become(clone?.hint);
+    for (const item of clone?.held ?? []) this.sendOn(item);
+    this.guest.reattach(clone ? namedHere(handles) : handles);
     // What was to be said to the agent of before is said to nobody.
     this.host.wake();
   }
@@ -529,7 +544,7 @@ export class Runner {
     this.reachGoals(machine);
     const inSlice = !machine.schedule.atBoundary && (this.actions.length > 0 || this.answers.length > 0);
     const wanted = this.free || this.waits.size > 0 || inSlice;
-    if (!wanted || this.paused || this.ahead > OUTPUT_AHEAD) {
+    if (!wanted || this.paused || this.hints.waiting || this.ahead > OUTPUT_AHEAD) {
       this.wallTime.stop();
       return false;
     }
@@ -577,6 +592,9 @@ export class Runner {
         return false;
       case 'idle':
         return this.idle(machine, stop.until);
+      case 'hint':
+        this.hints.take(machine, stop.hint);
+        return true;
       default:
         return true;
     }
@@ -663,6 +681,11 @@ export class Runner {
   private sleep(until: bigint): void {
     this.timer = setTimeout(() => this.host.wake(), this.wallTime.delay(until));
   }
+}
+
+/** Programs of a clone of ours by the names that they have here. */
+function namedHere(handles: ReadonlyMap<string, ExecHandle>): Map<string, ExecHandle> {
+  return new Map([...handles].map(([key, handle]) => [key.slice(1), handle]));
 }
 
 const LATER = Symbol('later');
