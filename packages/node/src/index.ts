@@ -13,7 +13,11 @@ export {
   type Converged,
   type Convergence,
 } from './branches.ts';
+export type { CopyOptions, Merged, MergeItem, MergeOptions, Outcome, PhysicalRange } from './converge.ts';
+export { type Difference, type DiffOptions, diff, type FileDifference } from './diff.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
+export type { FileState } from './guest-files.ts';
+export type { MemoryRange } from './guest-memory.ts';
 export type { ProgramExit, WaitOptions } from './link.ts';
 export {
   type ExecOptions,

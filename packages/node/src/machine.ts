@@ -11,6 +11,7 @@ import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { InputEvent, Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { Branches, type BranchHost, type BranchOptions } from './branches.ts';
+import { type CopyOptions, copy, forgetMerges, type Merged, type MergeOptions, merge } from './converge.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import type { Link, ProgramExit, WaitOptions } from './link.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
@@ -242,6 +243,7 @@ export class Machine implements AsyncDisposable {
     if (point.pool !== this.family.pool)
       throw new BraidError('ERR_BRAID_OPTION', 'the fork point is of another pool: its memory is not there');
     if (this.branching) await this.branching.abandon();
+    await forgetMerges(this);
     return this.link.call('reset', point.known(this.link));
   }
 
@@ -261,6 +263,7 @@ export class Machine implements AsyncDisposable {
   /** A hint that the clone waits with waits on, if the clone's branches are heard here. */
   private async become(clone: Machine): Promise<{ position: Position; waits: boolean }> {
     const { pool } = this.family;
+    for (const one of [this, clone]) await forgetMerges(one);
     const { point, host, inputs } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
     try {
       const hint = clone.branching ? undefined : host.hints.pending;
@@ -284,6 +287,19 @@ export class Machine implements AsyncDisposable {
     this.branching = new Branches(this.branchHost(), options);
     await this.branching.begin();
     return this.branching;
+  }
+
+  /**
+   * Merges what another machine has made of a common fork point, `base`, into this one, which may have gone on: files, ranges of processes'
+   * memory, disks that nobody has mounted. See docs/branching.md.
+   */
+  merge(other: Machine, options: MergeOptions): Promise<Merged> {
+    return merge({ machine: this, link: this.link }, other, options);
+  }
+
+  /** Puts files and ranges of processes' memory in place as another machine has them, whatever is here. */
+  copy(other: Machine, options: CopyOptions): Promise<void> {
+    return copy(this, other, options);
   }
 
   private branchHost(): BranchHost {
@@ -449,6 +465,7 @@ export class Machine implements AsyncDisposable {
     this.parent?.children.delete(this);
     try {
       await this.branching?.dispose();
+      await forgetMerges(this);
       await this.link.dispose();
     } finally {
       await this.family.left();
@@ -500,6 +517,11 @@ export class ForkPoint implements AsyncDisposable {
     this.host = host;
     this.clone = clone;
     this.id = pool.keep(point);
+  }
+
+  /** What it was, as the threads of the pool know it. */
+  get state(): CorePoint {
+    return this.point;
   }
 
   /** Where the machine stood. */

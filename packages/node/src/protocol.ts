@@ -8,10 +8,12 @@
 
 import type { ExecExit } from '@braid/core/agent/client.ts';
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
+import type { MergedDisk } from '@braid/core/branch/merge-disk.ts';
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
 import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
 import type { InputEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
+import type { MapRoots } from '@braid/core/memory/frame-map.ts';
 import type { ErrorRecord } from './errors.ts';
 
 /** How guest time goes while the guest is idle. */
@@ -172,6 +174,8 @@ export interface Calls {
   hear: [{ readonly heard: boolean }, undefined];
   /** Answers the hint that waits. False when there is none, or what is to be written cannot be: then it still waits. */
   answer: [HintAnswer, boolean];
+  /** Merges a disk by blocks, three-way, with its overlays in a fork point and in another machine. */
+  mergeDisk: [{ readonly disk: number; readonly base: MapRoots; readonly theirs: MapRoots }, MergedDisk];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   dispose: [Record<never, never>, undefined];

@@ -21,6 +21,7 @@ import {
   rootsOf,
   shareForkPoint,
 } from '@braid/core/branch/fork-point.ts';
+import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import { stateHash } from '@braid/core/machine/hash.ts';
 import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
@@ -198,6 +199,10 @@ export class Runner {
         return this.adopt(machine, args);
       case 'reset':
         return this.reset(machine, args);
+      case 'mergeDisk': {
+        const { disk, base, theirs } = args as Calls['mergeDisk'][0];
+        return mergeDisk(machine, disk, base, theirs);
+      }
       case 'hear':
         return this.hints.hear((args as Calls['hear'][0]).heard);
       case 'answer':
