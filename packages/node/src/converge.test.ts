@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { Worker } from 'node:worker_threads';
 import { guestMissing } from '@braid/core/testing/machines.ts';
 import { type BraidError, diff, type ForkPoint, Machine, type Merged, Pool } from './index.ts';
 
@@ -212,8 +213,6 @@ describe('memory of processes', linux, () => {
     assert.deepEqual((items[0] as { conflicts: unknown }).conflicts, [{ at: 800, length: 8 }]);
     assert.match(items[1]!.why!, /never merged/);
     const bytes = { ...range, unit: 1 } as const;
-    await using other = await forked(HOLDER);
-    assert.ok(other);
     assert.deepEqual(outcomes(await machine.merge(clone, { base, memory: [{ ...bytes, length: 900 }] })), {
       [`0x${address.toString(16)}`]: 'merged',
     });
@@ -315,7 +314,8 @@ describe('differences', linux, () => {
         ['/w/c', 'absent', 'file'],
       ],
     );
-    assert.ok(found.registers.some(({ name }) => name === 'pc' || name === 'sp' || name === 'sepc'));
+    assert.ok(found.registers.length > 0);
+    assert.ok(found.registers.every(({ hart, a, b }) => hart === 0 && a !== b));
     assert.equal(found.memory.length, 10);
     assert.equal(found.more, true);
     assert.deepEqual(found.disks, [[{ at: 7 * 4096, length: 4096 }]]);
@@ -324,14 +324,17 @@ describe('differences', linux, () => {
   });
 });
 
-test('a thread that dies in a merge: it fails, and nothing is left of it', linux, async () => {
+test('a merge that is given up, and one whose thread dies: nothing is left of them', linux, async () => {
   await using all = await forked('mkdir /w; echo a >/w/a');
   const { machine, base, clone, pool } = all;
   await sh(clone, 'echo b >/w/a');
-  const merging = assert.rejects(machine.merge(clone, { base, files: ['/w'], signal: AbortSignal.timeout(1) }));
-  await merging;
-  const { used } = pool.memory;
-  await assert.rejects(machine.merge(clone, { base, files: ['/w'], signal: AbortSignal.timeout(1) }));
-  assert.ok(Math.abs(pool.memory.used - used) < 200, 'what was taken for it has been given back');
+  const given = machine.merge(clone, { base, files: ['/w'], signal: AbortSignal.timeout(1) });
+  await assert.rejects(given, { name: 'TimeoutError' });
   assert.deepEqual(outcomes(await machine.merge(clone, { base, files: ['/w'] })), { '/w/a': 'taken' });
+  const merging = machine.merge(clone, { base, files: ['/w'] });
+  const [thread] = (pool as unknown as { threads: Set<{ worker: Worker }> }).threads;
+  await Promise.all([assert.rejects(merging, code('ERR_BRAID_WORKER')), thread!.worker.terminate()]);
+  await base.dispose();
+  await pool.recovered();
+  assert.equal(pool.memory.used, 0);
 });

@@ -71,7 +71,7 @@ async function diffFiles(
 ): Promise<FileDifference[]> {
   const list = async (point: ForkPoint) => {
     await using reader = await point.fork();
-    return listFiles(reader, paths, wait);
+    return await listFiles(reader, paths, wait);
   };
   const [one, other] = await Promise.all([list(a), list(b)]);
   return [...new Set([...one.keys(), ...other.keys()])].sort().flatMap((path) => {
