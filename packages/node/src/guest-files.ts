@@ -61,6 +61,8 @@ export async function listFiles(
     );
   for (let n = 0; n + 4 < fields.length; n += 4) {
     const [kind, hash, mode, path] = fields.slice(n, n + 4) as [string, string, string, string];
+    if (!paths.some((asked) => path === asked || path.startsWith(asked.endsWith('/') ? asked : `${asked}/`)))
+      throw new BraidError('ERR_BRAID_FILE', 'the guest lists files that nobody asked for');
     // A name that is no UTF-8 cannot be asked for again.
     const known =
       kind === 'file' && /^[0-9a-f]{64}$/.test(hash) && /^[0-7]{1,4}$/.test(mode) && !path.includes('\ufffd');
