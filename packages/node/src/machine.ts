@@ -242,9 +242,10 @@ export class Machine implements AsyncDisposable {
   async reset(point: ForkPoint): Promise<Position> {
     if (point.pool !== this.family.pool)
       throw new BraidError('ERR_BRAID_OPTION', 'the fork point is of another pool: its memory is not there');
+    const position = await this.link.call('reset', point.known(this.link));
     if (this.branching) await this.branching.abandon();
     await forgetMerges(this);
-    return this.link.call('reset', point.known(this.link));
+    return position;
   }
 
   /**
@@ -256,8 +257,9 @@ export class Machine implements AsyncDisposable {
     const branching = this.branching?.current;
     const branch = branching?.branches.find(({ machine }) => machine === clone);
     if (branching?.open && branch) return branching.adopt(branch.index);
+    const { position } = await this.become(clone);
     if (this.branching) await this.branching.abandon();
-    return (await this.become(clone)).position;
+    return position;
   }
 
   /** A hint that the clone waits with waits on, if the clone's branches are heard here. */
