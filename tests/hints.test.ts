@@ -113,12 +113,12 @@ describe('the tool in the default guest', { skip: guestMissing }, () => {
 
   test('refuses what makes no sense', () => {
     const script = `
-      for words in '' 'branch' 'branch 0' 'branch 65' 'branch 2x' 'take' 'take -1' 'take 65' 'done x' 'leap 3' 'mark a b' \\
+      for words in '' 'branch' 'branch 0' 'branch 65' 'branch 2x' 'take' 'take -1' 'take 65' 'adopt' 'adopt 0' 'done x' 'leap 3' 'mark a b' \\
         'result /none' 'result /bin/busybox' "mark $(head -c 257 /dev/zero | tr '\\0' x)"; do
         braid $words 2>/tmp/errors; echo -n "$? "; [ -s /tmp/errors ] || echo silent
       done`;
     const { output, heard, machine } = converse({ branch: 9, result: 9, done: 9, take: 9, mark: 9 }, script, () => 1n);
-    assert.equal(output, '2 '.repeat(14));
+    assert.equal(output, '2 '.repeat(16));
     assert.deepEqual(heard, []);
     machine.free();
   });

@@ -31,7 +31,27 @@ extern "C" {
 #define BRAID_MAX_RESULT (1ul << 20)
 #define BRAID_MAX_MARK 256ul
 
+/* How braid_take_as takes a branch. */
+#define BRAID_AS_HOST_SAYS 0
+#define BRAID_COPY 1
+#define BRAID_ADOPT 2
+
+/* An answer of a host that is not done yet: it has files put in place by other processes. */
+#define BRAID_LATER_ (1ul << 32)
+
 #if defined(__riscv) && __riscv_xlen == 64
+/* Lets other processes run for a millisecond: nanosleep of Linux, which is where such an answer comes. */
+static inline void braid_wait_(void)
+{
+    struct {
+        long seconds, nanoseconds;
+    } braid_time = {0, 1000000};
+    register long braid_a0 __asm__("a0") = (long)&braid_time;
+    register long braid_a1 __asm__("a1") = 0;
+    register long braid_a7 __asm__("a7") = 101;
+    __asm__ volatile("ecall" : "+r"(braid_a0) : "r"(braid_a1), "r"(braid_a7) : "memory");
+}
+
 /*
  * slti x0, t1, number: t1 holds Braid's number, a0 and a1 the arguments, and t0, 0 before, the answer after it. Memory is
  * named because the monitor reads what has been written, and may have written when the program goes on.
@@ -39,15 +59,19 @@ extern "C" {
 #define BRAID_HINT_(name, number)                                                                                      \
     static inline unsigned long name(unsigned long first, unsigned long second)                                        \
     {                                                                                                                  \
-        register unsigned long braid_answer __asm__("t0") = 0;                                                         \
-        register unsigned long braid_magic __asm__("t1") = 0x6272616964310a0dul;                                       \
-        register unsigned long braid_first __asm__("a0") = first;                                                      \
-        register unsigned long braid_second __asm__("a1") = second;                                                    \
-        __asm__ volatile("slti x0, t1, " #number                                                                       \
-                         : "+r"(braid_answer)                                                                          \
-                         : "r"(braid_magic), "r"(braid_first), "r"(braid_second)                                       \
-                         : "memory");                                                                                  \
-        return braid_answer;                                                                                           \
+        for (;;) {                                                                                                     \
+            register unsigned long braid_answer __asm__("t0") = 0;                                                     \
+            register unsigned long braid_magic __asm__("t1") = 0x6272616964310a0dul;                                   \
+            register unsigned long braid_first __asm__("a0") = first;                                                  \
+            register unsigned long braid_second __asm__("a1") = second;                                                \
+            __asm__ volatile("slti x0, t1, " #number                                                                   \
+                             : "+r"(braid_answer)                                                                      \
+                             : "r"(braid_magic), "r"(braid_first), "r"(braid_second)                                   \
+                             : "memory");                                                                              \
+            if (braid_answer != BRAID_LATER_)                                                                          \
+                return braid_answer;                                                                                   \
+            braid_wait_();                                                                                             \
+        }                                                                                                              \
     }
 #else
 #define BRAID_HINT_(name, number)                                                                                      \
@@ -68,7 +92,8 @@ BRAID_HINT_(braid_hint_mark_, 5)
 
 /*
  * Has the whole machine go on in `count` clones besides itself (1 to BRAID_MAX_BRANCHES). Each clone gets its index, from 1 on;
- * the original gets 0, and so does everybody where nothing branches.
+ * the original gets 0, and so does everybody where nothing branches. Where the host chooses, it may have what a branch resulted in
+ * put in place before the original goes on: then the original gets that branch's index, negated.
  */
 static inline int braid_branch(int count)
 {
@@ -91,10 +116,20 @@ static inline int braid_done(int status)
     return (int)braid_hint_done_((unsigned long)status, 0);
 }
 
-/* In the original: chooses the branch with this index, or none by 0. Returns 1 when what it resulted in is in place. */
+/*
+ * In the original: chooses the branch with this index, or none by 0, once that is complete. BRAID_COPY has what it resulted in put
+ * in place, and returns 1. BRAID_ADOPT makes the whole machine what the branch's has become: where that works it does not return,
+ * and the branch goes on after its braid_done, which returns 1.
+ */
+static inline int braid_take_as(int index, int mode)
+{
+    return (int)braid_hint_take_((unsigned long)index, (unsigned long)mode);
+}
+
+/* As braid_take_as, in the way that the host prefers: BRAID_COPY unless it says otherwise. */
 static inline int braid_take(int index)
 {
-    return (int)braid_hint_take_((unsigned long)index, 0);
+    return braid_take_as(index, BRAID_AS_HOST_SAYS);
 }
 
 /* Names this position for the host: a text of at most BRAID_MAX_MARK bytes. Returns 1 when it was noted. */

@@ -9,7 +9,7 @@
  *     fi
  *     braid take 2 >/tmp/out
  *
- * `branch` prints the index. The others exit with 0 when the monitor has done what was asked and with 1 when not, as on a
+ * `branch` prints the index; where the host has chosen, negated. The others exit with 0 when the monitor has done what was asked and with 1 when not, as on a
  * machine without one; 2 is a mistake in how the tool was called.
  */
 #include <errno.h>
@@ -54,6 +54,7 @@ static int usage(void)
         "       braid result [FILE]   what this branch gives, at most 1 MiB; standard input without FILE\n"
         "       braid done [STATUS]   the branch is complete\n"
         "       braid take INDEX      choose a branch; prints what it gave\n"
+        "       braid adopt INDEX     choose a branch, and go on as it has\n"
         "       braid mark NAME       name this position\n");
     return MISUSED;
 }
@@ -81,18 +82,31 @@ static int number(const char *text, long low, long high, long *value)
     return errno == 0 && end != text && *end == 0 && *value >= low && *value <= high;
 }
 
+static void touch_result(void)
+{
+    for (size_t at = 0; at < sizeof result; at += PAGE)
+        ((volatile char *)&result)[at] = 0;
+}
+
 static int branch(const char *text)
 {
     long count;
     if (!number(text, 1, BRAID_MAX_BRANCHES, &count))
         return refuse(text, "not 1 to 64 clones");
+    /* So that there is a page wherever the host may put what it has chosen. */
+    touch_result();
     int index = braid_branch((int)count);
+    int chosen = index < 0;
+    if (chosen)
+        index = -index;
     char digits[12];
     char *at = digits + sizeof digits;
     *--at = '\n';
     do
         *--at = (char)('0' + index % 10);
     while ((index /= 10) > 0);
+    if (chosen)
+        *--at = '-';
     return write_all(at, (size_t)(digits + sizeof digits - at)) ? TAKEN : refuse("standard output", strerror(errno));
 }
 
@@ -125,13 +139,20 @@ static int take(const char *text)
     if (!number(text, 0, BRAID_MAX_BRANCHES, &index))
         return refuse(text, "not the index of a branch");
     /* So that there is a page wherever something may be put. */
-    for (size_t at = 0; at < sizeof result; at += PAGE)
-        ((volatile char *)&result)[at] = 0;
+    touch_result();
     if (!braid_take((int)index))
         return IGNORED;
     if (result.length > sizeof result.bytes)
         return refuse(text, "its result is not of this tool");
     return write_all(result.bytes, result.length) ? TAKEN : refuse("standard output", strerror(errno));
+}
+
+static int adopt(const char *text)
+{
+    long index;
+    if (!number(text, 1, BRAID_MAX_BRANCHES, &index))
+        return refuse(text, "not the index of a branch");
+    return braid_take_as((int)index, BRAID_ADOPT) ? TAKEN : IGNORED;
 }
 
 int main(int argc, char **argv)
@@ -154,6 +175,8 @@ int main(int argc, char **argv)
         return branch(argument);
     if (strcmp(verb, "take") == 0)
         return take(argument);
+    if (strcmp(verb, "adopt") == 0)
+        return adopt(argument);
     if (strcmp(verb, "mark") == 0) {
         if (strlen(argument) > BRAID_MAX_MARK)
             return refuse(argument, "longer than 256 bytes");

@@ -26,6 +26,10 @@ export type ErrorCode =
   | 'ERR_BRAID_OUTPUT_LIMIT'
   /** The position asked for has been passed. */
   | 'ERR_BRAID_POSITION'
+  /** A branch that cannot be had, or not so. */
+  | 'ERR_BRAID_BRANCH'
+  /** Memory of a guest's process that cannot be read or written. */
+  | 'ERR_BRAID_MEMORY'
   /** The machine was disposed of. */
   | 'ERR_BRAID_DISPOSED'
   /** The worker that ran the machine failed. */

@@ -3,8 +3,20 @@
 export { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 export type { Exit } from '@braid/core/machine/options.ts';
 export { decodeState, encodeState } from '@braid/core/state/encode.ts';
+export {
+  Branch,
+  type BranchCompletion,
+  Branches,
+  Branching,
+  type BranchOptions,
+  type Choice,
+  type Converged,
+  type Convergence,
+} from './branches.ts';
 export { type Completion, type CompletionOptions, complete, type RunConditions } from './completion.ts';
 export type { Reached } from './conditions.ts';
+export type { CopyOptions, Merged, MergeItem, MergeOptions, Outcome, PhysicalRange } from './converge.ts';
+export { type Difference, type DiffOptions, diff, type FileDifference } from './diff.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
 export {
   Exploration,
@@ -17,6 +29,8 @@ export {
   type View,
 } from './explore.ts';
 export { MoveError } from './explore-state.ts';
+export type { FileState } from './guest-files.ts';
+export type { MemoryRange } from './guest-memory.ts';
 export type { ProgramExit, WaitOptions } from './link.ts';
 export {
   type ExecOptions,

@@ -259,6 +259,7 @@ export class Link {
       case 'halt':
         return this.emit('halt', undefined);
       case 'hint':
+        if (report.hint.kind === 'mark') this.emit('mark', report.hint.name);
         return this.emit('hint', report.hint);
     }
   }
@@ -285,6 +286,7 @@ export class Link {
     for (const id of [...this.pending.keys()]) this.settle(id)?.reject(error);
     this.console.end();
     this.place.gone(this.id);
+    this.emit('closed', error);
   }
 
   /**

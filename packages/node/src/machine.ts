@@ -8,9 +8,11 @@
 
 import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
 import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
-import type { Position } from '@braid/core/machine/log.ts';
+import type { InputEvent, Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import { Branches, type BranchHost, type BranchOptions } from './branches.ts';
 import type { Conditions, ProgramKey, Reached } from './conditions.ts';
+import { type CopyOptions, copy, forgetMerges, type Merged, type MergeOptions, merge } from './converge.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import { heldOf, lineOf } from './lineage.ts';
@@ -93,6 +95,8 @@ export interface MachineEvents {
   panic: string;
   /** Every hart waits, and nothing in the machine will wake one. */
   halt: undefined;
+  /** A program has named this position (`braid_mark`), within the quota of the option `hints`. Print it with `escapeGuestText` only. */
+  mark: string;
 }
 
 export interface SavedMachine {
@@ -127,6 +131,7 @@ export class Machine implements AsyncDisposable {
   readonly parent: Machine | undefined;
   /** The machine that has become what this one was. */
   adoptedBy: Machine | undefined;
+  private branching: Branches | undefined;
   private disposing: Promise<void> | undefined;
   /** Of the images of its disks; the original's. */
   private readonly images: DiskUsers;
@@ -202,11 +207,20 @@ export class Machine implements AsyncDisposable {
   ): Promise<(Machine | BraidError)[]> {
     if (!Number.isInteger(count) || count < 0 || count > MAX_FORKS)
       throw new BraidError('ERR_BRAID_OPTION', `${count} forks: give 0 to ${MAX_FORKS}`);
+    return this.forkEach(count, options);
+  }
+
+  /** `inputs` are what enters each fork before it runs. */
+  private async forkEach(
+    count: number,
+    options: ForkOptions | ((index: number) => ForkOptions),
+    inputs: (index: number) => readonly InputEvent[] = () => [],
+  ): Promise<(Machine | BraidError)[]> {
     const { points, host } = await this.capture(count);
     return Promise.all(
       points.map(async (point, index) => {
         if ('code' in point) return fromRecord(point);
-        const arrival = { point, host, inputs: [], clone: true };
+        const arrival = { point, host, inputs: inputs(index), clone: true };
         try {
           return await this.clone(arrival, typeof options === 'function' ? options(index) : options);
         } catch (error) {
@@ -303,7 +317,10 @@ export class Machine implements AsyncDisposable {
   async reset(point: ForkPoint): Promise<Position> {
     if (point.pool !== this.family.pool)
       throw new BraidError('ERR_BRAID_OPTION', 'the fork point is of another pool: its memory is not there');
-    return this.link.call('reset', point.known(this.link));
+    const position = await this.link.call('reset', point.known(this.link));
+    if (this.branching) await this.branching.abandon();
+    await forgetMerges(this);
+    return position;
   }
 
   /**
@@ -312,13 +329,27 @@ export class Machine implements AsyncDisposable {
    * the two, have held back, in order. The clone's handle is over.
    */
   async adopt(clone: Machine): Promise<Position> {
-    const line = lineOf<Machine>(clone, this);
-    if (!line) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
+    if (!lineOf<Machine>(clone, this))
+      throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
+    const branching = this.branching?.current;
+    const branch = branching?.branches.find(({ machine }) => machine === clone);
+    if (branching?.open && branch) return branching.adopt(branch.index);
+    const { position } = await this.become(clone);
+    if (this.branching) await this.branching.abandon();
+    return position;
+  }
+
+  /** A hint that the clone waits with waits on, if the clone's branches are heard here. */
+  private async become(clone: Machine): Promise<{ position: Position; waits: boolean }> {
+    const line = lineOf<Machine>(clone, this)!;
     const { pool } = this.family;
+    for (const one of [this, clone]) await forgetMerges(one);
     const { point, host, inputs, events } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
     try {
       const held = heldOf<Machine>(line, this, host);
-      return await this.link.call('adopt', { point, levels: line.length, held, inputs, events });
+      const hint = clone.branching ? undefined : host.hints.pending;
+      const position = await this.link.call('adopt', { point, levels: line.length, held, inputs, events, hint });
+      return { position, waits: hint !== undefined };
     } finally {
       pool.release(point);
       clone.adoptedBy = this;
@@ -327,6 +358,42 @@ export class Machine implements AsyncDisposable {
         new BraidError('ERR_BRAID_ADOPTED', 'the machine has been adopted by its parent, and lives on there'),
       );
     }
+  }
+
+  /**
+   * Has programs of the guest branch the machine (`braid.h`), within the quotas of the option `hints`: see docs/branching.md. One at a
+   * time; `dispose` ends it.
+   */
+  async branches(options: BranchOptions = {}): Promise<Branches> {
+    if (this.branching?.open) throw new BraidError('ERR_BRAID_OPTION', 'somebody hears of the branches already');
+    this.branching = new Branches(this.branchHost(), options);
+    await this.branching.begin();
+    return this.branching;
+  }
+
+  /**
+   * Merges what another machine has made of a common fork point, `base`, into this one, which may have gone on: files, ranges of processes'
+   * memory, disks that nobody has mounted. See docs/branching.md.
+   */
+  merge(other: Machine, options: MergeOptions): Promise<Merged> {
+    return merge({ machine: this, link: this.link }, other, options);
+  }
+
+  /** Puts files and ranges of processes' memory in place as another machine has them, whatever is here. */
+  copy(other: Machine, options: CopyOptions): Promise<void> {
+    return copy(this, other, options);
+  }
+
+  private branchHost(): BranchHost {
+    return {
+      machine: this,
+      link: this.link,
+      become: (clone) => this.become(clone),
+      fork: async (count, options, inputs) => {
+        const made = await this.forkEach(count, options, inputs);
+        return made.map((one) => (one instanceof Machine ? one.branchHost() : one));
+      },
+    };
   }
 
   /** Runs until the guest is up: its agent answers. */
@@ -530,6 +597,8 @@ export class Machine implements AsyncDisposable {
 
   private async end(): Promise<void> {
     try {
+      await this.branching?.dispose();
+      await forgetMerges(this);
       const left = await this.link.dispose(!this.parent && this.images.frozen);
       if (!this.parent) this.images.ended(left);
     } finally {
@@ -600,6 +669,11 @@ export class ForkPoint implements AsyncDisposable {
     this.host = host;
     this.clone = clone;
     this.id = pool.keep(point);
+  }
+
+  /** What it was, as the threads of the pool know it. */
+  get state(): CorePoint {
+    return this.point;
   }
 
   /** Where the machine stood. */

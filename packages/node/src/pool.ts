@@ -121,6 +121,11 @@ export class Pool implements AsyncDisposable {
     return this.limit;
   }
 
+  /** The frames themselves, to look at. @internal */
+  get view(): Frames {
+    return this.frames;
+  }
+
   /** Starts all threads that the pool may have; otherwise each is started when there is something for it to do. */
   warmUp(): void {
     while (this.threads.size < this.limit) this.startThread();

@@ -8,11 +8,13 @@
 
 import type { ExecExit } from '@braid/core/agent/client.ts';
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
+import type { MergedDisk } from '@braid/core/branch/merge-disk.ts';
 import type { WaitOptions as DetectorOptions, WaitProposal } from '@braid/core/branch/waits.ts';
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
 import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
-import type { InputEvent, LoggedEvent, Position } from '@braid/core/machine/log.ts';
+import type { InputEvent, LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
+import type { MapRoots } from '@braid/core/memory/frame-map.ts';
 import type { Conditions, ProgramKey, Reached } from './conditions.ts';
 import type { ErrorRecord } from './errors.ts';
 
@@ -78,6 +80,19 @@ export interface HostState {
   readonly locks: readonly (string | undefined)[];
   /** Of a clone of clones: what each of its ancestors held back when it was forked from them, the first of them first. */
   readonly before: readonly (readonly Held[])[];
+  readonly hints: HintState;
+}
+
+/** Who hears of hints, and the one that waits for its answer. */
+export interface HintState {
+  readonly heard: boolean;
+  readonly pending: Hint | undefined;
+}
+
+/** The answer to a hint; see `InputEvent`. */
+export interface HintAnswer {
+  readonly value: bigint;
+  readonly writes?: readonly Patch[];
 }
 
 /** A machine that has left its worker. */
@@ -169,11 +184,22 @@ export interface Calls {
    * in between held back.
    */
   adopt: [
-    Pick<Departed, 'point' | 'inputs' | 'events'> & { readonly levels: number; readonly held: readonly Held[] },
+    Pick<Departed, 'point' | 'inputs' | 'events'> & {
+      readonly levels: number;
+      readonly held: readonly Held[];
+      /** What the clone waits with, and waits with on. */
+      readonly hint: Hint | undefined;
+    },
     Position,
   ];
   /** How guest time goes from now on. */
   setTime: [{ readonly time: TimeMode }, undefined];
+  /** Whether somebody hears of the guest's hints: each but a mark then has the machine wait for `answer`. */
+  hear: [{ readonly heard: boolean }, undefined];
+  /** Answers the hint that waits. False when there is none, or what is to be written cannot be: then it still waits. */
+  answer: [HintAnswer, boolean];
+  /** Merges a disk by blocks, three-way, with its overlays in a fork point and in another machine. */
+  mergeDisk: [{ readonly disk: number; readonly base: MapRoots; readonly theirs: MapRoots }, MergedDisk];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   /** Nobody else reads the images of the machine's disks: brings into them what has been written. */

@@ -21,6 +21,7 @@ import {
   rootsOf,
   shareForkPoint,
 } from '@braid/core/branch/fork-point.ts';
+import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import { stateHash } from '@braid/core/machine/hash.ts';
 import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
@@ -33,6 +34,7 @@ import type { FileBackend } from './disk/file-backend.ts';
 import { commitDisks, flushDisks, thawDisks } from './disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
 import { GuestCalls } from './guest-calls.ts';
+import { HintPost } from './hint-post.ts';
 import { RunLength, WallTime } from './pace.ts';
 import { PanicWatch } from './panic.ts';
 import {
@@ -81,6 +83,7 @@ export class Runner {
   private readonly waits = new Waits();
   private waitWatch: WaitWatch | undefined;
   private readonly guest: GuestCalls;
+  private readonly hints: HintPost;
   /** To be done at the next slice boundary. */
   private actions: (() => void)[] = [];
   /** Answers that wait for the next slice boundary. */
@@ -115,6 +118,10 @@ export class Runner {
     this.engine = engine;
     this.points = points;
     this.host = host;
+    this.hints = new HintPost((hint) => {
+      this.flushConsole();
+      host.report({ type: 'hint', hint });
+    });
     this.guest = new GuestCalls({
       act: (action) => this.actions.push(action),
       answer: (id, value) => this.answer(id, value),
@@ -207,6 +214,14 @@ export class Runner {
         return this.adopt(machine, args);
       case 'reset':
         return this.reset(machine, args);
+      case 'mergeDisk': {
+        const { disk, base, theirs } = args as Calls['mergeDisk'][0];
+        return mergeDisk(machine, disk, base, theirs);
+      }
+      case 'hear':
+        return this.hints.hear((args as Calls['hear'][0]).heard);
+      case 'answer':
+        return this.hints.answer(machine, args);
       case 'stateHash':
         return stateHash(machine);
       case 'stats':
@@ -385,7 +400,8 @@ export class Runner {
 
   private hostState(locks: HostState['locks'] = []): HostState {
     const { inputEnded, held, before } = this;
-    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, before, locks };
+    const hints = this.hints.state;
+    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, before, locks, hints };
   }
 
   private fork(machine: Machine, { count }: Calls['fork'][0]): Calls['fork'][1] {
@@ -408,6 +424,8 @@ export class Runner {
     this.before = host.before;
     this.inputEnded = host.inputEnded;
     this.panic.message = host.panic;
+    // Of a hint that a clone's parent waits with, the clone has heard nothing.
+    this.hints.state = clone ? { heard: false, pending: undefined } : host.hints;
     const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
     const options = { clone: this.held !== undefined, locks: host.locks, handlersOf };
     const assembled = reassemble(this.engine, host.setup, point, this.outputs, options);
@@ -463,20 +481,17 @@ export class Runner {
     return departed;
   }
 
-  private adopt(machine: Machine, { point, levels, held, inputs, events }: Calls['adopt'][0]): Position {
-    // What the clone was given and has not taken comes before what is new.
-    const own = machine.takeInputs();
-    for (const input of [...inputs, ...own]) machine.input(input);
+  private adopt(machine: Machine, { point, ...clone }: Calls['adopt'][0]): Position {
     const { waitWatch } = this;
     waitWatch?.starts(performance.now());
-    waitWatch?.adopted(machine, held, events);
+    waitWatch?.adopted(machine, clone.held, clone.events);
     // It has seen the outputs already.
     this.waitWatch = undefined;
-    const prefix = '^'.repeat(levels);
+    const prefix = '^'.repeat(clone.levels);
     const handlersOf = (key: string) =>
-      key.startsWith(prefix) ? this.handlersOf(machine, key.slice(levels)) : undefined;
+      key.startsWith(prefix) ? this.handlersOf(machine, key.slice(clone.levels)) : undefined;
     try {
-      this.become(machine, point, { keepInput: true, handlersOf }, held);
+      this.become(machine, point, { keepInput: true, handlersOf }, clone);
     } finally {
       freeForkPoint(this.engine.pool, point);
       waitWatch?.renewed();
@@ -491,7 +506,7 @@ export class Runner {
     if (point) this.points.set(id, point);
     const known = this.points.get(id);
     if (!known) throw new BraidError('ERR_BRAID_OPTION', 'the fork point has been disposed of');
-    this.become(machine, known, { handlersOf: (key) => this.handlersOf(machine, key) }, []);
+    this.become(machine, known, { handlersOf: (key) => this.handlersOf(machine, key) });
     return machine.position;
   }
 
@@ -503,16 +518,19 @@ export class Runner {
   private become(
     machine: Machine,
     point: ForkPoint,
-    options: Parameters<typeof becomeForkPoint>[2],
-    held: readonly Held[],
+    options: NonNullable<Parameters<typeof becomeForkPoint>[2]>,
+    clone?: Omit<Calls['adopt'][0], 'point'>,
   ): void {
     const handles = becomeForkPoint(machine, point, options);
     this.waitWatch?.renewed();
+    // What the clone was about to hear comes first: the answer to a hint is one of it.
+    for (const input of [...(clone?.inputs ?? []), ...machine.takeInputs()]) machine.input(input);
     this.skipIdle = machine.skipIdle;
     this.exitReported = false;
     this.haltReported = false;
     this.panicEnd = undefined;
-    for (const item of held) this.sendOn(item);
+    this.hints.become(clone?.hint);
+    for (const item of clone?.held ?? []) this.sendOn(item);
     this.guest.reattach(handles);
     // What has happened in the clone has happened: its answers wait for no boundary.
     for (const answer of this.answers.splice(0)) answer();
@@ -639,7 +657,7 @@ export class Runner {
     this.reachGoals(machine);
     const inSlice = !machine.schedule.atBoundary && (this.actions.length > 0 || this.answers.length > 0);
     const wanted = this.free || this.waits.size > 0 || inSlice;
-    if (!wanted || this.paused || this.ahead > OUTPUT_AHEAD) {
+    if (!wanted || this.paused || this.hints.waiting || this.ahead > OUTPUT_AHEAD) {
       this.wallTime.stop();
       return false;
     }
@@ -686,6 +704,7 @@ export class Runner {
       case 'hint': {
         const { hint } = stop;
         if (hint.kind === 'done') this.endWatched(machine, (watch) => watch.hint(hint.status));
+        this.hints.take(machine, hint);
         return true;
       }
       case 'stalled':

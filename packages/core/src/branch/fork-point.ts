@@ -71,7 +71,7 @@ export function forkPoint(machine: Machine): ForkPoint {
 }
 
 /** The overlay of a disk that can be written. */
-function overlayOf(
+export function overlayOf(
   backend: BlockBackend,
   n: number,
   perhaps = false,

@@ -32,6 +32,11 @@ export class FrameBlocks implements BlockMap {
     return this.map.changed(other?.map.roots);
   }
 
+  /** As `changed`, against a map by its roots. */
+  changedFrom(roots: MapRoots): Iterable<number> {
+    return this.map.changed(roots);
+  }
+
   clear(): void {
     const old = this.map;
     this.map = new FrameMap(this.pool, this.blocks);

@@ -136,6 +136,11 @@ export class OverlayBackend implements BlockBackend {
     );
   }
 
+  /** What the disk holds without its overlay. */
+  readBelow(offset: number, into: Uint8Array): void | Promise<void> {
+    return this.#base.read(offset, into);
+  }
+
   write(offset: number, bytes: Uint8Array): void | Promise<void> {
     this.#writable();
     if (!this.#frozen) return this.#during(this.#base.write(offset, bytes));

@@ -2,6 +2,7 @@
 
 import { Fields, u64Item } from '../state/check.ts';
 import { StateError } from '../state/errors.ts';
+import type { ProtectionRegisters } from './protection.ts';
 import { F, FIELDS, type HartField, MENVCFG, MSTATUS, OFFSET, PRIVILEGE, STATE_BYTES, X } from './state.ts';
 
 export class HartRecord {
@@ -30,6 +31,13 @@ export class HartRecord {
 
   setF(n: number, value: bigint): void {
     this.view.setBigUint64(F + 8 * n, value, true);
+  }
+
+  /** Its registers of physical memory protection. */
+  protection(): ProtectionRegisters {
+    const config = this.bytes.slice(OFFSET.pmpcfg0, OFFSET.pmpcfg0 + 16);
+    config.set(this.bytes.subarray(OFFSET.pmpcfg2, OFFSET.pmpcfg2 + 8), 8);
+    return { config, address: BigUint64Array.from({ length: 16 }, (_, n) => this.get(`pmpaddr${n}` as HartField)) };
   }
 
   /**

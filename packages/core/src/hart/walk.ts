@@ -1,6 +1,7 @@
 /**
  * Translation without side effects, for whoever looks at a guest from outside: nothing is filled, marked or raised.
- * The rules are those of `engine/library/access.ts`, for a load with the hart's present rights.
+ * The rules are those of `engine/library/access.ts`, for a load with the hart's present rights; or for a store that changes no flag of
+ * a page table entry, because the page is dirty already.
  */
 
 import { MSTATUS, PRIVILEGE } from './state.ts';
@@ -11,8 +12,11 @@ export interface WalkContext {
   word(address: bigint): bigint | undefined;
 }
 
-/** The guest-physical address behind a virtual one, or undefined where a load would fault. */
-export function walk(context: WalkContext, address: bigint): bigint | undefined {
+/** Flags of an entry through which a store goes without changing it: W, A and D. */
+const STORED = 0xc4n;
+
+/** The guest-physical address behind a virtual one, or undefined where a load, or a store, would fault or change an entry. */
+export function walk(context: WalkContext, address: bigint, store = false): bigint | undefined {
   const satp = context.get('satp');
   const privilege = Number(context.get('privilege'));
   const mode = satp >> 60n;
@@ -36,7 +40,7 @@ export function walk(context: WalkContext, address: bigint): bigint | undefined 
     const readable = (pte & 2n) !== 0n || ((pte & 8n) !== 0n && (status & MSTATUS.MXR) !== 0n);
     const mine = privilege === PRIVILEGE.user ? user : !user || (status & MSTATUS.SUM) !== 0n;
     const offset = (1n << shift) - 1n;
-    if (!readable || !mine || (physical & offset) !== 0n) return undefined;
+    if (!(store ? (pte & STORED) === STORED : readable) || !mine || (physical & offset) !== 0n) return undefined;
     return physical | (address & offset);
   }
   return undefined;

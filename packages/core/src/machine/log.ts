@@ -40,8 +40,17 @@ export type InputEvent =
   | { readonly kind: 'reseed'; readonly seed: bigint }
   /** The network card has another address. */
   | { readonly kind: 'address'; readonly mac: Uint8Array }
-  /** The answer to a hint, given before the machine has run on: the hart's result register gets the value. */
-  | { readonly kind: 'hint'; readonly hart: number; readonly value: bigint };
+  /**
+   * The answer to a hint, given before the machine has run on: the bytes are written to the process's memory, and the hart's result
+   * register gets the value. Where the process may not write all of them itself nothing is written, and the value is 0.
+   */
+  | { readonly kind: 'hint'; readonly hart: number; readonly value: bigint; readonly writes?: readonly Patch[] };
+
+/** Bytes for a virtual address. */
+export interface Patch {
+  readonly address: bigint;
+  readonly bytes: Uint8Array;
+}
 
 export interface LoggedEvent {
   readonly position: Position;
@@ -76,6 +85,7 @@ export function saveLog(log: EventLog, from = 0): LogState {
 
 const MAX_EVENTS = 2 ** 26;
 const MAX_BYTES = 2 ** 24;
+const MAX_PATCHES = 2 ** 16;
 const U63 = (1n << 63n) - 1n;
 
 /** A log from a record, which may come from anywhere. Throws `StateError`. */
@@ -124,14 +134,24 @@ function restoreEvent(state: unknown, where: string): InputEvent {
         return { kind, seed: record.u64('seed') };
       case 'address':
         return { kind, mac: record.bytes('mac', 6, 6) };
-      case 'hint':
-        return { kind, hart: record.integer('hart', 0, 7), value: record.u64('value') };
+      case 'hint': {
+        const writes =
+          'writes' in (state as object) ? { writes: record.list('writes', 0, MAX_PATCHES, restorePatch) } : {};
+        return { kind, hart: record.integer('hart', 0, 7), value: record.u64('value'), ...writes };
+      }
       default:
         throw new StateError(`${where}.kind`, 'is no event of this build');
     }
   })();
   record.end();
   return event;
+}
+
+function restorePatch(state: unknown, where: string): Patch {
+  const record = new Fields(state, where);
+  const patch = { address: record.u64('address'), bytes: record.bytes('bytes', 0, MAX_BYTES) };
+  record.end();
+  return patch;
 }
 
 /** Hands the events of a log out again, each at its position and time. */

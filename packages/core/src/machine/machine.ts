@@ -34,6 +34,7 @@ import {
   type MachineOptions,
   type Stop,
 } from './options.ts';
+import { patchMemory } from './patch.ts';
 import { Platform } from './platform.ts';
 import { defaultSlice, Schedule } from './schedule.ts';
 
@@ -473,7 +474,11 @@ export class Machine implements EngineHost {
         return 0;
       case 'hint':
         if (event.hart >= this.harts) throw new MachineError(`an answer to hart ${event.hart} of ${this.harts}`);
-        this.hartSet.setX(event.hart, HINT_RESULT, BigInt.asUintN(64, event.value));
+        this.hartSet.setX(
+          event.hart,
+          HINT_RESULT,
+          patchMemory(this, event.hart, event.writes ?? []) ? BigInt.asUintN(64, event.value) : 0n,
+        );
         return 0;
     }
   }

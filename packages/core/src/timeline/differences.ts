@@ -1,6 +1,7 @@
 /** What two machines differ in, for people: registers and CSRs by name, pages by address, devices by field. */
 
 import type { HartState } from '../hart/record.ts';
+import { X_NAMES } from '../hart/state.ts';
 import { visibleState } from '../machine/hash.ts';
 import type { Machine } from '../machine/machine.ts';
 import { ENTRY_FRAME, ENTRY_REMOTE, PAGE, RAM_BASE } from '../memory/layout.ts';
@@ -15,9 +16,6 @@ export interface Difference {
 /** Differences beyond these are counted, not listed. */
 const MAX_PAGES = 32;
 const SHOWN_BYTES = 16;
-
-const NAMES =
-  'zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6'.split(' ');
 
 /** Empty for machines that a guest could not tell apart. */
 export function differences(a: Machine, b: Machine): Difference[] {
@@ -42,7 +40,7 @@ function compareHarts(where: string, a: HartState | undefined, b: HartState | un
     if (x !== y) found.push({ where: `${where} ${name}`, a: hex(x), b: hex(y) });
   };
   put('pc', a.fields.pc, b.fields.pc);
-  for (let n = 0; n < 32; n++) put(`x${n} (${NAMES[n]})`, a.x[n]!, b.x[n]!);
+  for (let n = 0; n < 32; n++) put(`x${n} (${X_NAMES[n]})`, a.x[n]!, b.x[n]!);
   for (let n = 0; n < 32; n++) put(`f${n}`, a.f[n]!, b.f[n]!);
   for (const name of Object.keys(a.fields) as (keyof HartState['fields'])[]) {
     if (name !== 'pc') put(name, a.fields[name], b.fields[name]);
