@@ -3,11 +3,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { buildElf } from '../boot/testing.ts';
+import { Engine } from '../engine/engine.ts';
 import type { Machine } from '../machine/machine.ts';
+import { Pool } from '../memory/pool.ts';
 import { Assembler } from '../testing/assembler.ts';
 import { plainMachine } from '../testing/bare.ts';
 import { decisionProgram } from '../testing/decision-program.ts';
-import { sharedEngine } from '../testing/machines.ts';
+import { ENGINE_OPTIONS, sharedEngine } from '../testing/machines.ts';
 import { PTE } from '../testing/page-tables.ts';
 import { DecisionError, decisionOf } from './decision.ts';
 import { functionAt } from './flow.ts';
@@ -52,11 +54,11 @@ function program(slow: (a: Assembler) => void, way: (a: Assembler) => void) {
   const address = a.addressOf('f');
   const pair = { forkPoint: a.addressOf('fork'), decisionPoint: a.addressOf('decision'), function: { address } };
   const decision = decisionOf(functionAt(code, { address }), branchPointAt(code, pair), code);
-  return { machine: () => start(image), decision, join: a.addressOf('join') };
+  return { machine: (engine?: Engine) => start(image, engine), decision, join: a.addressOf('join') };
 }
 
-function start(image: Uint8Array): Machine {
-  const machine = plainMachine(image, {}, sharedEngine());
+function start(image: Uint8Array, engine = sharedEngine()): Machine {
+  const machine = plainMachine(image, {}, engine);
   machine.hartSet.record(0).set('mstatus', 1n << 13n);
   return machine;
 }
@@ -218,6 +220,25 @@ test('a condition without a call: the original stands at the decision at once', 
     3,
   );
   assert.deepEqual(ends.map(reasonOf), ['taken', 'taken', 'taken']);
+  machine.free();
+});
+
+test('a clone that the pool has no frames for', () => {
+  const pool = new Pool(1400);
+  const engine = new Engine(pool, 0, ENGINE_OPTIONS);
+  const made = program(nothing, (a) => {
+    // A page at each turn.
+    a.li(T0, 2000);
+    a.li(S0, 4096);
+    a.label('turn');
+    a.op('sd', { rs2: T0, rs1: S10 });
+    a.op('add', { rd: S10, rs1: S10, rs2: S0 });
+    a.op('addi', { rd: T0, rs1: T0, imm: -1 });
+    a.branch('bne', T0, 0, 'turn');
+  });
+  const { machine, ends } = decideAll({ ...made, machine: () => made.machine(engine) }, 1);
+  assert.equal(reasonOf(ends[0]), 'pool-full');
+  assert.deepEqual(pool.audit(machine.ram.roots), []);
   machine.free();
 });
 

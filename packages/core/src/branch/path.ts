@@ -14,7 +14,7 @@ import type { Stop } from '../machine/options.ts';
 import type { Attachments } from '../machine/save.ts';
 import { freeMap, type MapRoots } from '../memory/frame-map.ts';
 import { ENTRY_FRAME, LEAF_PAGES, PAGE } from '../memory/layout.ts';
-import type { Pool } from '../memory/pool.ts';
+import { type Pool, PoolFullError } from '../memory/pool.ts';
 import { AccessLog } from './access-log.ts';
 import { type Activation, type Decision, isThread, stackPointer } from './decision.ts';
 import { type ForkPoint, machineFrom } from './fork-point.ts';
@@ -35,8 +35,8 @@ export type PathRefusal =
   | { readonly reason: 'device' | 'counter' | 'float-flags' | 'hint' }
   /** The machine ended, or waits for something from outside. */
   | { readonly reason: 'ended' | 'waits' }
-  /** It has made as many steps as it may. */
-  | { readonly reason: 'limit' };
+  /** It has made as many steps as it may, or the pool has no frame for it. */
+  | { readonly reason: 'limit' | 'pool-full' };
 
 /** A page that the path touched. */
 export interface PathPage {
@@ -142,15 +142,20 @@ export class BranchPath {
     if (!machine || this.end) return 'done';
     const { engine } = machine;
     const limit = machine.totalSteps + BigInt(steps);
-    while (!this.end) {
-      const made = Number(machine.totalSteps - this.start);
-      if (made >= this.options.limit) return this.refuse({ reason: 'limit' });
-      const left = Number(limit - machine.totalSteps);
-      if (left <= 0) return 'running';
-      engine.set('observed', 0n);
-      const stop = machine.run(Math.min(left, this.options.limit - made));
-      if (this.way && !this.interrupted) this.observed |= engine.get('observed');
-      this.look(machine, stop);
+    try {
+      while (!this.end) {
+        const made = Number(machine.totalSteps - this.start);
+        if (made >= this.options.limit) return this.refuse({ reason: 'limit' });
+        const left = Number(limit - machine.totalSteps);
+        if (left <= 0) return 'running';
+        engine.set('observed', 0n);
+        const stop = machine.run(Math.min(left, this.options.limit - made));
+        if (this.way && !this.interrupted) this.observed |= engine.get('observed');
+        this.look(machine, stop);
+      }
+    } catch (error) {
+      if (!(error instanceof PoolFullError)) throw error;
+      this.refuse({ reason: 'pool-full' });
     }
     return 'done';
   }
