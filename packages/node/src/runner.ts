@@ -497,8 +497,6 @@ export class Runner {
       waitWatch?.renewed();
       this.waitWatch = waitWatch;
     }
-    // Calls that wait go on from there.
-    this.paused = false;
     return machine.position;
   }
 
