@@ -36,7 +36,10 @@ export const FOLDERS: Record<string, Folder> = {
     imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
   },
   timeline: { imports: ['state', 'isa', 'memory', 'hart', 'engine', 'machine'] }, // replay, bisection; later marks and reverse execution
-  branch: { imports: ['state', 'isa', 'boot', 'memory', 'disk', 'engine', 'machine', 'agent'], types: ['devices'] }, // fork, explore, speculate, converge
+  branch: {
+    imports: ['state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],
+    types: ['devices'],
+  }, // fork, explore, speculate, converge
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };
 

@@ -14,7 +14,7 @@ import { ensureSetup, ROOT } from './setup.mjs';
 const FOLDERS = ['packages', 'scripts', 'guest', 'bench', 'fuzz', 'tests'];
 /** By BRAID_TRANSLATE: the files that run again. Those in folders below make engines of their own. */
 const MACHINE =
-  /^(packages\/core\/src\/(engine|hart|machine|timeline)\/(?!workers)[^/]*|fuzz\/(isa-user|privileged))\.test\.ts$/;
+  /^(packages\/core\/src\/((engine|hart|machine|timeline)\/(?!workers)[^/]*|branch\/(fork-point|decision))|fuzz\/(isa-user|privileged))\.test\.ts$/;
 const AGAIN = {
   0: MACHINE,
   soon: MACHINE,

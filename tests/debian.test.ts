@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { FileBackend } from '../packages/node/src/files.ts';
+import { FileBackend } from '../packages/node/src/disk/file-backend.ts';
 import { defaultInitrd, defaultKernel, guestMissing, Session } from './lib/session.ts';
 
 const script = fileURLToPath(new URL('../guest/debian/build.sh', import.meta.url));

@@ -6,7 +6,7 @@
 
 import { readFileSync } from 'node:fs';
 import { Engine, Machine, Pool, type PortableModule } from '../../packages/core/src/index.ts';
-import { FileBackend } from '../../packages/node/src/files.ts';
+import { FileBackend } from '../../packages/node/src/disk/file-backend.ts';
 import { PROMPT } from '../lib/guest.ts';
 
 export interface Inspection {

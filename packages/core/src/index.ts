@@ -5,6 +5,7 @@ export { AgentError } from './agent/errors.ts';
 export { escapeGuestText } from './agent/escape.ts';
 export { BootError } from './boot/errors.ts';
 export { AnalysisError, type AnalysisReason } from './branch/analysis-error.ts';
+export { type Activation, type Decision, DecisionError, decisionOf } from './branch/decision.ts';
 export {
   type BranchContext,
   type Branched,
@@ -24,9 +25,27 @@ export {
   type SearchTree,
 } from './branch/explore-tree.ts';
 export { type FunctionFlow, type FunctionPlace, functionAt } from './branch/flow.ts';
+export {
+  becomeForkPoint,
+  type ForkPoint,
+  forkPoint,
+  freeForkPoint,
+  type Identity,
+  identify,
+  machineFrom,
+  shareForkPoint,
+} from './branch/fork-point.ts';
+export {
+  type Ahead,
+  type AheadOptions,
+  type DecisionEnd,
+  HostBranch,
+  type HostBranchOptions,
+} from './branch/host-branch.ts';
 export { type BranchPoint, branchPointAt, branchPoints, type CodePlace } from './branch/points.ts';
 export { ProgramCode } from './branch/program-code.ts';
 export { reopen } from './branch/reopen.ts';
+export type { Refusal } from './branch/take-over.ts';
 export { type Drawable, drawable, formatProgress, renderTree, type TreeTextOptions } from './branch/tree-text.ts';
 export { detectWaits, promptOf, type TimedOutput, WaitDetector, type WaitProposal } from './branch/waits.ts';
 export { type BlockBackend, MemoryBackend } from './devices/virtio-block/backend.ts';

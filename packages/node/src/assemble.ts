@@ -9,8 +9,8 @@ import type { Engine } from '@braid/core/engine/engine.ts';
 import { Machine, type Outputs } from '@braid/core/machine/machine.ts';
 import type { DiskOptions } from '@braid/core/machine/options.ts';
 import { restoreMachine } from '@braid/core/machine/save.ts';
+import { FileBackend } from './disk/file-backend.ts';
 import { BraidError } from './errors.ts';
-import { FileBackend } from './files.ts';
 import { PACED_STEPS_PER_NANOSECOND } from './pace.ts';
 import type { ConsoleDevice, DiskSource, Setup } from './protocol.ts';
 
@@ -32,7 +32,8 @@ export function assemble(engine: Engine, setup: Setup, outputs: Outputs): Assemb
   return withDisks(setup.disks.map(shared), {}, (bases, files, sources) => {
     const disks = bases.map(({ backend }) => {
       if (backend.readOnly) return { backend };
-      return { backend: new OverlayBackend(backend, new FrameBlocks(engine.pool, backend.size)) };
+      const blocks = new FrameBlocks(engine.pool, backend.size);
+      return { backend: new OverlayBackend(backend, blocks, journalOf(backend)) };
     });
     const { memory, harts, seed, epoch } = setup;
     if (setup.state !== undefined) {
@@ -53,18 +54,28 @@ export function assemble(engine: Engine, setup: Setup, outputs: Outputs): Assemb
   });
 }
 
-/** A machine from a fork point, which is used up. A clone only reads the files of its disks. */
+const journalOf = (backend: BlockBackend) => (backend instanceof FileBackend ? { journal: backend } : {});
+
+/** A machine from a fork point, which is used up. A clone only reads the files of its disks; the original has their locks. */
 export function reassemble(
   engine: Engine,
   setup: Omit<Setup, 'boot' | 'state'>,
   point: ForkPoint,
   outputs: Outputs,
-  { clone, handlersOf }: { readonly clone: boolean; readonly handlersOf: (key: string) => ExecHandlers | undefined },
+  options: {
+    readonly clone: boolean;
+    readonly locks: readonly (string | undefined)[];
+    readonly handlersOf: (key: string) => ExecHandlers | undefined;
+  },
 ): Assembled {
+  const { clone, locks, handlersOf } = options;
   try {
-    return withDisks(setup.disks, { readOnly: clone }, (disks, files, sources) => {
+    return withDisks(setup.disks, { readOnly: clone, locks }, (disks, files, sources) => {
       const attachments = { disks, epoch: setup.epoch };
-      const machine = machineFrom(engine, point, attachments, outputs, handlersOf);
+      const machine = machineFrom(engine, point, attachments, outputs, {
+        handlersOf,
+        journalOf: (n) => (clone ? undefined : journalOf(disks[n]!.backend).journal),
+      });
       return { machine, console: setup.console, files, skipIdle: machine.skipIdle, disks: sources };
     });
   } catch (error) {
@@ -76,13 +87,13 @@ export function reassemble(
 /** Opens the disks; those that have been opened are closed if something goes wrong. */
 function withDisks(
   sources: readonly DiskSource[],
-  { readOnly = false }: { readonly readOnly?: boolean },
+  { readOnly = false, locks = [] }: { readonly readOnly?: boolean; readonly locks?: readonly (string | undefined)[] },
   use: (disks: DiskOptions[], files: FileBackend[], sources: readonly DiskSource[]) => Assembled,
 ): Assembled {
   const files: FileBackend[] = [];
   try {
-    const disks = sources.map((source) => ({
-      backend: openDisk(readOnly ? { ...source, readOnly } : source, files),
+    const disks = sources.map((source, n) => ({
+      backend: openDisk(readOnly ? { ...source, readOnly } : source, files, locks[n]),
     }));
     return use(disks, files, sources);
   } catch (error) {
@@ -99,7 +110,7 @@ function shared(source: DiskSource): DiskSource {
   return { ...source, bytes };
 }
 
-function openDisk(source: DiskSource, files: FileBackend[]): BlockBackend {
+function openDisk(source: DiskSource, files: FileBackend[], lock: string | undefined): BlockBackend {
   if ('bytes' in source) {
     const { length } = source.bytes;
     if (length === 0 || length % 512 !== 0) {
@@ -107,7 +118,7 @@ function openDisk(source: DiskSource, files: FileBackend[]): BlockBackend {
     }
     return new MemoryBackend(source.bytes, source.readOnly);
   }
-  const file = new FileBackend(source.path, source.readOnly);
+  const file = new FileBackend(source.path, source.readOnly, lock === undefined ? {} : { lock });
   files.push(file);
   return file;
 }

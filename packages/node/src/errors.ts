@@ -8,6 +8,12 @@ export type ErrorCode =
   | 'ERR_BRAID_OPTION'
   /** A file that cannot be read, or is not what it should be. */
   | 'ERR_BRAID_FILE'
+  /** What a machine wrote to a disk could not be made durable. */
+  | 'ERR_BRAID_DISK'
+  /** Somebody else writes the disk. */
+  | 'ERR_BRAID_DISK_LOCKED'
+  /** A disk's journal is damaged, or belongs to another image. */
+  | 'ERR_BRAID_JOURNAL'
   /** The machine is over: powered off, or its program has ended. */
   | 'ERR_BRAID_EXITED'
   /** The guest's kernel panicked. */

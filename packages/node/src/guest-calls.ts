@@ -6,6 +6,7 @@
 import type { ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
 import { AgentError } from '@braid/core/agent/errors.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
+import type { ProgramKey } from './conditions.ts';
 import type { CallName, Calls } from './protocol.ts';
 
 /** Guest time that a guest may take to power off. */
@@ -15,17 +16,21 @@ const SHUTDOWN_SECONDS = 90;
 export interface GuestCallsHost {
   /** Does something at the next slice boundary, where the agent may be spoken to. */
   act(action: () => void): void;
-  /** Answers a call at the next slice boundary; a rejected promise stands for an error. */
+  /** Answers a call at the next slice boundary, perhaps with an error. */
   answer(id: number, value: () => unknown): void;
   /** Whether a call still waits. */
   waiting(id: number): boolean;
   output(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
+  /** A program is over. */
+  exited(id: number): void;
 }
 
 export class GuestCalls {
   private readonly host: GuestCallsHost;
   /** Programs, by the number of the call that started them. */
   private readonly running = new Map<number, ExecHandle>();
+  /** Programs of the parent, in a clone: by their names there. */
+  private readonly inherited = new Map<string, ExecHandle>();
   /** The machine's steps when each was asked for. */
   private readonly started = new Map<number, bigint>();
 
@@ -63,7 +68,7 @@ export class GuestCalls {
   }
 
   private answer(id: number, outcome: unknown): void {
-    this.host.answer(id, () => (outcome instanceof AgentError ? Promise.reject(outcome) : outcome));
+    this.host.answer(id, () => outcome);
   }
 
   private shutdown(machine: Machine, id: number, { mode }: Calls['shutdown'][0]): void {
@@ -109,6 +114,7 @@ export class GuestCalls {
     this.running.delete(id);
     const steps = at - (this.started.get(id) ?? at);
     this.started.delete(id);
+    this.host.exited(id);
     this.answer(id, outcome instanceof AgentError ? outcome : { ...outcome, steps });
   }
 
@@ -134,10 +140,25 @@ export class GuestCalls {
     if (this.host.waiting(id)) this.answer(id, new AgentError('gone', 'exec', why));
   }
 
+  /** Whether a program, of ours or of the parent, is over. */
+  isOver(key: ProgramKey): boolean {
+    return typeof key === 'string' ? !this.inherited.has(key) : !this.host.waiting(key);
+  }
+
+  /** A program of the parent is over. */
+  disinherit(key: string): void {
+    this.inherited.delete(key);
+  }
+
+  /** A clone speaks to a program of its parent. */
+  inherit(key: string, handle: ExecHandle): void {
+    this.inherited.set(key, handle);
+  }
+
   /** Does something with a program, at the next boundary. */
-  with(id: number, act: (program: ExecHandle) => void, gone?: (error: AgentError) => void): void {
+  with(id: ProgramKey, act: (program: ExecHandle) => void, gone?: (error: AgentError) => void): void {
     this.host.act(() => {
-      const program = this.running.get(id);
+      const program = typeof id === 'string' ? this.inherited.get(id) : this.running.get(id);
       if (program) act(program);
       else gone?.(new AgentError('gone', 'exec', 'the program is over'));
     });
@@ -152,6 +173,7 @@ export class GuestCalls {
   /** Forgets them all. */
   clear(): void {
     this.running.clear();
+    this.inherited.clear();
     this.started.clear();
   }
 }

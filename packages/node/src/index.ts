@@ -3,6 +3,8 @@
 export { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 export type { Exit } from '@braid/core/machine/options.ts';
 export { decodeState, encodeState } from '@braid/core/state/encode.ts';
+export { type Completion, type CompletionOptions, complete, type RunConditions } from './completion.ts';
+export type { Reached } from './conditions.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
 export {
   Exploration,
@@ -31,4 +33,12 @@ export type { CommandMove, FunctionMove, Move, MoveResult, TypeMove } from './mo
 export type { AttachOptions, CreateOptions, DiskOption, FileOption, SizeOption } from './options.ts';
 export { Pool, type PoolOptions } from './pool.ts';
 export type { Goal, Stats, TimeMode } from './protocol.ts';
+export {
+  type Answer,
+  type Speculated,
+  type SpeculateOptions,
+  Speculation,
+  speculate,
+  type Wanted,
+} from './speculate.ts';
 export { warmUp } from './thread.ts';

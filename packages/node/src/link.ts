@@ -1,9 +1,10 @@
 /** The main thread's end of a machine: requests in batches, answers to whom they belong, wherever in the pool the machine is. */
 
 import type { ExecExit } from '@braid/core/agent/client.ts';
+import type { ProgramKey } from './conditions.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import { OutputQueue } from './output.ts';
-import type { CallName, Calls, Report, Request, Spawn } from './protocol.ts';
+import type { CallName, Calls, LeftDisk, Report, Request, Spawn } from './protocol.ts';
 
 export interface WaitOptions {
   /** Ends the wait with the signal's reason. */
@@ -22,8 +23,8 @@ export interface ProgramExit {
 /** The thread that a machine is in. */
 export interface Place {
   send(machine: number, requests: readonly Request[], transfer: ArrayBuffer[]): void;
-  /** Whether the machine wants to run, and so keeps the process alive. */
-  busy(machine: number, busy: boolean): void;
+  /** Whether somebody waits for the machine, which keeps the process alive; `standing`: it stands still all the same. */
+  busy(machine: number, busy: boolean, standing?: boolean): void;
   /** The machine is gone for good. */
   gone(machine: number): void;
 }
@@ -51,6 +52,7 @@ const RUNNING: ReadonlySet<CallName> = new Set([
   'writeFile',
   'shutdown',
   'wait',
+  'complete',
 ]);
 
 export class Link {
@@ -67,12 +69,16 @@ export class Link {
   /** Runs by itself. */
   private free = false;
   private held = false;
+  /** Stands still until `resume` or a call that runs it, whoever waits. */
+  private standing = false;
   /** Asked when the machine is about to run again after it stood still: it may be moved then. */
   onActivate: (() => void) | undefined;
+  /** Told when the machine has been moved. */
+  onMoved: (() => void) | undefined;
   /** Whether the machine has been made, so that it can be moved. */
   made = false;
   private closed: BraidError | undefined;
-  private disposing: Promise<void> | undefined;
+  private disposing: Promise<readonly LeftDisk[]> | undefined;
 
   /** `id` is the machine's number in its pool. */
   constructor(id: number, place: Place) {
@@ -135,9 +141,18 @@ export class Link {
 
   call<K extends CallName>(name: K, args: Calls[K][0], options: WaitOptions = {}): Promise<Calls[K][1]> {
     if (name === 'pause') this.free = false;
-    if (RUNNING.has(name) && !this.active) this.onActivate?.();
+    const runs = RUNNING.has(name) && !('standing' in args);
+    if (runs && !this.active) this.onActivate?.();
+    if (runs || name === 'resume') this.standing = false;
     if (name === 'run') this.free = true;
-    return this.wait(options, (id) => ({ type: 'call', id, name, args }) as Request).promise as Promise<Calls[K][1]>;
+    const { promise } = this.wait(options, (id) => ({ type: 'call', id, name, args }) as Request);
+    if ('hold' in args && args.hold) promise.then(() => this.stand()).catch(() => {});
+    return promise as Promise<Calls[K][1]>;
+  }
+
+  private stand(): void {
+    this.standing = true;
+    this.tellPlace();
   }
 
   /** A call that no hold keeps back. What has been asked before goes first, unless it is held. */
@@ -155,7 +170,7 @@ export class Link {
     return this.wait({}, (reply) => ({ type: 'console', bytes, reply })).promise as Promise<void>;
   }
 
-  input(program: number, bytes: Uint8Array | undefined): Promise<void> {
+  input(program: ProgramKey, bytes: Uint8Array | undefined): Promise<void> {
     return this.wait({}, (reply) => ({ type: 'input', id: program, bytes, reply })).promise as Promise<void>;
   }
 
@@ -165,6 +180,7 @@ export class Link {
       stderr: new OutputQueue((bytes) => this.acknowledge(bytes)),
     };
     if (!this.active) this.onActivate?.();
+    this.standing = false;
     const { id, promise } = this.wait(options, (id) => ({ type: 'call', id, name: 'spawn', args }));
     this.programs.set(id, outputs);
     const exited = promise.finally(() => {
@@ -216,7 +232,7 @@ export class Link {
   }
 
   private tellPlace(): void {
-    this.place.busy(this.id, this.active);
+    this.place.busy(this.id, this.active, this.standing);
   }
 
   receive(report: Report): void {
@@ -271,17 +287,20 @@ export class Link {
     this.place.gone(this.id);
   }
 
-  /** Ends the machine. Resolves when what it wrote to its disks is safe. */
-  dispose(): Promise<void> {
-    this.disposing ??= this.end();
+  /**
+   * Ends the machine. Resolves when what it wrote to its disks is safe: `frozen`, while others read the images, with what is needed to
+   * bring these up to date.
+   */
+  dispose(frozen = false): Promise<readonly LeftDisk[]> {
+    this.disposing ??= this.end(frozen);
     return this.disposing;
   }
 
-  private async end(): Promise<void> {
-    if (this.closed) return;
+  private async end(frozen: boolean): Promise<readonly LeftDisk[]> {
+    if (this.closed) return [];
     this.free = false;
     try {
-      await this.call('dispose', {}, { signal: AbortSignal.timeout(DISPOSE_MS) });
+      return await this.call('dispose', { frozen }, { signal: AbortSignal.timeout(DISPOSE_MS) });
     } finally {
       this.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     }

@@ -201,6 +201,8 @@ test('disks: files and arrays, read-only ones, and what is refused', linux, asyn
   assert.equal(readFileSync(path).toString('latin1', 1536, 1541), 'hello');
   assert.equal(Buffer.from(shared.slice(0, 5)).toString(), 'there');
 
+  await assert.rejects(Machine.create({ disks: [path] }), code('ERR_BRAID_DISK_LOCKED'));
+  await machine.dispose();
   writeFileSync(path, new Uint8Array(1000));
   await assert.rejects(Machine.create({ disks: [path] }), code('ERR_BRAID_FILE'));
   await assert.rejects(Machine.create({ disks: [join(folder, 'none')] }), code('ERR_BRAID_FILE'));

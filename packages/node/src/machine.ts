@@ -10,13 +10,26 @@ import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
 import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import type { Conditions, ProgramKey, Reached } from './conditions.ts';
+import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import { heldOf, lineOf } from './lineage.ts';
 import type { Link, ProgramExit, WaitOptions } from './link.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
 import type { Pool } from './pool.ts';
-import type { Arrival, ConsoleDevice, Goal, HostState, KnownPoint, Made, Spawn, Stats, TimeMode } from './protocol.ts';
+import type {
+  Arrival,
+  Calls,
+  ConsoleDevice,
+  Goal,
+  HostState,
+  KnownPoint,
+  Made,
+  Spawn,
+  Stats,
+  TimeMode,
+} from './protocol.ts';
 import { nextPool } from './thread.ts';
 
 export interface SpawnOptions extends WaitOptions {
@@ -61,6 +74,8 @@ export interface ForkOptions {
   readonly seed?: bigint | number;
   /** Address of its network card. */
   readonly mac?: string;
+  /** Keeps its network card plugged in. */
+  readonly connected?: boolean;
   /** Told to the guest through its agent, before anything else runs. */
   readonly hostname?: string;
   /** How its guest time goes; as its parent's without it. */
@@ -86,7 +101,12 @@ export interface SavedMachine {
   readonly machine: unknown;
 }
 
+/** Which call of which machine started a program. */
+const started = new WeakMap<Program, { readonly machine: Machine; readonly id: number }>();
+
 const MAX_FORKS = 1024;
+/** Steps that a thread makes before it is said to be ready: some tens of milliseconds. */
+const REHEARSAL = 40_000_000n;
 const MAX_OUTPUT = 64 * 2 ** 20;
 export class Machine implements AsyncDisposable {
   readonly seed: bigint;
@@ -108,12 +128,20 @@ export class Machine implements AsyncDisposable {
   /** The machine that has become what this one was. */
   adoptedBy: Machine | undefined;
   private disposing: Promise<void> | undefined;
+  /** Of the images of its disks; the original's. */
+  private readonly images: DiskUsers;
+  /** Says that a clone does not need the images any more. */
+  private readonly leaveImages: () => void;
 
   private constructor(family: Family, link: Link, made: Made, parent?: Machine) {
     this.family = family;
     this.pool = family.pool;
     this.link = link;
     this.parent = parent;
+    const commit = made.writesDisks ? () => link.call('commit', {}) : undefined;
+    this.images = parent?.images ?? new DiskUsers(commit);
+    this.leaveImages = parent ? this.images.join() : () => {};
+    link.onMoved = () => this.images.moved();
     family.joined();
     this.seed = made.seed;
     this.memory = made.memory;
@@ -174,7 +202,7 @@ export class Machine implements AsyncDisposable {
   ): Promise<(Machine | BraidError)[]> {
     if (!Number.isInteger(count) || count < 0 || count > MAX_FORKS)
       throw new BraidError('ERR_BRAID_OPTION', `${count} forks: give 0 to ${MAX_FORKS}`);
-    const { points, host } = await this.link.call('fork', { count });
+    const { points, host } = await this.capture(count);
     return Promise.all(
       points.map(async (point, index) => {
         if ('code' in point) return fromRecord(point);
@@ -190,10 +218,43 @@ export class Machine implements AsyncDisposable {
     );
   }
 
+  /** Fork points; the images of the disks stay as they are until whoever gets these has said that he needs them. */
+  private async capture(count: number): Promise<Calls['fork'][1]> {
+    const leave = this.images.join();
+    try {
+      return await this.link.call('fork', { count });
+    } finally {
+      queueMicrotask(leave);
+    }
+  }
+
+  /**
+   * Has the other threads of the pool ready for clones of this machine: starts them, and lets each run one for some milliseconds, that
+   * nobody hears of. The first clones are slower without it.
+   */
+  async prepareForks(): Promise<void> {
+    const links = this.pool.linksBeside(this.link);
+    const { points, host } = await this.capture(links.length);
+    await Promise.all(
+      points.map(async (point, n) => {
+        const link = links[n]!;
+        try {
+          if ('code' in point) return;
+          await this.pool.arrive(link, this.pool.hold({ point, host, inputs: [], clone: true }));
+          // Where the guest only waits there is nothing to rehearse.
+          await link.call('step', { steps: REHEARSAL }).catch(() => {});
+        } finally {
+          await link.dispose();
+        }
+      }),
+    );
+  }
+
   private async clone(arrival: Arrival, options: ForkOptions): Promise<Machine> {
-    const { seed, mac, hostname, generation, time, maxSteps } = options;
+    const { seed, mac, connected, hostname, generation, time, maxSteps } = options;
     const { pool } = this.family;
     pool.hold(arrival);
+    const leave = this.images.join();
     const address = mac === undefined ? {} : { mac: macOf(mac) };
     const limit = maxSteps === undefined ? {} : { maxSteps: BigInt(maxSteps) };
     const setup = { ...arrival.host.setup, ...(time === undefined ? {} : { time }), ...limit };
@@ -204,6 +265,7 @@ export class Machine implements AsyncDisposable {
         host: { ...arrival.host, setup },
         ...(seed === undefined ? {} : { seed: BigInt(seed) }),
         ...address,
+        ...(connected === undefined ? {} : { connected }),
       });
       const machine = new Machine(this.family, link, made, this);
       if (hostname !== undefined || generation !== undefined) await machine.tellIdentity(hostname, generation);
@@ -211,6 +273,8 @@ export class Machine implements AsyncDisposable {
     } catch (error) {
       link.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine was not made'));
       throw error;
+    } finally {
+      leave();
     }
   }
 
@@ -225,10 +289,11 @@ export class Machine implements AsyncDisposable {
 
   /** The machine's state here and now, to be forked or come back to as often as one likes. It holds memory until it is disposed of. */
   async forkPoint(): Promise<ForkPoint> {
-    const { points, host } = await this.link.call('fork', { count: 1 });
-    const [point] = points;
-    if (!point || 'code' in point) throw point ? fromRecord(point) : new Error('no fork point');
-    return new ForkPoint(this.family.pool, point, host, (arrival, options) => this.clone(arrival, options));
+    const { points, host } = await this.capture(1);
+    const point = points[0]!;
+    if ('code' in point) throw fromRecord(point);
+    const clone = (arrival: Arrival, options: ForkOptions) => this.clone(arrival, options);
+    return new ForkPoint(this.family.pool, point, host, clone, this.images.join());
   }
 
   /**
@@ -250,13 +315,14 @@ export class Machine implements AsyncDisposable {
     const line = lineOf<Machine>(clone, this);
     if (!line) throw new BraidError('ERR_BRAID_OPTION', 'only a clone of this machine can be adopted');
     const { pool } = this.family;
-    const { point, host } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
+    const { point, host, inputs, events } = pool.hold(await clone.link.call('leave', { for: 'adopt' }));
     try {
       const held = heldOf<Machine>(line, this, host);
-      return await this.link.call('adopt', { point, levels: line.length, held });
+      return await this.link.call('adopt', { point, levels: line.length, held, inputs, events });
     } finally {
       pool.release(point);
       clone.adoptedBy = this;
+      clone.leaveImages();
       clone.link.close(
         new BraidError('ERR_BRAID_ADOPTED', 'the machine has been adopted by its parent, and lives on there'),
       );
@@ -291,6 +357,35 @@ export class Machine implements AsyncDisposable {
   /** Runs until the goal is reached; where that was. */
   runUntil(goal: Goal, options?: WaitOptions): Promise<Position> {
     return this.link.call('runUntil', goal, options);
+  }
+
+  /**
+   * Runs until one of the conditions holds: which, and where. For all that a clone may be run until, see `complete`. `hold`: the machine
+   * stands still then, until `resume` or a call that runs it, even if others wait for it. `standing`: it stands still first, until `resume`.
+   */
+  runTo(
+    conditions: Conditions,
+    options: WaitOptions & { readonly hold?: boolean; readonly standing?: boolean } = {},
+  ): Promise<Reached> {
+    const { signal, ...how } = options;
+    return this.link.call('complete', { conditions, ...how }, signal ? { signal } : {});
+  }
+
+  /** Ends a `hold`. */
+  resume(): Promise<void> {
+    return this.link.call('resume', {});
+  }
+
+  /** From now on notes what the console waits for, and what the answers are, in bounded memory: for `waits`. */
+  watchWaits(options: Calls['watchWaits'][0] = {}): Promise<void> {
+    // What is noted is in the machine's thread.
+    this.link.onActivate = undefined;
+    return this.link.call('watchWaits', options);
+  }
+
+  /** The waits of the console since `watchWaits` that were worth guessing at, and the one that it seems to be in now. */
+  waits(): Promise<Calls['waits'][1]> {
+    return this.link.call('waits', {});
   }
 
   /** Runs until the machine ends. `live`: somebody may still type, so a guest that only waits for it has not halted. */
@@ -328,7 +423,7 @@ export class Machine implements AsyncDisposable {
   spawn(argv: readonly string[], options: SpawnOptions = {}): Program {
     const { id, outputs, exited } = this.start(argv, options);
     const send = (bytes: Uint8Array | undefined) => this.link.input(id, bytes);
-    return {
+    const program: Program = {
       stdin: new WritableStream({ write: (chunk) => send(bytesOf(chunk)), close: () => send(undefined) }),
       stdout: outputs.stdout.readable,
       stderr: outputs.stderr.readable,
@@ -336,6 +431,24 @@ export class Machine implements AsyncDisposable {
       kill: (signal = 15) => this.link.post({ type: 'signal', id, signal }),
       resize: (columns, rows) => this.link.post({ type: 'terminal', id, rows, cols: columns }),
     };
+    started.set(program, { machine: this, id });
+    return program;
+  }
+
+  /** Appends to the input of a program that this machine, or one that it was forked from, has started: to what runs here. */
+  typeInto(program: Program, input: Uint8Array | string): Promise<void> {
+    return this.link.input(this.keyOf(program), bytesOf(input));
+  }
+
+  /** What a program is called here: a clone calls it by what it is to its parent. */
+  keyOf(program: Program): ProgramKey {
+    const start = started.get(program);
+    let name = '';
+    for (let machine: Machine | undefined = this; start && machine; machine = machine.parent) {
+      if (machine === start.machine) return name === '' ? start.id : name.slice(1) + start.id;
+      name += '^';
+    }
+    throw new BraidError('ERR_BRAID_OPTION', 'the program is of another machine');
   }
 
   private start(argv: readonly string[], options: SpawnOptions) {
@@ -417,10 +530,26 @@ export class Machine implements AsyncDisposable {
 
   private async end(): Promise<void> {
     try {
-      await this.link.dispose();
+      const left = await this.link.dispose(!this.parent && this.images.frozen);
+      if (!this.parent) this.images.ended(left);
     } finally {
+      this.leaveImages();
+      await this.images.settled();
       await this.family.left();
     }
+  }
+
+  /**
+   * Brings what has been written to the disks into their images. That happens by itself when no clone or fork point needs them as they
+   * were, and is refused before.
+   */
+  async commit(): Promise<void> {
+    if (this.parent) throw new BraidError('ERR_BRAID_DISK', 'a clone has no images of its own; have it adopted first');
+    if (this.images.frozen) {
+      const why = 'clones or fork points of the machine still need the images as they were; dispose of them first';
+      throw new BraidError('ERR_BRAID_DISK', why);
+    }
+    await this.link.call('commit', {});
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -455,6 +584,7 @@ export class ForkPoint implements AsyncDisposable {
   private readonly point: CorePoint;
   private readonly host: HostState;
   private readonly clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>;
+  private readonly leaveImages: () => void;
   private readonly id: number;
 
   constructor(
@@ -462,7 +592,9 @@ export class ForkPoint implements AsyncDisposable {
     point: CorePoint,
     host: HostState,
     clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>,
+    leaveImages: () => void,
   ) {
+    this.leaveImages = leaveImages;
     this.pool = pool;
     this.point = point;
     this.host = host;
@@ -494,6 +626,7 @@ export class ForkPoint implements AsyncDisposable {
 
   async dispose(): Promise<void> {
     this.pool.forget(this.id);
+    this.leaveImages();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

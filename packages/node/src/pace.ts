@@ -3,9 +3,8 @@
 import { comparePositions, type Position } from '@braid/core/machine/log.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 
-/** Host time of a run, in ms: short where time is paced. */
-const RUN_MS = 8;
-const RUN_MS_PACED = 2;
+/** Host time of a run, in ms: who asks for a fork waits until one is over. */
+const RUN_MS = 2;
 const FIRST_RUN = 200_000;
 const MAX_RUN = 50_000_000;
 /** More than any host makes, so that steps never keep a machine back: corrections bring its clock forward. */
@@ -17,15 +16,10 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 /** How many steps take so long. */
 export class RunLength {
   steps = FIRST_RUN;
-  private readonly target: number;
-
-  constructor(paced: boolean) {
-    this.target = paced ? RUN_MS_PACED : RUN_MS;
-  }
 
   /** Learns from a whole run of `made` steps in `spent` ms. */
   learn(made: number, spent: number): void {
-    const next = (made * this.target) / Math.max(spent, 0.05);
+    const next = (made * RUN_MS) / Math.max(spent, 0.05);
     this.steps = Math.round(Math.min(MAX_RUN, Math.max(FIRST_RUN / 4, (this.steps + next) / 2)));
   }
 }

@@ -33,6 +33,8 @@ class Thread implements Place {
   readonly machines = new Set<number>();
   readonly worker: Worker;
   private readonly working = new Set<number>();
+  /** Of these, those that stand still whoever waits. */
+  private readonly standing = new Set<number>();
   private readonly ended: (machine: number) => void;
   private rootsWanted: ((roots: readonly number[]) => void) | undefined;
 
@@ -44,7 +46,7 @@ class Thread implements Place {
 
   /** How many of its machines want to run. */
   get load(): number {
-    return this.working.size;
+    return this.working.size - this.standing.size;
   }
 
   post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
@@ -55,10 +57,12 @@ class Thread implements Place {
     this.post({ machine, requests }, transfer);
   }
 
-  busy(machine: number, busy: boolean): void {
+  busy(machine: number, busy: boolean, standing = false): void {
     if (busy) this.working.add(machine);
     else this.working.delete(machine);
-    if (this.load > 0) this.worker.ref();
+    if (busy && standing) this.standing.add(machine);
+    else this.standing.delete(machine);
+    if (this.working.size > 0) this.worker.ref();
     else this.worker.unref();
   }
 
@@ -156,8 +160,18 @@ export class Pool implements AsyncDisposable {
 
   /** A link to a machine to come, in the thread with least to do. */
   link(): Link {
+    return this.linkIn(this.idlest());
+  }
+
+  /** Links to machines to come, one in each thread but that of another machine. */
+  linksBeside(link: Link): Link[] {
+    this.warmUp();
+    const own = this.links.get(link.id)?.thread;
+    return [...this.threads].filter((thread) => thread !== own).map((thread) => this.linkIn(thread));
+  }
+
+  private linkIn(thread: Thread): Link {
     if (this.disposed) throw new BraidError('ERR_BRAID_DISPOSED', 'the pool has been disposed of');
-    const thread = this.idlest();
     const link = new Link(++this.counter, thread);
     thread.machines.add(link.id);
     this.links.set(link.id, { link, thread });
@@ -166,6 +180,7 @@ export class Pool implements AsyncDisposable {
   }
 
   private idlest(): Thread {
+    if (this.threads.size === 0) return this.startThread();
     const weight = (thread: Thread) => thread.load * 1000 + thread.machines.size;
     const best = [...this.threads].reduce((a, b) => (weight(b) < weight(a) ? b : a));
     return best.machines.size > 0 && this.threads.size < this.limit ? this.startThread() : best;
@@ -190,6 +205,7 @@ export class Pool implements AsyncDisposable {
       to.machines.add(link.id);
       link.moveTo(to);
       await this.arrive(link, { ...departed, clone: false });
+      link.onMoved?.();
     } finally {
       link.hold(false);
     }
@@ -259,7 +275,6 @@ export class Pool implements AsyncDisposable {
     const why = failure ? `failed: ${failure.message}` : 'has ended';
     const error = new BraidError('ERR_BRAID_WORKER', `the machine's thread ${why}`, failure ? { cause: failure } : {});
     for (const machine of [...thread.machines]) this.links.get(machine)?.link.close(error);
-    if (this.threads.size === 0) this.startThread();
     this.recovering = this.recovering.then(() => this.recover());
   }
 
@@ -275,6 +290,15 @@ export class Pool implements AsyncDisposable {
       Atomics.store(gate, 0, 1);
       Atomics.notify(gate, 0);
     }
+  }
+
+  /** Ends a thread as a fault would end it, for tests; the machines that go with it, by their numbers. */
+  async killThread(n: number): Promise<readonly number[]> {
+    const thread = [...this.threads][n];
+    if (!thread) return [];
+    const lost = [...thread.machines];
+    await thread.worker.terminate();
+    return lost;
   }
 
   /** Resolves when nothing of a thread that has died is left. */

@@ -8,10 +8,12 @@
 
 import type { ExecExit } from '@braid/core/agent/client.ts';
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
+import type { WaitOptions as DetectorOptions, WaitProposal } from '@braid/core/branch/waits.ts';
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
 import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
-import type { InputEvent, Position } from '@braid/core/machine/log.ts';
+import type { InputEvent, LoggedEvent, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
+import type { Conditions, ProgramKey, Reached } from './conditions.ts';
 import type { ErrorRecord } from './errors.ts';
 
 /** How guest time goes while the guest is idle. */
@@ -49,11 +51,13 @@ export interface Made {
   readonly harts: number;
   readonly console: ConsoleDevice;
   readonly hasSignature: boolean;
+  /** Whether it has disks that it writes, and is no clone. */
+  readonly writesDisks: boolean;
 }
 
 /** What a clone sent outside, in order: who adopts it sends it on. Programs are named as the parent names them. */
 export type Held =
-  | { readonly kind: 'console'; readonly bytes: Uint8Array }
+  | { readonly kind: 'console'; readonly bytes: Uint8Array; readonly time: bigint }
   | { readonly kind: 'output'; readonly key: string; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
   | {
       readonly kind: 'exit';
@@ -70,6 +74,8 @@ export interface HostState {
   readonly panic: string | undefined;
   /** Of a clone. */
   readonly held: readonly Held[] | undefined;
+  /** Of the original: what it has the images of its disks by, in their order. */
+  readonly locks: readonly (string | undefined)[];
   /** Of a clone of clones: what each of its ancestors held back when it was forked from them, the first of them first. */
   readonly before: readonly (readonly Held[])[];
 }
@@ -79,6 +85,8 @@ export interface Departed {
   readonly point: ForkPoint;
   readonly host: HostState;
   readonly inputs: readonly InputEvent[];
+  /** Of a clone that is adopted: what has come in since it was made. */
+  readonly events: readonly LoggedEvent[];
 }
 
 /** Makes a machine of a fork point, which is used up. */
@@ -90,6 +98,7 @@ export interface Arrival {
   readonly clone: boolean;
   readonly seed?: bigint;
   readonly mac?: Uint8Array;
+  readonly connected?: boolean;
 }
 
 /** A fork point that a worker may know already by its number. */
@@ -123,6 +132,16 @@ export interface Calls {
   pause: [Record<never, never>, Position];
   step: [{ readonly steps: bigint }, Position];
   runUntil: [Goal, Position];
+  /**
+   * Runs until one of the conditions holds. `hold`: the machine stands still there, whoever else waits for it. `standing`: it stands still
+   * already, and does so until `resume`.
+   */
+  complete: [{ readonly conditions: Conditions; readonly hold?: boolean; readonly standing?: boolean }, Reached];
+  /** Ends a `hold`. */
+  resume: [Record<never, never>, undefined];
+  /** Notes from now on what the machine waits for. */
+  watchWaits: [Omit<DetectorOptions, 'output'>, undefined];
+  waits: [Record<never, never>, { readonly proposals: readonly WaitProposal[]; readonly expected?: WaitProposal }];
   spawn: [Spawn, ExecExit & { readonly steps: bigint }];
   readFile: [{ readonly path: string; readonly limit?: number }, Uint8Array];
   writeFile: [{ readonly path: string; readonly bytes: Uint8Array }, undefined];
@@ -149,12 +168,24 @@ export interface Calls {
    * The machine becomes a clone of its own, so many forks away, whose fork point is used up, and sends on what that one and those
    * in between held back.
    */
-  adopt: [{ readonly point: ForkPoint; readonly levels: number; readonly held: readonly Held[] }, Position];
+  adopt: [
+    Pick<Departed, 'point' | 'inputs' | 'events'> & { readonly levels: number; readonly held: readonly Held[] },
+    Position,
+  ];
   /** How guest time goes from now on. */
   setTime: [{ readonly time: TimeMode }, undefined];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
-  dispose: [Record<never, never>, undefined];
+  /** Nobody else reads the images of the machine's disks: brings into them what has been written. */
+  commit: [Record<never, never>, undefined];
+  /** `frozen`: others still read the images. What they need to be brought up to date is the result then: locks by path. */
+  dispose: [{ readonly frozen: boolean }, readonly LeftDisk[]];
+}
+
+/** A disk that has been left with a journal. */
+export interface LeftDisk {
+  readonly path: string;
+  readonly lock: string;
 }
 
 export type CallName = keyof Calls;
@@ -177,9 +208,9 @@ export type Request =
   | { readonly type: 'resize'; readonly columns: number; readonly rows: number }
   /** So many bytes of output have reached their consumer. */
   | { readonly type: 'taken'; readonly bytes: number }
-  | { readonly type: 'input'; readonly id: number; readonly bytes: Uint8Array | undefined; readonly reply: number }
-  | { readonly type: 'signal'; readonly id: number; readonly signal: number }
-  | { readonly type: 'terminal'; readonly id: number; readonly rows: number; readonly cols: number };
+  | { readonly type: 'input'; readonly id: ProgramKey; readonly bytes: Uint8Array | undefined; readonly reply: number }
+  | { readonly type: 'signal'; readonly id: ProgramKey; readonly signal: number }
+  | { readonly type: 'terminal'; readonly id: ProgramKey; readonly rows: number; readonly cols: number };
 
 /** To a worker: requests to one of its machines, or something that concerns all. */
 export type ToWorker =

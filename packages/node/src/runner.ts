@@ -28,8 +28,10 @@ import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
+import { type Found, Watch } from './conditions.ts';
+import type { FileBackend } from './disk/file-backend.ts';
+import { commitDisks, flushDisks, thawDisks } from './disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from './errors.ts';
-import type { FileBackend } from './files.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { RunLength, WallTime } from './pace.ts';
 import { PanicWatch } from './panic.ts';
@@ -39,6 +41,7 @@ import {
   type Departed,
   type Held,
   type HostState,
+  type LeftDisk,
   type Made,
   OUTPUT_AHEAD,
   type Report,
@@ -46,6 +49,7 @@ import {
   type Setup,
 } from './protocol.ts';
 import { signature, stats } from './results.ts';
+import { WaitWatch } from './wait-watch.ts';
 import { type Wait, Waits } from './waits.ts';
 
 /** Events kept while nobody records: a machine that runs for days must not fill the memory. */
@@ -75,6 +79,7 @@ export class Runner {
   private files: readonly FileBackend[] = [];
 
   private readonly waits = new Waits();
+  private waitWatch: WaitWatch | undefined;
   private readonly guest: GuestCalls;
   /** To be done at the next slice boundary. */
   private actions: (() => void)[] = [];
@@ -99,7 +104,7 @@ export class Runner {
 
   private timer: NodeJS.Timeout | undefined;
   private stalled = false;
-  private runLength = new RunLength(false);
+  private runLength = new RunLength();
   private readonly wallTime = new WallTime();
   private hostMs = 0;
   /** What the machine was last told. */
@@ -115,6 +120,7 @@ export class Runner {
       answer: (id, value) => this.answer(id, value),
       waiting: (id) => this.waits.has(id),
       output: (id, stream, bytes) => this.programOutput(id, stream, bytes),
+      exited: (id) => this.see((watch) => watch.seeExit(id)),
     });
   }
 
@@ -122,7 +128,13 @@ export class Runner {
     if (!this.waits.has(id)) return;
     this.ahead += bytes.length;
     this.flushConsole();
+    this.see((watch) => watch.seeOutput(id, bytes));
     this.host.report({ type: 'output', id, stream, bytes });
+  }
+
+  /** Shows something to those who wait for it; they look where the slice ends. */
+  private see(show: (watch: Watch) => boolean): void {
+    for (const { watch } of this.waits.watched) if (show(watch)) this.machine?.interrupt();
   }
 
   /** Takes a request. The machine goes on with `step`. */
@@ -149,7 +161,7 @@ export class Runner {
         return;
       case 'input': {
         const done = (outcome: unknown) =>
-          this.answer(request.reply, () => (outcome instanceof AgentError ? Promise.reject(outcome) : undefined));
+          this.answer(request.reply, () => (outcome instanceof AgentError ? outcome : undefined));
         const act = (program: ExecHandle) => {
           if (request.bytes) program.write(request.bytes, done);
           else program.end(done);
@@ -182,9 +194,11 @@ export class Runner {
   private start(id: number, name: CallName, args: never): unknown {
     if (name === 'create') return this.create(args);
     if (name === 'arrive') return this.arrive(args);
-    if (name === 'dispose') return this.dispose();
+    if (name === 'dispose') return this.dispose(args);
     const machine = this.made();
     switch (name) {
+      case 'commit':
+        return this.commit(machine);
       case 'fork':
         return this.fork(machine, args);
       case 'leave':
@@ -203,12 +217,22 @@ export class Runner {
         return { version: 1, console: this.setup!.console, machine: saveMachine(machine) };
       case 'setTime':
         this.setup = { ...this.setup!, time: (args as Calls['setTime'][0]).time };
-        this.runLength = new RunLength(this.setup.time === 'wall');
+        this.runLength = new RunLength();
         return undefined;
       case 'pause':
         this.paused = true;
         this.free = false;
         return machine.position;
+    }
+    if (name === 'waits') return this.waitWatch?.proposals(machine) ?? { proposals: [] };
+    if (name === 'watchWaits') {
+      this.waitWatch = new WaitWatch(machine, args, this.setup!);
+      return undefined;
+    }
+    if (name === 'complete') return this.complete(machine, id, args);
+    if (name === 'resume') {
+      this.paused = false;
+      return undefined;
     }
     if (machine.exit) {
       if (name === 'wait' || name === 'shutdown') return machine.exit;
@@ -249,6 +273,37 @@ export class Runner {
     }
   }
 
+  private complete(machine: Machine, id: number, args: Calls['complete'][0]): unknown {
+    const { conditions, hold = false, standing = false } = args;
+    const watch = new Watch(conditions, machine);
+    const ended = (exit: Exit) => watch.reached(machine, this.endOf(exit));
+    if (machine.exit) return ended(machine.exit);
+    if (this.panic.message !== undefined) throw this.panicError();
+    this.paused = standing;
+    const { exited } = conditions;
+    if (exited !== undefined && this.guest.isOver(exited) && watch.seeExit(exited)) machine.interrupt();
+    return this.wait({ id, name: 'complete', watch, hold, ended });
+  }
+
+  private endOf(exit: Exit): Found {
+    const { message } = this.panic;
+    return message === undefined ? { by: 'exit', exit } : { by: 'panic', message };
+  }
+
+  /** Ends waits whose conditions hold, as `look` finds. */
+  private endWatched(machine: Machine, look: (watch: Watch) => Found | undefined): boolean {
+    let some = false;
+    for (const { id, watch, hold } of this.waits.watched) {
+      const found = look(watch);
+      if (!found) continue;
+      some = true;
+      this.waits.delete(id);
+      if (hold) this.paused = true;
+      this.result(id, watch.reached(machine, found));
+    }
+    return some;
+  }
+
   private made(): Machine {
     if (!this.machine) throw new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of');
     return this.machine;
@@ -268,7 +323,7 @@ export class Runner {
     this.machine = machine;
     this.files = files;
     this.skipIdle = skipIdle;
-    this.runLength = new RunLength(setup.time === 'wall');
+    this.runLength = new RunLength();
     this.setup = { ...setup, console, disks };
     const { options, symbols } = machine;
     return {
@@ -277,22 +332,38 @@ export class Runner {
       harts: options.harts,
       console,
       hasSignature: symbols.signature !== undefined,
+      writesDisks: !this.held && machine.platform.backends.some(({ readOnly }) => !readOnly),
     };
   }
 
-  private dispose(): void {
+  private dispose({ frozen }: Calls['dispose'][0]): Calls['dispose'][1] {
     const { machine } = this;
+    const left: LeftDisk[] = [];
     let failure: unknown;
-    for (const file of this.files) {
+    const attempt = (work: () => void) => {
       try {
-        file.close();
+        work();
       } catch (error) {
         failure = error;
       }
+    };
+    // What is in overlays goes to the images, or to their journals while others read the images.
+    if (machine && !this.held) attempt(() => (frozen ? flushDisks(machine) : commitDisks(machine)));
+    for (const file of this.files) {
+      attempt(() => {
+        const lock = frozen ? file.handOver() : file.close();
+        if (lock !== undefined) left.push({ path: file.path, lock });
+      });
     }
     this.end(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     machine?.free();
     if (failure) throw failure;
+    return left;
+  }
+
+  private commit(machine: Machine): void {
+    commitDisks(machine);
+    thawDisks(machine);
   }
 
   /** There is no machine any more. */
@@ -312,9 +383,9 @@ export class Runner {
     return this.machine ? rootsOf(this.machine) : [];
   }
 
-  private hostState(): HostState {
+  private hostState(locks: HostState['locks'] = []): HostState {
     const { inputEnded, held, before } = this;
-    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, before };
+    return { setup: this.setup!, inputEnded, panic: this.panic.message, held, before, locks };
   }
 
   private fork(machine: Machine, { count }: Calls['fork'][0]): Calls['fork'][1] {
@@ -332,15 +403,19 @@ export class Runner {
   }
 
   /** Makes the machine from a fork point: a clone, or the machine that was somewhere else before. */
-  private arrive({ point, host, inputs, clone, seed, mac }: Calls['arrive'][0]): Made {
+  private arrive({ point, host, inputs, clone, seed, mac, connected }: Calls['arrive'][0]): Made {
     this.held = clone ? [] : host.held && [...host.held];
     this.before = host.before;
     this.inputEnded = host.inputEnded;
     this.panic.message = host.panic;
     const handlersOf = (key: string) => this.inherited(clone ? key : key.slice(1));
-    const assembled = reassemble(this.engine, host.setup, point, this.outputs, { clone, handlersOf });
+    const options = { clone: this.held !== undefined, locks: host.locks, handlersOf };
+    const assembled = reassemble(this.engine, host.setup, point, this.outputs, options);
     const { machine } = assembled;
-    if (clone) identify(machine, { ...(seed === undefined ? {} : { seed }), ...(mac === undefined ? {} : { mac }) });
+    if (clone) {
+      const own = { ...(seed === undefined ? {} : { seed }), ...(mac === undefined ? {} : { mac }) };
+      identify(machine, connected === undefined ? own : { ...own, connected });
+    }
     for (const input of inputs) machine.input(input);
     this.exitReported = machine.exit !== undefined;
     return this.begin(assembled, host.setup);
@@ -351,8 +426,14 @@ export class Runner {
     if (!this.held) return undefined;
     return {
       key: `^${key}`,
-      output: (stream, bytes) => this.hold({ kind: 'output', key, stream, bytes: bytes.slice() }, bytes.length),
+      attached: (handle) => this.guest.inherit(key, handle),
+      output: (stream, bytes) => {
+        this.see((watch) => watch.seeOutput(key, bytes));
+        this.hold({ kind: 'output', key, stream, bytes: bytes.slice() }, bytes.length);
+      },
       exit: (outcome) => {
+        this.guest.disinherit(key);
+        this.see((watch) => watch.seeExit(key));
         const record = outcome instanceof AgentError ? toRecord(outcome) : outcome;
         this.hold({ kind: 'exit', key, outcome: record, at: this.made().totalSteps }, 0);
       },
@@ -371,8 +452,10 @@ export class Runner {
 
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
     const point = forkPoint(machine);
-    const departed = { point, host: this.hostState(), inputs: machine.takeInputs() };
-    for (const file of this.files) file.close();
+    const events = args.for === 'adopt' ? machine.log.events : [];
+    const files = this.files.values();
+    const locks = this.setup!.disks.map((disk) => ('path' in disk ? files.next().value?.handOver() : undefined));
+    const departed = { point, host: this.hostState(locks), inputs: machine.takeInputs(), events };
     const why =
       args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';
     this.end(new BraidError('ERR_BRAID_ADOPTED', why));
@@ -380,7 +463,15 @@ export class Runner {
     return departed;
   }
 
-  private adopt(machine: Machine, { point, levels, held }: Calls['adopt'][0]): Position {
+  private adopt(machine: Machine, { point, levels, held, inputs, events }: Calls['adopt'][0]): Position {
+    // What the clone was given and has not taken comes before what is new.
+    const own = machine.takeInputs();
+    for (const input of [...inputs, ...own]) machine.input(input);
+    const { waitWatch } = this;
+    waitWatch?.starts(performance.now());
+    waitWatch?.adopted(machine, held, events);
+    // It has seen the outputs already.
+    this.waitWatch = undefined;
     const prefix = '^'.repeat(levels);
     const handlersOf = (key: string) =>
       key.startsWith(prefix) ? this.handlersOf(machine, key.slice(levels)) : undefined;
@@ -388,7 +479,11 @@ export class Runner {
       this.become(machine, point, { keepInput: true, handlersOf }, held);
     } finally {
       freeForkPoint(this.engine.pool, point);
+      waitWatch?.renewed();
+      this.waitWatch = waitWatch;
     }
+    // Calls that wait go on from there.
+    this.paused = false;
     return machine.position;
   }
 
@@ -412,12 +507,15 @@ export class Runner {
     held: readonly Held[],
   ): void {
     const handles = becomeForkPoint(machine, point, options);
+    this.waitWatch?.renewed();
     this.skipIdle = machine.skipIdle;
     this.exitReported = false;
     this.haltReported = false;
     this.panicEnd = undefined;
     for (const item of held) this.sendOn(item);
     this.guest.reattach(handles);
+    // What has happened in the clone has happened: its answers wait for no boundary.
+    for (const answer of this.answers.splice(0)) answer();
     // What was to be said to the agent of before is said to nobody.
     this.host.wake();
   }
@@ -439,12 +537,12 @@ export class Runner {
     return LATER;
   }
 
-  /** From a callback: the answer goes out at the next boundary. A rejected promise stands for an error. */
+  /** From a callback: the answer goes out at the next boundary; that of an agent may be an error. */
   private answer(id: number, value: () => unknown): void {
     this.answers.push(() => {
       this.waits.delete(id);
       const outcome = value();
-      if (outcome instanceof Promise) outcome.catch((error: unknown) => this.fail(id, error));
+      if (outcome instanceof AgentError) this.fail(id, outcome);
       else this.result(id, outcome);
     });
     this.machine?.interrupt();
@@ -492,7 +590,10 @@ export class Runner {
   // --- Output
 
   private output(bytes: Uint8Array): void {
-    if (this.held) this.hold({ kind: 'console', bytes: bytes.slice() }, bytes.length);
+    const { machine } = this;
+    if (this.held) this.hold({ kind: 'console', bytes: bytes.slice(), time: this.made().now }, bytes.length);
+    if (machine) this.waitWatch?.output(machine, bytes);
+    this.see((watch) => watch.seeConsole(bytes));
     this.pendingConsole.push(bytes);
     this.ahead += bytes.length;
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
@@ -544,6 +645,9 @@ export class Runner {
     }
     if (inSlice) machine.interrupt();
     this.chooseIdle(machine);
+    const watched = this.waits.watched;
+    machine.mayJump =
+      watched.length === 0 ? undefined : (until) => watched.every(({ watch }) => !watch.idle(machine, until));
     if (this.setup!.time === 'wall' && !this.wallTime.keepPace(machine)) {
       this.sleep(machine.now);
       return false;
@@ -565,6 +669,7 @@ export class Runner {
     const from = performance.now();
     const { runLength } = this;
     const steps = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
+    this.waitWatch?.starts(from);
     const stop = machine.run(steps);
     const spent = performance.now() - from;
     this.hostMs += spent;
@@ -572,11 +677,17 @@ export class Runner {
       runLength.learn(Number(machine.totalSteps - before), spent);
     }
     const { log } = machine;
+    this.waitWatch?.stops(machine, from + spent);
     if (log.events.length > LOG_LIMIT) log.events.length = 0;
     this.wallTime.ran(machine, stop.reason === 'idle');
     this.acknowledgeConsole();
     this.flushConsole();
     switch (stop.reason) {
+      case 'hint': {
+        const { hint } = stop;
+        if (hint.kind === 'done') this.endWatched(machine, (watch) => watch.hint(hint.status));
+        return true;
+      }
       case 'stalled':
         this.stalled = true;
         stop.until.finally(() => {
@@ -594,6 +705,7 @@ export class Runner {
   /** Every hart waits. Sleeps until something is due, or for ever; true to go on at once. */
   private idle(machine: Machine, until: bigint | undefined): boolean {
     if (this.atBoundary()) return true;
+    if (this.endWatched(machine, (watch) => watch.holds(machine) ?? watch.idle(machine, until))) return true;
     if (until === undefined && machine.backlog === 0) {
       const live = this.free || (!this.inputEnded && this.waits.live);
       if (!this.haltReported) {
@@ -621,6 +733,8 @@ export class Runner {
       this.exitReported = true;
       this.flushConsole();
       if (this.panic.message !== undefined) this.reportPanic();
+      // A machine that is powered off has what it wrote on the medium, or in a journal while clones read the images.
+      if (!this.held) flushDisks(this.made());
       this.host.report({ type: 'exit', exit });
     }
     for (const answer of this.answers.splice(0)) answer();
@@ -636,9 +750,11 @@ export class Runner {
     const total = machine.totalSteps;
     const { maxSteps } = this.setup!;
     for (const { id } of this.waits.takeReached(machine)) this.result(id, machine.position);
+    if (!this.paused) this.endWatched(machine, (watch) => watch.holds(machine));
     if (this.panicEnd !== undefined && total >= this.panicEnd && !this.paused) {
       this.paused = true;
       this.reportPanic();
+      this.endWatched(machine, () => ({ by: 'panic', message: this.panic.message! }));
       this.failAll(this.panicError());
     }
     if (maxSteps !== undefined && total >= maxSteps) {

@@ -82,6 +82,84 @@ export function echoProgram(): Uint8Array {
   return elf(code, {});
 }
 
+/** Where `askingProgram` counts the lines that it has read. */
+export const LINES_READ: bigint = RAM + 0x1000n;
+
+/**
+ * Says `> ` and reads a line, again and again; after each it works on what it has read so far, and says what came of it. A line with a `q`
+ * turns the machine off. While it waits its hart waits too (`sleeps`), or looks again and again.
+ */
+export function askingProgram({ work = 2000, sleeps = true }: { work?: number; sleeps?: boolean } = {}): Uint8Array {
+  const code = new Assembler(RAM);
+  const [PLIC, BYTE, SUM, COUNT, LINES] = [7, 28, 18, 19, 20] as const;
+  code.li(T0, UART);
+  if (sleeps) {
+    // The line's interrupt (10) goes to hart 0 and wakes it, but is not taken.
+    code.li(PLIC, 0x0c00_0000);
+    code.li(T1, 1);
+    code.op('sw', { rs1: PLIC, rs2: T1, imm: 40 });
+    code.op('sb', { rs1: T0, rs2: T1, imm: 1 });
+    code.li(PLIC, 0x0c00_2000);
+    code.li(T1, 1 << 10);
+    code.op('sw', { rs1: PLIC, rs2: T1, imm: 0 });
+    code.li(PLIC, 0x0c20_0000);
+    code.li(T1, 1 << 11);
+    code.csrw(0x304, T1);
+  }
+  code.la(LINES, 'lines');
+  code.label('prompt');
+  for (const character of '> ') {
+    code.li(T1, character.charCodeAt(0));
+    code.op('sb', { rs1: T0, rs2: T1, imm: 0 });
+  }
+  code.label('read');
+  code.op('lbu', { rd: T1, rs1: T0, imm: 5 });
+  code.op('andi', { rd: T1, rs1: T1, imm: 1 });
+  code.branch('bne', T1, 0, 'byte');
+  if (sleeps) {
+    code.op('wfi');
+    code.op('lw', { rd: T1, rs1: PLIC, imm: 4 });
+    code.op('sw', { rs1: PLIC, rs2: T1, imm: 4 });
+  }
+  code.jump(0, 'read');
+  code.label('byte');
+  code.op('lbu', { rd: BYTE, rs1: T0, imm: 0 });
+  code.li(T1, 0x71);
+  code.branch('beq', BYTE, T1, 'quit');
+  code.op('slli', { rd: T1, rs1: SUM, imm: 5 });
+  code.op('add', { rd: SUM, rs1: SUM, rs2: T1 });
+  code.op('add', { rd: SUM, rs1: SUM, rs2: BYTE });
+  code.li(T1, 0x0a);
+  code.branch('bne', BYTE, T1, 'read');
+  code.li(COUNT, work);
+  code.label('work');
+  code.op('slli', { rd: T1, rs1: SUM, imm: 13 });
+  code.op('xor', { rd: SUM, rs1: SUM, rs2: T1 });
+  code.op('srli', { rd: T1, rs1: SUM, imm: 7 });
+  code.op('xor', { rd: SUM, rs1: SUM, rs2: T1 });
+  code.op('addi', { rd: COUNT, rs1: COUNT, imm: -1 });
+  code.branch('bne', COUNT, 0, 'work');
+  code.op('lw', { rd: T1, rs1: LINES, imm: 0 });
+  code.op('addi', { rd: T1, rs1: T1, imm: 1 });
+  code.op('sw', { rs1: LINES, rs2: T1, imm: 0 });
+  code.op('andi', { rd: T1, rs1: SUM, imm: 15 });
+  code.op('addi', { rd: T1, rs1: T1, imm: 0x61 });
+  code.op('sb', { rs1: T0, rs2: T1, imm: 0 });
+  code.li(T1, 0x0a);
+  code.op('sb', { rs1: T0, rs2: T1, imm: 0 });
+  code.jump(0, 'prompt');
+  code.label('quit');
+  code.li(T0, 0x10_0000);
+  code.li(A0, 0x5555);
+  code.op('sw', { rs1: T0, rs2: A0, imm: 0 });
+  code.label('end');
+  code.jump(0, 'end');
+  code.org(RAM + 0x1000n);
+  code.label('lines');
+  code.double(0n);
+  return elf(code, {});
+}
+
 function elf(code: Assembler, symbols: Readonly<Record<string, bigint>>): Uint8Array {
   return buildElf({ segments: [{ address: RAM, data: code.bytes() }], symbols });
 }

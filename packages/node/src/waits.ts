@@ -4,6 +4,7 @@ import type { Position } from '@braid/core/machine/log.ts';
 import { comparePositions } from '@braid/core/machine/log.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import type { Watch } from './conditions.ts';
 import type { CallName } from './protocol.ts';
 
 /** Console output that a pattern is looked for in. */
@@ -23,6 +24,10 @@ export interface Wait {
   readonly live?: boolean;
   /** Idle gaps are not jumped over on account of this one. */
   readonly passive?: boolean;
+  /** It is over when one of these holds. */
+  readonly watch?: Watch;
+  /** The machine stands still then, whoever else waits. */
+  readonly hold?: boolean;
 }
 
 export class Waits {
@@ -40,6 +45,11 @@ export class Waits {
   /** Whether somebody waits who may be helped from outside. */
   get live(): boolean {
     return [...this.all.values()].some((wait) => wait.live);
+  }
+
+  /** Those with conditions. */
+  get watched(): (Wait & { readonly watch: Watch })[] {
+    return [...this.all.values()].filter((wait) => wait.watch !== undefined) as (Wait & { readonly watch: Watch })[];
   }
 
   has(id: number): boolean {
@@ -94,8 +104,10 @@ export class Waits {
     const consider = (steps: bigint) => {
       if (end === undefined || steps < end) end = steps;
     };
-    for (const { until, position } of this.all.values()) {
+    for (const { until, position, watch } of this.all.values()) {
       if (until !== undefined) consider(until);
+      const limit = watch?.stepLimit(machine);
+      if (limit !== undefined) consider(limit);
       if (!position) continue;
       if (position.round === here.round && position.hart === here.hart) {
         consider(total + BigInt(position.step - here.step));

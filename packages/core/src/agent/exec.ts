@@ -127,7 +127,9 @@ export class Programs {
         inputState: full ? 'full' : 'open',
       };
       this.#running.set(id, program);
-      handles.set(handlers.key ?? key, this.#handleOf(program));
+      const handle = this.#handleOf(program);
+      handles.set(handlers.key ?? key, handle);
+      handlers.attached?.(handle);
     }
     return handles;
   }

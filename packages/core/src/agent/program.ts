@@ -30,6 +30,8 @@ export interface ExecExit {
 export interface ExecHandlers {
   /** Names the program to a client that goes on where this one stands; without a name it forgets the program. */
   readonly key?: string;
+  /** Told how to speak to a program that has been taken over by its name. */
+  attached?(handle: ExecHandle): void;
   output(stream: ExecStream, bytes: Uint8Array): void;
   /** The last call: the program is over, or could not be started, or nobody knows what became of it. */
   exit: Done<ExecExit>;

@@ -9,7 +9,7 @@ import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import type { BlockBackend } from '../devices/virtio-block/backend.ts';
 import { BLOCK } from '../disk/block-map.ts';
 import { FrameBlocks } from '../disk/frame-blocks.ts';
-import { OverlayBackend } from '../disk/overlay.ts';
+import { OverlayBackend, type OverlayJournal } from '../disk/overlay.ts';
 import type { Engine } from '../engine/engine.ts';
 import { restoreQuotas } from '../machine/hints.ts';
 import type { LinkState, Machine, Outputs } from '../machine/machine.ts';
@@ -109,9 +109,16 @@ export function freeForkPoint(pool: Pool, { ram, disks }: ForkPoint): void {
   for (const roots of disks) if (roots) freeMap(pool, roots);
 }
 
+export interface MachineFromOptions {
+  /** Named programs of the agent go on with what this gives. */
+  readonly handlersOf?: (key: string) => ExecHandlers | undefined;
+  /** What makes a disk's overlay durable; nothing does in a clone. */
+  readonly journalOf?: (disk: number) => OverlayJournal | undefined;
+}
+
 /**
  * A machine in the state of a fork point, which is used up by it: for more than one, or to keep it, `shareForkPoint` first. `attachments`
- * has the disks' bases, in their order; what is written goes to overlays. Named programs of the agent go on with what `handlersOf` gives.
+ * has the disks' bases, in their order; what is written goes to overlays.
  * The machine may be of another thread. Throws `MachineError`, and has given the fork point's frames back then.
  */
 export function machineFrom(
@@ -119,7 +126,7 @@ export function machineFrom(
   point: ForkPoint,
   attachments: Attachments = {},
   outputs: Outputs = {},
-  handlersOf?: (key: string) => ExecHandlers | undefined,
+  { handlersOf, journalOf }: MachineFromOptions = {},
 ): Machine {
   const { pool } = engine;
   const bases = attachments.disks ?? [];
@@ -127,7 +134,9 @@ export function machineFrom(
     const roots = point.disks[n];
     if (!roots) return disk;
     const blocks = new FrameBlocks(pool, disk.backend.size, roots);
-    return { ...disk, backend: new OverlayBackend(disk.backend, blocks, { frozen: true, readOnly: false }) };
+    const journal = journalOf?.(n);
+    const options = { frozen: true, readOnly: false, ...(journal ? { journal } : {}) };
+    return { ...disk, backend: new OverlayBackend(disk.backend, blocks, options) };
   });
   let machine: Machine | undefined;
   try {

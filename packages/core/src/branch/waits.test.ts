@@ -366,3 +366,19 @@ test('memory is bounded: endless output, answers that never end, prompts and por
   assert.ok(second < 500_000, `${second}`);
   assert.deepEqual(detector.proposals(), []);
 });
+
+test('what is proposed for the wait that a channel is in', () => {
+  const detector = new WaitDetector({ threshold: 10n });
+  const bytes = (line: string) => new TextEncoder().encode(line);
+  assert.equal(detector.expected('console'), undefined);
+  for (let n = 0n; n < 8n; n++) {
+    detector.output({ time: n * 100n, channel: 'console', bytes: bytes(`item ${n}? `) });
+    detector.input(n * 100n + 50n, { kind: 'console', bytes: bytes('y\n') });
+    if (n === 1n) assert.equal(detector.expected('console'), undefined, 'an answer is under way');
+  }
+  detector.output({ time: 900n, channel: 'console', bytes: bytes('another? ') });
+  assert.equal(detector.expected('console'), undefined);
+  detector.output({ time: 950n, channel: 'console', bytes: bytes('\nitem 99? ') });
+  assert.deepEqual(detector.expected('console')?.guesses.map(text), ['y\n']);
+  assert.equal(detector.expected(1), undefined);
+});

@@ -232,6 +232,14 @@ export class WaitDetector {
       );
   }
 
+  /** What is proposed for the wait that a channel is in now: the one for the prompt that was put out last. */
+  expected(name: Channel): WaitProposal | undefined {
+    const channel = this.channels.get(name);
+    if (!channel?.spoke) return undefined;
+    const prompt = promptOf(utf8(channel.line));
+    return this.proposals().find((proposal) => proposal.channel === name && proposal.prompt === prompt);
+  }
+
   private channel(name: Channel): ChannelState | undefined {
     let channel = this.channels.get(name);
     if (!channel && this.channels.size < MAX_CHANNELS) {

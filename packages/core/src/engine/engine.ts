@@ -30,6 +30,7 @@ import { ArmedPlaces, type HostBreakpoints } from './armed.ts';
 import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
+import { ACCESS } from './library/access.ts';
 import { probeFloatHost } from './translator/floats.ts';
 import type { CoveredFrame, PortableModule } from './translator/installer.ts';
 import {
@@ -40,6 +41,15 @@ import {
   type TranslatorListeners,
   type TranslatorStatistics,
 } from './translator/translator.ts';
+
+/** Who hears of accesses to memory. Those that go on where an entry was made are not told again. */
+export interface AccessTrace {
+  /**
+   * `size` bytes at a virtual address are about to be read, written or executed by the hart in the window; 0 for an access that does
+   * both, or of unknown size. `page` is the guest page, -1 for a device. Says whether an entry may be made.
+   */
+  touched(address: bigint, page: number, access: 'read' | 'write' | 'fetch', size: number): boolean;
+}
 
 /** What generated code needs of the machine that is attached. */
 export interface EngineHost {
@@ -63,6 +73,8 @@ export interface EngineHost {
   /** Something was stored to a frame that `watch` named. */
   watched(): void;
   readonly breakpoints: HostBreakpoints;
+  /** Hears of accesses to memory, while it is there. */
+  readonly trace: AccessTrace | undefined;
   /** Another machine is about to use the window: takes its hart's state out of it. */
   unload(): void;
 }
@@ -176,6 +188,10 @@ export class Engine implements Tracer {
       arm: (frame: number, low: number, high: number) =>
         this.armed.arm(frame, attached().breakpoints.offsetsIn(addressOf(low, high) >> 12n)),
       stopsAt: (low: number, high: number) => this.stopsAt(addressOf(low, high)),
+      touched: guard((low: number, high: number, page: number, access: number, size: number) => {
+        const kind = access === ACCESS.store ? 'write' : access === ACCESS.fetch ? 'fetch' : 'read';
+        return attached().trace?.touched(addressOf(low, high), page, kind, size) ? 1 : 0;
+      }),
     };
     const module = new WebAssembly.Module(interpreter.bytes);
     const { exports } = new WebAssembly.Instance(module, { host: imports });
@@ -199,23 +215,29 @@ export class Engine implements Tracer {
     if (this.host === host) return;
     this.host?.unload();
     this.host = host;
+    this.forgetTables();
+    this.set('map', BigInt(host.ram.directory));
+    this.set('ramPages', BigInt(host.ram.pages));
+    this.set('harts', BigInt(host.harts));
+    this.set('monitorSbi', host.monitorSbi ? 1n : 0n);
+    this.set('breakpoints', BigInt(host.breakpoints.size));
+    this.set('tracing', host.trace ? 1n : 0n);
+  }
+
+  /** No table is in use: what is decoded and translated belongs to frames, and stays. */
+  private forgetTables(): void {
     this.pool.words.fill(
       0,
       (this.area + AREA.dataRecords) >>> 2,
       (this.area + AREA.fetchRecords + MAX_HARTS * ELEMENTS * 16) >>> 2,
     );
     this.exports.flushAll();
-    this.set('map', BigInt(host.ram.directory));
-    this.set('ramPages', BigInt(host.ram.pages));
-    this.set('harts', BigInt(host.harts));
-    this.set('monitorSbi', host.monitorSbi ? 1n : 0n);
-    this.set('breakpoints', BigInt(host.breakpoints.size));
   }
 
   /** Ends the attachment of a machine that is going away. */
   detach(host: EngineHost): void {
     if (this.host !== host) return;
-    this.dropCaches();
+    this.forgetTables();
     this.host = undefined;
   }
 
@@ -228,6 +250,13 @@ export class Engine implements Tracer {
   breakpointsChanged(change: 'more' | 'fewer'): void {
     this.set('breakpoints', BigInt(this.host?.breakpoints.size ?? 0));
     if (change === 'fewer') this.armed.disarm();
+    this.exports.flushAll();
+  }
+
+  /** A machine's accesses are heard of from now on, or no longer: every page is touched anew. Another one hears when it is attached. */
+  traceChanged(host: EngineHost): void {
+    if (this.host !== host) return;
+    this.set('tracing', host.trace ? 1n : 0n);
     this.exports.flushAll();
   }
 

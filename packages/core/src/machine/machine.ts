@@ -12,7 +12,7 @@ import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
-import type { Engine, EngineHost, RunResult } from '../engine/engine.ts';
+import type { AccessTrace, Engine, EngineHost, RunResult } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
 import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
@@ -84,11 +84,15 @@ export class Machine implements EngineHost {
   /** The host's end of the guest agent. Its requests enter as logged events at slice boundaries. */
   readonly agent: AgentClient;
   readonly breakpoints: Breakpoints;
+  /** Set by `traceAccesses`. */
+  trace: AccessTrace | undefined;
   /** Idle gaps are jumped over. Changed by an event. */
   skipIdle = false;
   /** In the order of the harts: out of the schedule until somebody starts them. */
   readonly stopped: boolean[];
   exit: Exit | undefined;
+  /** Asked before an idle gap is jumped over, up to a guest time; on false the run comes back as idle. Never changes what the guest sees. */
+  mayJump: ((until: bigint) => boolean) | undefined;
 
   private readonly outputs: Outputs;
   private readonly inputs: InputEvent[] = [];
@@ -206,6 +210,12 @@ export class Machine implements EngineHost {
    */
   follow(reader: LogReader | undefined): void {
     this.replay = reader;
+  }
+
+  /** Has somebody hear of accesses to memory, or nobody again: no part of the state. Its shadow tables are emptied. */
+  traceAccesses(trace: AccessTrace | undefined): void {
+    this.trace = trace;
+    this.engine.traceChanged(this);
   }
 
   /** The log that inputs are taken from, while they are. */
@@ -333,13 +343,15 @@ export class Machine implements EngineHost {
       if (others) continue;
       const own = this.idleDeadline();
       const client = this.replay ? undefined : this.agent.deadline();
+      const next = client !== undefined && (own === undefined || client < own) ? client : own;
+      if (next !== undefined && this.mayJump?.(next) === false) return { reason: 'idle', until: next };
       if (this.skipIdle && client !== undefined && (own === undefined || client < own)) {
         // The client is outside the machine: its waking up is an event.
         this.admit({ kind: 'time', advance: client > clock.now ? client - clock.now : 1n });
       } else if (this.skipIdle && own !== undefined) {
         clock.now = own;
       } else {
-        return { reason: 'idle', until: client !== undefined && (own === undefined || client < own) ? client : own };
+        return { reason: 'idle', until: next };
       }
     }
   }

@@ -41,23 +41,32 @@ function generate(): Uint8Array<ArrayBuffer> {
         f.set(address, i32.add(address, 32));
       },
     );
-    f.store(8, out, i64.const(0));
-    f.store(8, out, i64.const(0), 8);
-    f.if(i64.ne(any, 0), () => {
-      const [a, b, c, d] = lanes as [typeof any, typeof any, typeof any, typeof any];
-      const mixed = lanes.map((lane) => f.let(f.call(avalanche, lane)));
-      f.store(
-        8,
-        out,
-        f.call(avalanche, i64.add(i64.add(a, i64.rotl(b, 7)), i64.add(i64.rotl(c, 12), i64.rotl(d, 18)))),
-      );
-      f.store(
-        8,
-        out,
-        i64.xor(i64.add(mixed[0]!, i64.rotl(mixed[1]!, 17)), i64.add(i64.rotl(mixed[2]!, 31), i64.rotl(mixed[3]!, 47))),
-        8,
-      );
-    });
+    // Written once, and nothing else before: another thread may have the same result there, and read it.
+    f.if(
+      i64.eqz(any),
+      () => {
+        f.store(8, out, i64.const(0));
+        f.store(8, out, i64.const(0), 8);
+      },
+      () => {
+        const [a, b, c, d] = lanes as [typeof any, typeof any, typeof any, typeof any];
+        const mixed = lanes.map((lane) => f.let(f.call(avalanche, lane)));
+        f.store(
+          8,
+          out,
+          f.call(avalanche, i64.add(i64.add(a, i64.rotl(b, 7)), i64.add(i64.rotl(c, 12), i64.rotl(d, 18)))),
+        );
+        f.store(
+          8,
+          out,
+          i64.xor(
+            i64.add(mixed[0]!, i64.rotl(mixed[1]!, 17)),
+            i64.add(i64.rotl(mixed[2]!, 31), i64.rotl(mixed[3]!, 47)),
+          ),
+          8,
+        );
+      },
+    );
   });
   module.export('hash', hash);
   return module.encode();

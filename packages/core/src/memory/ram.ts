@@ -10,6 +10,9 @@ import { ENTRY_FRAME, ENTRY_REMOTE, FRAME_RECORD, HAS_CODE, IS_TABLE, PAGE, RAM_
 import type { Pool } from './pool.ts';
 
 export class Ram extends FrameMap {
+  /** Hears of the pages that `write` changes. */
+  onWrite: ((page: number) => void) | undefined;
+
   /** `size` in bytes, a multiple of 4 KiB. With `roots`: RAM that they hold already. */
   constructor(pool: Pool, size: number, from: { roots?: MapRoots; source?: PageSource | undefined } = {}) {
     super(pool, size / PAGE, from);
@@ -67,6 +70,7 @@ export class Ram extends FrameMap {
   write(address: number, bytes: Uint8Array): boolean {
     if (!this.contains(address, bytes.length)) return false;
     this.forParts(address, bytes.length, (page, offset, length, done) => {
+      this.onWrite?.(page);
       const host = this.prepare(page, true) + offset;
       const flags = this.pool.words[this.pool.recordWord(Math.floor(host / PAGE), FRAME_RECORD.flags)]!;
       if (flags & (HAS_CODE | IS_TABLE)) this.tracer?.trace(host, length);

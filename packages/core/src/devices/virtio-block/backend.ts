@@ -2,7 +2,7 @@
 
 /**
  * The content of a disk. A method may answer at once or through a promise; one that throws or rejects makes the guest see an I/O
- * error. The device calls one method at a time and waits for its end, at guest times that do not depend on the host.
+ * error, unless the error's code is `ERR_BRAID_POOL_FULL`: then the machine stands still, and the call is made again. The device calls one method at a time and waits for its end, at guest times that do not depend on the host.
  */
 export interface BlockBackend {
   /** Bytes. The guest sees whole sectors of 512 bytes; it never changes. */

@@ -74,6 +74,8 @@ interface Work {
   result: Uint8Array | undefined;
   /** The backend call that has not ended. */
   waiting: Promise<void> | undefined;
+  /** Why the next call could not be made now, until somebody has been told. */
+  refused?: unknown;
 }
 
 export interface VirtioBlockOptions {
@@ -247,24 +249,40 @@ export class VirtioBlock extends VirtioDevice<VirtioBlockState> {
     }
   }
 
-  /** Makes the backend calls of a request; a promise when one of them has not ended. */
+  /**
+   * Makes the backend calls of a request; a promise when one of them has not ended. Throws what says that the host has no room for one
+   * now: it is made again next time.
+   */
   #carryOn(work: Work): Promise<void> | undefined {
     while (work.waiting === undefined) {
-      const step = work.steps.shift();
+      const { refused } = work;
+      work.refused = undefined;
+      if (refused !== undefined) throw refused;
+      const [step] = work.steps;
       if (step === undefined) return undefined;
-      const failed = () => {
+      const failed = (error: unknown) => {
+        if (isRefusal(error)) {
+          work.refused = error;
+          return;
+        }
         work.status = STATUS_IO_ERROR;
         work.result = undefined;
         work.steps = [];
       };
+      const done = () => {
+        work.steps.shift();
+      };
       try {
         const answer = step();
-        if (answer === undefined) continue;
-        work.waiting = answer.then(undefined, failed).then(() => {
+        if (answer === undefined) {
+          done();
+          continue;
+        }
+        work.waiting = answer.then(done, failed).then(() => {
           work.waiting = undefined;
         });
-      } catch {
-        failed();
+      } catch (error) {
+        failed(error);
       }
     }
     return work.waiting;
@@ -282,6 +300,11 @@ export class VirtioBlock extends VirtioDevice<VirtioBlockState> {
     const complete = fills ? written === lengthOf(request.data) : true;
     this.give(REQUEST_QUEUE, request.head, complete ? written + 1 : written);
   }
+}
+
+/** Whether an error says that the host has no room at the moment, which is no business of the guest's. */
+function isRefusal(error: unknown): boolean {
+  return (error as { code?: unknown } | undefined)?.code === 'ERR_BRAID_POOL_FULL';
 }
 
 /** Makes a range read as zeroes, by the cheapest way that the backend has. */

@@ -272,6 +272,11 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     );
   };
 
+  /** (virtual address, guest page or -1, access) -> whether an entry may be made: an access that the host hears of. */
+  const touched = module.function('touchedBy', ['i64', 'i32', 'i32'], ['i32'], (f, va, page, access) =>
+    f.return(f.call(imports.touched, i32.wrap(va), i32.wrap(i64.shrU(va, 32)), page, access, w.get32('accessSize'))),
+  );
+
   /** (virtual address) -> the data entry that it maps to. */
   const entryAt = module.function('entryAt', ['i64'], ['i32'], (f, va) => {
     const index = i32.and(i32.wrap(i64.shrU(va, 12)), DATA.entries - 1);
@@ -400,6 +405,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(i64.eq(physical, -1), () => f.return(i32.const(0)));
     const page = f.let(f.call(pageOf, physical));
     f.if(i32.eq(page, -1), () => {
+      f.if(w.get32('tracing'), () => f.drop(f.call(touched, va, page, access)));
       w.set(f, 'mailbox', physical);
       f.return(i32.const(0));
     });
@@ -407,6 +413,13 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     const frame = f.let(f.call(frameAddress, page, store));
     f.if(i32.eqz(frame), () => f.return(i32.const(0)));
     const pageVa = f.let(i64.and(va, -4096n));
+    // Whoever traces hears of reading and writing apart, and of no page that was not touched.
+    f.if(w.get32('tracing'), () => {
+      const mayFill = f.let(f.call(touched, va, page, access));
+      f.if(store, () => f.set(mayFill, i32.and(mayFill, untraced(f, i32.shrU(frame, 12)))));
+      f.if(mayFill, () => f.do(fill, pageVa, frame, page, i32.eqz(store), store));
+      f.return(i32.add(frame, i32.and(i32.wrap(va), 4095)));
+    });
     const granted = f.let(w.get('granted'));
     // A page that is ours already is entered for writing too, when the guest's entry allows it without another walk.
     const mayWrite = f.let(
@@ -490,6 +503,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(f.call(recall, va), near);
     w.count(f, 'misses');
     const first = f.let(firstPart(va, size));
+    w.set32(f, 'accessSize', first);
     const host = f.let(f.call(dataAddress, va, i32.const(ACCESS.load)));
     f.if(w.get32('trapped'), () => f.return(i64.const(0)));
     f.if(i32.eq(first, size), () => {
@@ -505,6 +519,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.return(i64.const(0));
     });
     const secondVa = f.let(i64.add(va, i64.extendU(first)));
+    w.set32(f, 'accessSize', i32.sub(size, first));
     const second = f.let(f.call(dataAddress, secondVa, i32.const(ACCESS.load)));
     f.if(w.get32('trapped'), () => f.return(i64.const(0)));
     f.if(i32.eqz(second), () => {
@@ -536,6 +551,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(f.call(recall, va), near);
     w.count(f, 'misses');
     const first = f.let(firstPart(va, size));
+    w.set32(f, 'accessSize', first);
     const host = f.let(f.call(dataAddress, va, i32.const(ACCESS.store)));
     f.if(w.get32('trapped'), () => f.return());
     f.if(i32.eq(first, size), () => {
@@ -554,6 +570,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.return();
     });
     const secondVa = f.let(i64.add(va, i64.extendU(first)));
+    w.set32(f, 'accessSize', i32.sub(size, first));
     const second = f.let(f.call(dataAddress, secondVa, i32.const(ACCESS.store)));
     f.if(w.get32('trapped'), () => f.return());
     f.if(i32.eqz(second), () => {
@@ -585,6 +602,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     const entry = f.let(i32.add(w.get32('dataTable'), i32.shl(index, DATA.shift)));
     const tag = select(i32.eq(access, ACCESS.load), i64.load(entry, DATA.read), i64.load(entry, DATA.write));
     f.if(i64.ltU(i64.xor(va, tag), 4096), () => f.return(i32.add(i32.wrap(va), i32.load(entry, DATA.addend))));
+    w.set32(f, 'accessSize', i32.const(0));
     const host = f.let(f.call(dataAddress, va, access));
     f.if(i32.and(i32.eqz(host), i32.eqz(w.get32('trapped'))), () => f.do(accessFault, va, access));
     f.return(host);
@@ -600,6 +618,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     });
     const frame = f.let(i32.shrU(f.call(frameAddress, page, i32.const(0)), 12));
     f.if(i32.eqz(frame), () => f.return(i32.const(0)));
+    f.if(w.get32('tracing'), () => f.drop(f.call(touched, pc, page, i32.const(ACCESS.fetch))));
     const record = f.let(recordOf(frame));
     const code = f.let(codeOf(w, frame));
     const generation = i32.load(record, FRAME_RECORD.generation);

@@ -96,6 +96,8 @@ export interface Imports {
   readonly arm: FunctionRef;
   /** (pc low, pc high) -> 1 when the run ends before the instruction there. */
   readonly stopsAt: FunctionRef;
+  /** (address low, address high, guest page or -1, access, size) -> whether an entry may be made: the access is traced. */
+  readonly touched: FunctionRef;
 }
 
 export interface Library {
@@ -124,6 +126,7 @@ export function importHost(module: Module): Imports {
     hot: fn('hot', 3, 0),
     arm: fn('arm', 3, 0),
     stopsAt: fn('stopsAt', 2, 1),
+    touched: fn('touched', 5, 1),
   };
 }
 

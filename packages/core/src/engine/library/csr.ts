@@ -19,6 +19,8 @@ interface CsrRow {
   allowed?(f: Fn): Expr;
   /** A write may enable an interrupt or select other shadow tables: the main function has to look again. */
   readonly sync?: boolean;
+  /** What is read is no function of the program's own state: see `observed` in `hart/state.ts`. */
+  readonly observed?: 'counter' | 'flags';
 }
 
 const SUPERVISOR_INTERRUPTS = IRQ.SSI | IRQ.STI | IRQ.SEI;
@@ -119,6 +121,7 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
     {
       name: 'fflags',
       number: 0x001,
+      observed: 'flags',
       allowed: floatOn,
       read: () => w.get('fflags'),
       write: (f, value) => {
@@ -139,6 +142,7 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
     {
       name: 'fcsr',
       number: 0x003,
+      observed: 'flags',
       allowed: floatOn,
       read: () => i64.or(w.get('fflags'), i64.shl(w.get('frm'), 5)),
       write: (f, value) => {
@@ -147,9 +151,21 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
         dirtyFloat(f);
       },
     },
-    { name: 'cycle', number: 0xc00, allowed: counterAllowed(0), read: () => readCounter(counters.cycle) },
-    { name: 'time', number: 0xc01, allowed: counterAllowed(1), read: ticks },
-    { name: 'instret', number: 0xc02, allowed: counterAllowed(2), read: () => readCounter(counters.instret) },
+    {
+      name: 'cycle',
+      number: 0xc00,
+      allowed: counterAllowed(0),
+      read: () => readCounter(counters.cycle),
+      observed: 'counter',
+    },
+    { name: 'time', number: 0xc01, allowed: counterAllowed(1), read: ticks, observed: 'counter' },
+    {
+      name: 'instret',
+      number: 0xc02,
+      allowed: counterAllowed(2),
+      read: () => readCounter(counters.instret),
+      observed: 'counter',
+    },
     ...Array.from(
       { length: 29 },
       (_, i): CsrRow => ({
@@ -305,12 +321,14 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
     {
       name: 'mcycle',
       number: 0xb00,
+      observed: 'counter',
       read: () => readCounter(counters.cycle),
       write: (f, value) => writeCounter(f, counters.cycle, value),
     },
     {
       name: 'minstret',
       number: 0xb02,
+      observed: 'counter',
       read: () => readCounter(counters.instret),
       write: (f, value) => writeCounter(f, counters.instret, value),
     },
@@ -363,6 +381,9 @@ export function addCsrs(lib: Library, selectSpace: FunctionRef): CsrFunctions {
       dispatch(f, index, (row) => {
         if (row.allowed) f.if(i32.eqz(row.allowed(f)), () => f.return(i32.const(2)));
         f.set(old, row.read(f));
+        if (!row.observed) return;
+        const mark = i64.shl(i64.const(row.observed === 'counter' ? 1 : 16), w.get('privilege'));
+        w.set(f, 'observed', i64.or(w.get('observed'), mark));
       });
       f.if(writes, () => {
         // mip's external line is not part of what set and clear start from.
