@@ -3,7 +3,7 @@
 //   nodes a second      breadth-first, each node a command (`true` in a shell) in a clone of its own; and bytes typed to a program
 //                       that runs, as examples/crash does. Each once on one thread and once on two
 //   two children        the same work in one child and in two at once, on two threads: work done a second, against one
-//   100 children        forks of one machine, all alive, each having run a command: seconds in all, and memory of a fork at its start
+//   100 children        forks of one machine, all alive, each having run a command: seconds in all, and what each holds of the pool's memory at its start
 //
 // A row's first run is not counted: it translates what the others find translated.
 
@@ -97,7 +97,7 @@ for (const threads of [1, 2]) {
   });
   report.add({ name: '100 children, a command in each', unit: 's', better: 'lower', results: all, must: 2 });
   const each = memory.slice(1);
-  report.add({ name: 'memory of each at its start', unit: 'KiB', better: 'lower', results: each, must: 1024 });
+  report.add({ name: 'frames of each at its start', unit: 'KiB', better: 'lower', results: each, must: 1024 });
 }
 
 report.print();

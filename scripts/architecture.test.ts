@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { type Complaint, checkDevices, checkSource, FOLDERS } from './architecture.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const paths = globSync('{packages,bench,fuzz,guest,scripts}/**/*.{ts,mjs}', { cwd: root })
+const paths = globSync('{packages,bench,examples,fuzz,guest,scripts}/**/*.{ts,mjs}', { cwd: root })
   .map((path) => path.replaceAll(sep, '/'))
   .filter((path) => !path.includes('node_modules/'));
 const files = new Set(paths);
