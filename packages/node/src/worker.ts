@@ -34,7 +34,8 @@ function runnerOf(machine: number): Runner {
   if (!runner) {
     runner = new Runner(engine, points, {
       report: (report, transfer) => send({ machine, report }, transfer),
-      wake: () => run(),
+      // Not at once: whoever asks may be in the middle of something.
+      wake: () => queueMicrotask(run),
       gone: () => runners.delete(machine),
     });
     runners.set(machine, runner);
