@@ -32,6 +32,7 @@ import type {
   Stats,
   TimeMode,
 } from './protocol.ts';
+import { UNKNOWN_POINT } from './protocol.ts';
 import { nextPool } from './thread.ts';
 
 export interface SpawnOptions extends WaitOptions {
@@ -317,7 +318,7 @@ export class Machine implements AsyncDisposable {
   async reset(point: ForkPoint): Promise<Position> {
     if (point.pool !== this.family.pool)
       throw new BraidError('ERR_BRAID_OPTION', 'the fork point is of another pool: its memory is not there');
-    const position = await this.link.call('reset', point.known(this.link));
+    const position = await point.use(this.link, (known) => this.link.call('reset', known));
     if (this.branching) await this.branching.abandon();
     await forgetMerges(this);
     return position;
@@ -655,6 +656,8 @@ export class ForkPoint implements AsyncDisposable {
   private readonly clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>;
   private readonly leaveImages: () => void;
   private readonly id: number;
+  private readonly uses = new Set<Promise<unknown>>();
+  private disposed = false;
 
   constructor(
     pool: Pool,
@@ -689,16 +692,33 @@ export class ForkPoint implements AsyncDisposable {
 
   /** A machine in this state. */
   async fork(options: ForkOptions = {}): Promise<Machine> {
-    const point = this.pool.copy(this.point);
+    const point = this.pool.copy(this.id);
     return this.clone({ point, host: this.host, inputs: [], clone: true }, options);
   }
 
-  /** What a thread has to be told of it, which may know it already. */
-  known(link: Link): KnownPoint {
-    return this.pool.knows(link, this.id) ? { id: this.id } : { id: this.id, point: this.point };
+  /** Does something with it in the thread of a machine, which may know it already. It stays until that is done. */
+  async use<T>(link: Link, work: (known: KnownPoint) => Promise<T>): Promise<T> {
+    const { id, point } = this;
+    const known = this.pool.knows(link, id) ? { id } : { id, point };
+    // A machine that is under way comes to a thread that may not know it.
+    const used = work(known).catch((error: BraidError) => {
+      if (error.code !== UNKNOWN_POINT) throw error;
+      return work({ id, point });
+    });
+    this.uses.add(used);
+    try {
+      return await used;
+    } finally {
+      this.uses.delete(used);
+    }
   }
 
   async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
+    const uses = [...this.uses];
+    this.pool.retire(this.id);
+    await Promise.allSettled(uses);
     this.pool.forget(this.id);
     this.leaveImages();
   }

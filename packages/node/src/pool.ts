@@ -27,6 +27,13 @@ export interface PoolOptions {
   readonly threads?: number;
 }
 
+interface KeptPoint {
+  readonly point: ForkPoint;
+  /** Threads that have been told of it. */
+  readonly known: Set<Thread>;
+  retired: boolean;
+}
+
 /** A thread of the pool. */
 class Thread implements Place {
   readonly area: number;
@@ -95,7 +102,7 @@ export class Pool implements AsyncDisposable {
   private readonly links = new Map<number, { readonly link: Link; thread: Thread }>();
   /** Fork points that are in nobody's hands but the main thread's. */
   private readonly points = new Set<ForkPoint>();
-  private readonly kept = new Map<number, { readonly point: ForkPoint; readonly known: Set<Thread> }>();
+  private readonly kept = new Map<number, KeptPoint>();
   private modules: PortableModule[] = [];
   private counter = 0;
   private recovering: Promise<void> = Promise.resolve();
@@ -241,7 +248,7 @@ export class Pool implements AsyncDisposable {
 
   keep(point: ForkPoint): number {
     const id = ++this.counter;
-    this.kept.set(id, { point, known: new Set() });
+    this.kept.set(id, { point, known: new Set(), retired: false });
     return id;
   }
 
@@ -255,8 +262,14 @@ export class Pool implements AsyncDisposable {
   }
 
   /** Another fork point of the same state, to be used up. */
-  copy(point: ForkPoint): ForkPoint {
-    return shareForkPoint(this.frames, point);
+  copy(id: number): ForkPoint {
+    return shareForkPoint(this.frames, this.point(id).point);
+  }
+
+  /** Nobody begins to use a point any more. */
+  retire(id: number): void {
+    const kept = this.kept.get(id);
+    if (kept) kept.retired = true;
   }
 
   forget(id: number): void {
@@ -267,9 +280,9 @@ export class Pool implements AsyncDisposable {
     freeForkPoint(this.frames, kept.point);
   }
 
-  private point(id: number): { readonly point: ForkPoint; readonly known: Set<Thread> } {
+  private point(id: number): KeptPoint {
     const kept = this.kept.get(id);
-    if (!kept) throw new BraidError('ERR_BRAID_OPTION', 'the fork point has been disposed of');
+    if (!kept || kept.retired) throw new BraidError('ERR_BRAID_OPTION', 'the fork point has been disposed of');
     return kept;
   }
 

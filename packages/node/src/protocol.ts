@@ -116,6 +116,9 @@ export interface Arrival {
   readonly connected?: boolean;
 }
 
+/** Code of the error for a fork point that the worker does not know. */
+export const UNKNOWN_POINT = 'ERR_BRAID_UNKNOWN_POINT';
+
 /** A fork point that a worker may know already by its number. */
 export interface KnownPoint {
   readonly id: number;

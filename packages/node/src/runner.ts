@@ -49,6 +49,7 @@ import {
   type Report,
   type Request,
   type Setup,
+  UNKNOWN_POINT,
 } from './protocol.ts';
 import { signature, stats } from './results.ts';
 import { WaitWatch } from './wait-watch.ts';
@@ -503,7 +504,7 @@ export class Runner {
   private reset(machine: Machine, { id, point }: Calls['reset'][0]): Position {
     if (point) this.points.set(id, point);
     const known = this.points.get(id);
-    if (!known) throw new BraidError('ERR_BRAID_OPTION', 'the fork point has been disposed of');
+    if (!known) throw new BraidError(UNKNOWN_POINT, 'the thread does not know the fork point');
     this.become(machine, known, { handlersOf: (key) => this.handlersOf(machine, key) });
     return machine.position;
   }
