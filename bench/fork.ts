@@ -235,6 +235,7 @@ async function benchThreads(report: Report, guest: Guest): Promise<void> {
   for (let n = 0; n < reps; n++) {
     const children = [await childOf(machine), await childOf(machine)] as const;
     const parent = await seconds(() => machine.step(steps));
+    await machine.pause(); // its program would go on
     warm.push(parent / (await seconds(() => children[0].step(steps))));
     const many = steps * 40n;
     await children[1].step(steps);

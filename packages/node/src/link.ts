@@ -146,7 +146,7 @@ export class Link {
     if (runs || name === 'resume') this.standing = false;
     if (name === 'run') this.free = true;
     const { promise } = this.wait(options, (id) => ({ type: 'call', id, name, args }) as Request);
-    if ('hold' in args && args.hold) promise.then(() => this.stand()).catch(() => {});
+    if (name === 'pause' || ('hold' in args && args.hold)) promise.then(() => this.stand()).catch(() => {});
     return promise as Promise<Calls[K][1]>;
   }
 
