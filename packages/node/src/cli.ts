@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import type { ExploreFlags } from './commands/explore.ts';
+import { addExploreOptions, addMachineOptions, count, type RunFlags } from './commands/flags.ts';
 import type { BraidError } from './errors.ts';
-import { addExploreOptions, addMachineOptions, count, type RunFlags } from './flags.ts';
 
 export const EXIT = {
   /** Wrong usage, or an input that cannot be used: nothing ran. */

@@ -12,12 +12,10 @@ export {
   type Choice,
   type Converged,
   type Convergence,
-} from './branches.ts';
-export { type Completion, type CompletionOptions, complete, type RunConditions } from './completion.ts';
-export type { Reached } from './conditions.ts';
-export type { CopyOptions, Merged, MergeItem, MergeOptions, Outcome, PhysicalRange } from './converge.ts';
-export { type Difference, type DiffOptions, diff, type FileDifference } from './diff.ts';
-export { BraidError, type ErrorCode } from './errors.ts';
+} from './branch/branches.ts';
+export { type Completion, type CompletionOptions, complete, type RunConditions } from './branch/completion.ts';
+export type { CopyOptions, Merged, MergeItem, MergeOptions, Outcome, PhysicalRange } from './branch/converge.ts';
+export { type Difference, type DiffOptions, diff, type FileDifference } from './branch/diff.ts';
 export {
   Exploration,
   type ExploreNode,
@@ -27,11 +25,20 @@ export {
   explore,
   type MakeMove,
   type View,
-} from './explore.ts';
-export { MoveError } from './explore-state.ts';
-export type { FileState } from './guest-files.ts';
-export type { MemoryRange } from './guest-memory.ts';
-export type { ProgramExit, WaitOptions } from './link.ts';
+} from './branch/explore.ts';
+export { MoveError } from './branch/explore-state.ts';
+export type { FileState } from './branch/guest-files.ts';
+export type { MemoryRange } from './branch/guest-memory.ts';
+export type { CommandMove, FunctionMove, Move, MoveResult, TypeMove } from './branch/moves.ts';
+export {
+  type Answer,
+  type Speculated,
+  type SpeculateOptions,
+  Speculation,
+  speculate,
+  type Wanted,
+} from './branch/speculate.ts';
+export { BraidError, type ErrorCode } from './errors.ts';
 export {
   type ExecOptions,
   type ExecResult,
@@ -43,16 +50,9 @@ export {
   type SavedMachine,
   type SpawnOptions,
 } from './machine.ts';
-export type { CommandMove, FunctionMove, Move, MoveResult, TypeMove } from './moves.ts';
 export type { AttachOptions, CreateOptions, DiskOption, FileOption, SizeOption } from './options.ts';
-export { Pool, type PoolOptions } from './pool.ts';
-export type { Goal, Stats, TimeMode } from './protocol.ts';
-export {
-  type Answer,
-  type Speculated,
-  type SpeculateOptions,
-  Speculation,
-  speculate,
-  type Wanted,
-} from './speculate.ts';
-export { warmUp } from './thread.ts';
+export type { ProgramExit, WaitOptions } from './pool/link.ts';
+export { Pool, type PoolOptions } from './pool/pool.ts';
+export type { Goal, Stats, TimeMode } from './pool/protocol.ts';
+export { warmUp } from './pool/thread.ts';
+export type { Reached } from './runner/conditions.ts';

@@ -10,16 +10,15 @@ import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
 import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { InputEvent, Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
-import { Branches, type BranchHost, type BranchOptions } from './branches.ts';
-import type { Conditions, ProgramKey, Reached } from './conditions.ts';
-import { type CopyOptions, copy, forgetMerges, type Merged, type MergeOptions, merge } from './converge.ts';
+import { Branches, type BranchHost, type BranchOptions } from './branch/branches.ts';
+import { type CopyOptions, copy, forgetMerges, type Merged, type MergeOptions, merge } from './branch/converge.ts';
+import { heldOf, lineOf } from './branch/lineage.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
-import { heldOf, lineOf } from './lineage.ts';
-import type { Link, ProgramExit, WaitOptions } from './link.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
-import type { Pool } from './pool.ts';
+import type { Link, ProgramExit, WaitOptions } from './pool/link.ts';
+import type { Pool } from './pool/pool.ts';
 import type {
   Arrival,
   Calls,
@@ -31,9 +30,10 @@ import type {
   Spawn,
   Stats,
   TimeMode,
-} from './protocol.ts';
-import { UNKNOWN_POINT } from './protocol.ts';
-import { nextPool } from './thread.ts';
+} from './pool/protocol.ts';
+import { UNKNOWN_POINT } from './pool/protocol.ts';
+import { nextPool } from './pool/thread.ts';
+import type { Conditions, ProgramKey, Reached } from './runner/conditions.ts';
 
 export interface SpawnOptions extends WaitOptions {
   /** Added to the agent's environment. */

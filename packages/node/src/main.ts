@@ -1,6 +1,6 @@
 /** The `braid` command. Acts when it is imported. */
 
-import { warmUp } from './thread.ts';
+import { warmUp } from './pool/thread.ts';
 
 const args = process.argv.slice(2);
 // The machine's thread needs as long to start as all the rest here: it goes first.

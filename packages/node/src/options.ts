@@ -6,8 +6,8 @@ import type { HintQuotas } from '@braid/core/machine/hints.ts';
 import { type Boot, checkOptions } from '@braid/core/machine/options.ts';
 import { BraidError } from './errors.ts';
 import { readWhole, unpack } from './files.ts';
-import type { Pool } from './pool.ts';
-import type { ConsoleDevice, DiskSource, Setup, TimeMode } from './protocol.ts';
+import type { Pool } from './pool/pool.ts';
+import type { ConsoleDevice, DiskSource, Setup, TimeMode } from './pool/protocol.ts';
 
 /** A file by its path, or its content. */
 export type FileOption = string | Uint8Array;

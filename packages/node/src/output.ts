@@ -1,6 +1,6 @@
 /** Output of the guest on its way to a consumer, with back-pressure: what has not been taken holds the machine up. */
 
-import { OUTPUT_AHEAD } from './protocol.ts';
+import { OUTPUT_AHEAD } from './pool/protocol.ts';
 
 /** Takes bytes; a promise means that it is busy with them until then. */
 export type Sink = (bytes: Uint8Array) => unknown;

@@ -17,9 +17,9 @@ import { type MachineState, restoreMachine, saveMachine } from '@braid/core/mach
 import { Pool } from '@braid/core/memory/pool.ts';
 import { Command } from 'commander';
 import { BraidError } from '../errors.ts';
-import { addMachineOptions, createOptions, type RunFlags } from '../flags.ts';
 import { setupOf } from '../options.ts';
-import type { Setup } from '../protocol.ts';
+import type { Setup } from '../pool/protocol.ts';
+import { addMachineOptions, createOptions, type RunFlags } from './flags.ts';
 
 const SHOWN = 12;
 

@@ -4,12 +4,12 @@ import { realpathSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import type { Strategy } from '@braid/core/branch/explore.ts';
+import { type Exploration, type ExploreScript, explore } from '../branch/explore.ts';
+import { nameMove } from '../branch/moves.ts';
 import { BraidError } from '../errors.ts';
-import { type Exploration, type ExploreScript, explore } from '../explore.ts';
-import { createOptions, type RunFlags } from '../flags.ts';
-import { LiveTree } from '../live-tree.ts';
 import { Machine } from '../machine.ts';
-import { nameMove } from '../moves.ts';
+import { createOptions, type RunFlags } from './flags.ts';
+import { LiveTree } from './live-tree.ts';
 import { shell } from './run.ts';
 
 export interface ExploreFlags extends RunFlags {

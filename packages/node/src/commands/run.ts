@@ -5,9 +5,9 @@ import { constants } from 'node:os';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { EXIT, explain } from '../cli.ts';
 import { BraidError } from '../errors.ts';
-import { createOptions, type RunFlags } from '../flags.ts';
 import { Machine, type Program } from '../machine.ts';
-import { Terminal } from '../terminal.ts';
+import { createOptions, type RunFlags } from './flags.ts';
+import { Terminal } from './terminal.ts';
 
 /** How long a guest may take to power off before it is ended. */
 const POWER_OFF_MS = 15_000;

@@ -4,11 +4,11 @@
  */
 
 import { availableParallelism } from 'node:os';
-import type { ExploreScript } from '../explore.ts';
-import { explore } from '../explore.ts';
-import { createOptions, type RunFlags } from '../flags.ts';
-import { LiveTree } from '../live-tree.ts';
+import type { ExploreScript } from '../branch/explore.ts';
+import { explore } from '../branch/explore.ts';
 import { Machine } from '../machine.ts';
+import { createOptions, type RunFlags } from './flags.ts';
+import { LiveTree } from './live-tree.ts';
 import { shell } from './run.ts';
 
 const EXAMPLE = new URL('../../../../examples/repair/search.ts', import.meta.url);

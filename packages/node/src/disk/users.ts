@@ -3,7 +3,7 @@
  * When the last of these is gone, what the machine has written meanwhile is brought into the images.
  */
 
-import type { LeftDisk } from '../protocol.ts';
+import type { LeftDisk } from '../pool/protocol.ts';
 import { FileBackend } from './file-backend.ts';
 
 export class DiskUsers {

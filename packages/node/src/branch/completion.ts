@@ -1,0 +1,173 @@
+/**
+ * When a branch is complete: one of several conditions holds, the machine has ended, or its kernel has panicked. What a machine's thread can
+ * see by itself it looks at where slices end. Files and processes are looked at every so often in guest time, in a fork of the machine
+ * that is thrown away: the machine itself does not notice. So for the same machine the result is the same, at the same position.
+ */
+
+import { BraidError } from '../errors.ts';
+import type { Machine, Program } from '../machine.ts';
+import type { WaitOptions } from '../pool/link.ts';
+import type { Conditions, Reached } from '../runner/conditions.ts';
+
+/** What a machine's thread can see by itself. */
+export interface RunConditions {
+  /** In console output from now on; where a slice ends, `$` matches at the end of what is there. */
+  readonly console?: string | RegExp;
+  /** In a program's output from now on. */
+  readonly output?: { readonly program: Program; readonly pattern: string | RegExp };
+  /** Guest-physical memory, in RAM, equals these bytes, or differs from them. */
+  readonly memory?:
+    | { readonly address: bigint; readonly equals: Uint8Array }
+    | { readonly address: bigint; readonly differs: Uint8Array };
+  /** A guest program gives the hint `braid_done`, which the host has to enable. */
+  readonly done?: boolean;
+  /** Every hart waits, and nothing is due for so many ns of guest time (`true`: 100 ms). */
+  readonly idle?: true | bigint | number;
+  /** So many steps of all harts. */
+  readonly steps?: bigint | number;
+  /** So many ns of guest time. An idle gap that goes beyond ends it at once. */
+  readonly guestTime?: bigint | number;
+}
+
+export interface CompletionOptions extends RunConditions, WaitOptions {
+  /** A file is there, or its content is as `matches` says, which is given nothing for a file that is not there. */
+  readonly file?: { readonly path: string; readonly matches?: (content: Uint8Array | undefined) => boolean };
+  /** A program that was started through the agent is over; or whether any process of a name (as in /proc/PID/comm) runs. */
+  readonly process?: Program | { readonly name: string; readonly running: boolean };
+  /** Guest time in ns between two looks at file and process; 100 ms by default. */
+  readonly every?: bigint | number;
+  /** The machine stands still once it is complete, even if other calls wait for it. */
+  readonly hold?: boolean;
+}
+
+/** Which condition it was, where that is, and how far from the start. */
+export type Completion = Exclude<Reached, { by: 'tick' }> | (Omit<Reached, 'by'> & { readonly by: 'file' | 'process' });
+
+/** Every hart waits for so long, in ns of guest time: the guest waits for something from outside. */
+const QUIET = 100_000_000n;
+const EVERY = 100_000_000n;
+/** Steps that a fork gets to say how a file or a process is. */
+const PROBE_STEPS = 5_000_000_000n;
+const FIND = 'for c in /proc/[0-9]*/comm; do read -r n <"$c" && [ "$n" = "$0" ] && exit 0; done 2>/dev/null; exit 1';
+/** The kernel keeps no more of a process's name. */
+const NAME_LIMIT = 15;
+
+/** Runs a machine until it is complete. Throws an error of the probe when the guest cannot say how a file or a process is. */
+export async function complete(machine: Machine, options: CompletionOptions): Promise<Completion> {
+  const { file, process, every = EVERY, hold = false, signal } = options;
+  const exited = process !== undefined && !('name' in process) ? { exited: machine.keyOf(process) } : {};
+  const named = process !== undefined && 'name' in process ? process : undefined;
+  const conditions = { ...conditionsOf(machine, options), ...exited };
+  if (!file && !named) {
+    const reached = await machine.runTo(conditions, { hold, ...(signal ? { signal } : {}) });
+    return reached.by === 'exited' ? { ...reached, by: 'process' } : reached;
+  }
+  const over = new AbortController();
+  const until = signal ? AbortSignal.any([signal, over.signal]) : over.signal;
+  let result: Reached | undefined;
+  const main = machine.runTo(conditions, { hold, signal: until }).then((reached) => {
+    result = reached;
+    over.abort();
+  });
+  main.catch(() => over.abort());
+  const tick = () => machine.runTo({ tick: ns('every', every) }, { hold: true, signal: until }).catch(() => undefined);
+  const start = await machine.stats();
+  try {
+    for (let at = await tick(); at; at = await tick()) {
+      const by = await look(machine, file, named);
+      if (result) break;
+      if (!by) continue;
+      over.abort();
+      await main.catch(() => {});
+      if (!hold) await machine.resume();
+      const { steps, guestSeconds } = await machine.stats();
+      const guestTime = BigInt(Math.round((guestSeconds - start.guestSeconds) * 1e9));
+      return { by, position: at.position, steps: steps - start.steps, guestTime };
+    }
+  } catch (error) {
+    over.abort();
+    await main.catch(() => {});
+    throw error;
+  }
+  await main;
+  const reached = result!;
+  return reached.by === 'exited' ? { ...reached, by: 'process' } : reached;
+}
+
+/** Which of file and process is as asked for. */
+async function look(
+  machine: Machine,
+  file: CompletionOptions['file'],
+  process: { readonly name: string; readonly running: boolean } | undefined,
+): Promise<'file' | 'process' | undefined> {
+  const [probe] = await machine.fork(1);
+  if (!probe || probe instanceof BraidError) throw probe ?? new Error('no fork');
+  try {
+    if (file) {
+      const content = await limited(probe, (signal) => contentOf(probe, file.path, signal));
+      if (file.matches ? file.matches(content) : content) return 'file';
+    }
+    if (!process) return undefined;
+    const argv = ['sh', '-c', FIND, process.name.slice(0, NAME_LIMIT)];
+    const { exitCode } = await limited(probe, (signal) => probe.exec(argv, { signal }));
+    return (exitCode === 0) === process.running ? 'process' : undefined;
+  } finally {
+    await probe.dispose();
+  }
+}
+
+/** A question to a fork, which may not run for ever because of it. */
+async function limited<T>(probe: Machine, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const late = new AbortController();
+  const why = new BraidError('ERR_BRAID_PROBE', "the guest's agent does not say how a file or a process is");
+  const limit = probe.runTo({ steps: PROBE_STEPS }, { signal: late.signal }).then(
+    () => late.abort(why),
+    () => {},
+  );
+  try {
+    return await ask(late.signal);
+  } finally {
+    late.abort();
+    await limit;
+  }
+}
+
+async function contentOf(probe: Machine, path: string, signal: AbortSignal): Promise<Uint8Array | undefined> {
+  try {
+    return await probe.readFile(path, { signal });
+  } catch (error) {
+    if ((error as Partial<BraidError>).kind === 'refused') return undefined;
+    throw error;
+  }
+}
+
+/** As the machine's thread takes them. */
+export function conditionsOf(machine: Machine, options: RunConditions): Conditions {
+  const { console, output, memory, done, idle, steps, guestTime } = options;
+  return {
+    ...(console === undefined ? {} : { console }),
+    ...(output ? { output: { program: machine.keyOf(output.program), pattern: output.pattern } } : {}),
+    ...(memory ? { memory: memoryOf(memory) } : {}),
+    ...(done === undefined ? {} : { done }),
+    ...(idle === undefined ? {} : { idle: idle === true ? QUIET : ns('idle', idle) }),
+    ...(steps === undefined ? {} : { steps: ns('steps', steps) }),
+    ...(guestTime === undefined ? {} : { guestTime: ns('guestTime', guestTime) }),
+  };
+}
+
+function memoryOf(memory: NonNullable<RunConditions['memory']>): NonNullable<Conditions['memory']> {
+  const differs = 'differs' in memory;
+  const bytes = differs ? memory.differs : memory.equals;
+  const { address } = memory;
+  if (bytes.length === 0 || bytes.length > MAX_COMPARED || address < 0n || address >= 1n << 52n)
+    throw new BraidError('ERR_BRAID_OPTION', `give 1 to ${MAX_COMPARED} bytes of memory, at an address below 2^52`);
+  return { address, bytes, differs };
+}
+
+const MAX_COMPARED = 65_536;
+
+function ns(name: string, value: bigint | number): bigint {
+  if (value < 0 || (typeof value === 'number' && !Number.isSafeInteger(value)))
+    throw new BraidError('ERR_BRAID_OPTION', `${name}: ${value} is no count`);
+  return BigInt(value);
+}

@@ -1,0 +1,299 @@
+/**
+ * What the main thread and the workers of a pool say to each other.
+ *
+ * Messages travel in batches: what the main thread asks of a machine in one turn of its event loop arrives together, so that a machine
+ * that stands still gets it all at one position. Each call is answered once, by `result` or `error`. A machine is known by a number,
+ * and is in one worker at a time.
+ */
+
+import type { ExecExit } from '@braid/core/agent/client.ts';
+import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
+import type { MergedDisk } from '@braid/core/branch/merge-disk.ts';
+import type { WaitOptions as DetectorOptions, WaitProposal } from '@braid/core/branch/waits.ts';
+import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
+import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
+import type { InputEvent, LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
+import type { Boot, Exit } from '@braid/core/machine/options.ts';
+import type { MapRoots } from '@braid/core/memory/frame-map.ts';
+import type { ErrorRecord } from '../errors.ts';
+import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
+
+/** How guest time goes while the guest is idle. */
+export type TimeMode = 'virtual' | 'wall';
+
+/** A disk by its file, or by its content. */
+export type DiskSource =
+  | { readonly path: string; readonly readOnly: boolean }
+  | { readonly bytes: Uint8Array; readonly readOnly: boolean };
+
+/** Which device the guest's main console is, and so where typed input goes. */
+export type ConsoleDevice = 'serial' | 'virtio';
+
+export interface Setup {
+  readonly boot?: Boot;
+  /** Instead of `boot`: a saved machine. */
+  readonly state?: unknown;
+  readonly memory: number;
+  readonly harts: number;
+  readonly slice?: number;
+  readonly seed: bigint;
+  readonly epoch: bigint;
+  readonly time: TimeMode;
+  readonly maxSteps?: bigint;
+  /** How often guest programs may execute each hint. */
+  readonly hints?: Partial<HintQuotas>;
+  readonly console: ConsoleDevice;
+  readonly disks: readonly DiskSource[];
+}
+
+/** What is known of a machine once it is made. */
+export interface Made {
+  readonly seed: bigint;
+  readonly memory: number;
+  readonly harts: number;
+  readonly console: ConsoleDevice;
+  readonly hasSignature: boolean;
+  /** Whether it has disks that it writes, and is no clone. */
+  readonly writesDisks: boolean;
+}
+
+/** What a clone sent outside, in order: who adopts it sends it on. Programs are named as the parent names them. */
+export type Held =
+  | { readonly kind: 'console'; readonly bytes: Uint8Array; readonly time: bigint }
+  | { readonly kind: 'output'; readonly key: string; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'exit';
+      readonly key: string;
+      readonly outcome: ExecExit | ErrorRecord;
+      /** Steps of the machine at that moment. */
+      readonly at: bigint;
+    };
+
+/** What the host's side of a machine knows, and takes with it to another worker. */
+export interface HostState {
+  readonly setup: Omit<Setup, 'boot' | 'state'>;
+  readonly inputEnded: boolean;
+  readonly panic: string | undefined;
+  /** Of a clone. */
+  readonly held: readonly Held[] | undefined;
+  /** Of the original: what it has the images of its disks by, in their order. */
+  readonly locks: readonly (string | undefined)[];
+  /** Of a clone of clones: what each of its ancestors held back when it was forked from them, the first of them first. */
+  readonly before: readonly (readonly Held[])[];
+  readonly hints: HintState;
+}
+
+/** Who hears of hints, and the one that waits for its answer. */
+export interface HintState {
+  readonly heard: boolean;
+  readonly pending: Hint | undefined;
+}
+
+/** The answer to a hint; see `InputEvent`. */
+export interface HintAnswer {
+  readonly value: bigint;
+  readonly writes?: readonly Patch[];
+}
+
+/** A machine that has left its worker. */
+export interface Departed {
+  readonly point: ForkPoint;
+  readonly host: HostState;
+  readonly inputs: readonly InputEvent[];
+  /** Of a clone that is adopted: what has come in since it was made. */
+  readonly events: readonly LoggedEvent[];
+}
+
+/** Makes a machine of a fork point, which is used up. */
+export interface Arrival {
+  readonly point: ForkPoint;
+  readonly host: HostState;
+  readonly inputs: readonly InputEvent[];
+  /** Whether it is a clone, that holds back what it sends, or the machine itself in another place. */
+  readonly clone: boolean;
+  readonly seed?: bigint;
+  readonly mac?: Uint8Array;
+  readonly connected?: boolean;
+}
+
+/** Code of the error for a fork point that the worker does not know. */
+export const UNKNOWN_POINT = 'ERR_BRAID_UNKNOWN_POINT';
+
+/** A fork point that a worker may know already by its number. */
+export interface KnownPoint {
+  readonly id: number;
+  readonly point?: ForkPoint;
+}
+
+export interface Spawn {
+  readonly argv: readonly string[];
+  readonly env?: readonly string[];
+  readonly cwd?: string;
+  readonly input?: Uint8Array | 'stream';
+  readonly terminal?: { readonly rows: number; readonly cols: number };
+}
+
+export type Goal =
+  /** So many steps of all harts together, since power-on. */
+  | { readonly steps: bigint }
+  /** Console output from now on. */
+  | { readonly pattern: string | RegExp }
+  | { readonly position: Position };
+
+/** Calls, by name: arguments and result. */
+export interface Calls {
+  create: [Setup, Made];
+  /** Waits until the guest's agent answers. */
+  boot: [Record<never, never>, undefined];
+  /** Lets the machine run while nobody waits for it. */
+  run: [Record<never, never>, undefined];
+  pause: [Record<never, never>, Position];
+  step: [{ readonly steps: bigint }, Position];
+  runUntil: [Goal, Position];
+  /**
+   * Runs until one of the conditions holds. `hold`: the machine stands still there, whoever else waits for it. `standing`: it stands still
+   * already, and does so until `resume`.
+   */
+  complete: [{ readonly conditions: Conditions; readonly hold?: boolean; readonly standing?: boolean }, Reached];
+  /** Ends a `hold`. */
+  resume: [Record<never, never>, undefined];
+  /** Notes from now on what the machine waits for. */
+  watchWaits: [Omit<DetectorOptions, 'output'>, undefined];
+  waits: [Record<never, never>, { readonly proposals: readonly WaitProposal[]; readonly expected?: WaitProposal }];
+  spawn: [Spawn, ExecExit & { readonly steps: bigint }];
+  readFile: [{ readonly path: string; readonly limit?: number }, Uint8Array];
+  writeFile: [{ readonly path: string; readonly bytes: Uint8Array }, undefined];
+  /** Asks the agent to power the guest off, and waits until it is. */
+  shutdown: [{ readonly mode: 'powerdown' | 'reboot' | 'halt' }, Exit];
+  /**
+   * Waits for the end of the machine. `live`: input may still come from outside, so a guest that only waits for it is no halt.
+   * `passive`: idle gaps are not jumped over meanwhile.
+   */
+  wait: [{ readonly live?: boolean; readonly passive?: boolean }, Exit];
+  save: [Record<never, never>, unknown];
+  stateHash: [Record<never, never>, string];
+  stats: [Record<never, never>, Stats];
+  signature: [Record<never, never>, Uint8Array];
+  /** So many fork points of the machine as it stands; an error for each for which there was no room. */
+  fork: [
+    { readonly count: number },
+    { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState },
+  ];
+  /** The machine leaves its worker: for another one, or to be adopted by its parent. */
+  leave: [{ readonly for: 'move' | 'adopt' }, Departed];
+  arrive: [Arrival, Made];
+  /**
+   * The machine becomes a clone of its own, so many forks away, whose fork point is used up, and sends on what that one and those
+   * in between held back.
+   */
+  adopt: [
+    Pick<Departed, 'point' | 'inputs' | 'events'> & {
+      readonly levels: number;
+      readonly held: readonly Held[];
+      /** What the clone waits with, and waits with on. */
+      readonly hint: Hint | undefined;
+    },
+    Position,
+  ];
+  /** How guest time goes from now on. */
+  setTime: [{ readonly time: TimeMode }, undefined];
+  /** Whether somebody hears of the guest's hints: each but a mark then has the machine wait for `answer`. */
+  hear: [{ readonly heard: boolean }, undefined];
+  /** Answers the hint that waits. False when there is none, or what is to be written cannot be: then it still waits. */
+  answer: [HintAnswer, boolean];
+  /** Merges a disk by blocks, three-way, with its overlays in a fork point and in another machine. */
+  mergeDisk: [{ readonly disk: number; readonly base: MapRoots; readonly theirs: MapRoots }, MergedDisk];
+  /** Back to a fork point, which is kept. */
+  reset: [KnownPoint, Position];
+  /** Nobody else reads the images of the machine's disks: brings into them what has been written. */
+  commit: [Record<never, never>, undefined];
+  /** `frozen`: others still read the images. What they need to be brought up to date is the result then: locks by path. */
+  dispose: [{ readonly frozen: boolean }, readonly LeftDisk[]];
+}
+
+/** A disk that has been left with a journal. */
+export interface LeftDisk {
+  readonly path: string;
+  readonly lock: string;
+}
+
+export type CallName = keyof Calls;
+
+/** To the worker. */
+export type Request =
+  | {
+      readonly [K in CallName]: {
+        readonly type: 'call';
+        readonly id: number;
+        readonly name: K;
+        readonly args: Calls[K][0];
+      };
+    }[CallName]
+  /** The caller of `id` does not wait any longer. */
+  | { readonly type: 'cancel'; readonly id: number }
+  | { readonly type: 'console'; readonly bytes: Uint8Array; readonly reply: number }
+  /** Nobody will type any more. */
+  | { readonly type: 'input-end' }
+  | { readonly type: 'resize'; readonly columns: number; readonly rows: number }
+  /** So many bytes of output have reached their consumer. */
+  | { readonly type: 'taken'; readonly bytes: number }
+  | { readonly type: 'input'; readonly id: ProgramKey; readonly bytes: Uint8Array | undefined; readonly reply: number }
+  | { readonly type: 'signal'; readonly id: ProgramKey; readonly signal: number }
+  | { readonly type: 'terminal'; readonly id: ProgramKey; readonly rows: number; readonly cols: number };
+
+/** To a worker: requests to one of its machines, or something that concerns all. */
+export type ToWorker =
+  | { readonly machine: number; readonly requests: readonly Request[] }
+  /** Another worker has translated something. */
+  | { readonly module: PortableModule }
+  /** A fork point is gone. */
+  | { readonly forget: number }
+  /** Says which frames it holds, and stands still until the first word of `gate` changes: see `recover.ts`. */
+  | { readonly gate: Int32Array };
+
+export type FromWorker =
+  | { readonly machine: number; readonly report: Report }
+  | { readonly module: PortableModule }
+  /** Roots of the maps of all machines that are here. */
+  | { readonly roots: readonly number[] };
+
+/** What a worker is started with. */
+export interface WorkerStart {
+  readonly memory: WebAssembly.Memory;
+  /** Which worker area of the pool is its own. */
+  readonly area: number;
+}
+
+/** About a machine. */
+export type Report =
+  | { readonly type: 'result'; readonly id: number; readonly value: unknown }
+  | { readonly type: 'error'; readonly id: number; readonly error: ErrorRecord }
+  | { readonly type: 'console'; readonly bytes: Uint8Array }
+  | { readonly type: 'output'; readonly id: number; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
+  | { readonly type: 'exit'; readonly exit: Exit }
+  | { readonly type: 'panic'; readonly message: string }
+  | { readonly type: 'halt' }
+  | { readonly type: 'hint'; readonly hint: Hint };
+
+interface HartStats {
+  readonly steps: bigint;
+  readonly instructions: bigint;
+}
+
+export interface Stats {
+  /** Retirements and traps, of all harts. */
+  readonly steps: bigint;
+  readonly instructions: bigint;
+  /** Time that the engine ran. */
+  readonly hostSeconds: number;
+  readonly guestSeconds: number;
+  readonly perHart: readonly HartStats[];
+  readonly position: Position;
+  readonly exit: Exit | undefined;
+  /** What a kernel that panicked said. */
+  readonly panic: string | undefined;
+  readonly seed: bigint;
+}
+
+/** Output under way to a consumer before the machine waits for it. */
+export const OUTPUT_AHEAD = 1 << 20;

@@ -1,0 +1,79 @@
+/** A thread of a pool: an engine, and the machines that it runs by turns. Starts to compile the engine before it is asked. */
+
+import { flushCompileCache } from 'node:module';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
+import { Engine } from '@braid/core/engine/engine.ts';
+import { Pool } from '@braid/core/memory/pool.ts';
+import { Runner } from '../runner/runner.ts';
+import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
+
+const port: MessagePort = parentPort!;
+const { memory, area } = workerData as WorkerStart;
+const pool = new Pool(undefined, undefined, memory);
+const send = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
+const engine = new Engine(pool, area, { onModule: (module) => send({ module }) });
+const runners = new Map<number, Runner>();
+/** Fork points that machines go back to, by their numbers. The main thread holds their frames. */
+const points = new Map<number, ForkPoint>();
+let running = false;
+/** Somebody may have reason to run who had none at his last turn. */
+let woken = false;
+
+function take(message: ToWorker): void {
+  if ('requests' in message) {
+    const runner = runnerOf(message.machine);
+    for (const request of message.requests) runner.handle(request);
+  } else if ('module' in message) engine.install(message.module);
+  else if ('forget' in message) points.delete(message.forget);
+  else standStill(message.gate);
+}
+
+function runnerOf(machine: number): Runner {
+  let runner = runners.get(machine);
+  if (!runner) {
+    runner = new Runner(engine, points, {
+      report: (report, transfer) => send({ machine, report }, transfer),
+      // Not at once: whoever asks may be in the middle of something.
+      wake: () => queueMicrotask(run),
+      gone: () => runners.delete(machine),
+    });
+    runners.set(machine, runner);
+  }
+  return runner;
+}
+
+/** A thread has died: nobody touches the pool until the main thread has counted anew. */
+function standStill(gate: Int32Array): void {
+  send({ roots: [...runners.values()].flatMap((runner) => runner.roots) });
+  Atomics.wait(gate, 0, 0);
+}
+
+/** Lets the machines run by turns, a few milliseconds each, as long as one of them has reason to. */
+function run(): void {
+  woken = true;
+  if (running) return;
+  running = true;
+  try {
+    while (woken) {
+      woken = false;
+      for (const runner of [...runners.values()]) {
+        if (runner.step()) woken = true;
+        for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
+          take(next.message);
+          woken = true;
+        }
+      }
+    }
+  } finally {
+    running = false;
+  }
+}
+
+port.on('message', (message: ToWorker) => {
+  take(message);
+  run();
+});
+
+// What Node has compiled is kept for the next start, where the command asked for that; a process that is killed would not.
+setTimeout(() => flushCompileCache(), 3000).unref();

@@ -1,0 +1,134 @@
+/** A machine made of what `create` brings: files opened, a new machine started, or a saved one restored. */
+
+import type { ExecHandlers } from '@braid/core/agent/client.ts';
+import { type ForkPoint, freeForkPoint, machineFrom } from '@braid/core/branch/fork-point.ts';
+import { type BlockBackend, MemoryBackend } from '@braid/core/devices/virtio-block/backend.ts';
+import { FrameBlocks } from '@braid/core/disk/frame-blocks.ts';
+import { OverlayBackend } from '@braid/core/disk/overlay.ts';
+import type { Engine } from '@braid/core/engine/engine.ts';
+import { Machine, type Outputs } from '@braid/core/machine/machine.ts';
+import type { DiskOptions } from '@braid/core/machine/options.ts';
+import { restoreMachine } from '@braid/core/machine/save.ts';
+import { FileBackend } from '../disk/file-backend.ts';
+import { BraidError } from '../errors.ts';
+import type { ConsoleDevice, DiskSource, Setup } from '../pool/protocol.ts';
+import { PACED_STEPS_PER_NANOSECOND } from './pace.ts';
+
+export const MAIN_PORT = 0;
+
+export interface Assembled {
+  readonly machine: Machine;
+  readonly console: ConsoleDevice;
+  /** To be closed when the machine is disposed of. */
+  readonly files: readonly FileBackend[];
+  /** What a machine that is not new was last told about idle gaps. */
+  readonly skipIdle: boolean | undefined;
+  /** The disks, as a clone of the machine finds them in any thread. */
+  readonly disks: readonly DiskSource[];
+}
+
+/** A new machine, or one from its saved state. */
+export function assemble(engine: Engine, setup: Setup, outputs: Outputs): Assembled {
+  return withDisks(setup.disks.map(shared), {}, (bases, files, sources) => {
+    const disks = bases.map(({ backend }) => {
+      if (backend.readOnly) return { backend };
+      const blocks = new FrameBlocks(engine.pool, backend.size);
+      return { backend: new OverlayBackend(backend, blocks, journalOf(backend)) };
+    });
+    const { memory, harts, seed, epoch } = setup;
+    if (setup.state !== undefined) {
+      const saved = checkSaved(setup.state);
+      const machine = restoreMachine(engine, saved.machine, { disks, epoch }, outputs);
+      return { machine, console: saved.console, files, skipIdle: machine.skipIdle, disks: sources };
+    }
+    const slice = setup.slice === undefined ? {} : { slice: setup.slice };
+    const hints = setup.hints === undefined ? {} : { hints: setup.hints };
+    const stepsPerNanosecond = setup.time === 'wall' ? PACED_STEPS_PER_NANOSECOND : 1;
+    const options = { boot: setup.boot!, memory, harts, seed, epoch, stepsPerNanosecond, disks, ...slice, ...hints };
+    const machine = new Machine(engine, options, outputs);
+    // The files are in the machine's memory now.
+    options.boot = { kind: 'bare', image: new Uint8Array(0) };
+    machine.watchHostInterface();
+    if (setup.console === 'virtio') machine.input({ kind: 'port-open', port: MAIN_PORT, open: true });
+    return { machine, console: setup.console, files, skipIdle: undefined, disks: sources };
+  });
+}
+
+const journalOf = (backend: BlockBackend) => (backend instanceof FileBackend ? { journal: backend } : {});
+
+/** A machine from a fork point, which is used up. A clone only reads the files of its disks; the original has their locks. */
+export function reassemble(
+  engine: Engine,
+  setup: Omit<Setup, 'boot' | 'state'>,
+  point: ForkPoint,
+  outputs: Outputs,
+  options: {
+    readonly clone: boolean;
+    readonly locks: readonly (string | undefined)[];
+    readonly handlersOf: (key: string) => ExecHandlers | undefined;
+  },
+): Assembled {
+  const { clone, locks, handlersOf } = options;
+  try {
+    return withDisks(setup.disks, { readOnly: clone, locks }, (disks, files, sources) => {
+      const attachments = { disks, epoch: setup.epoch };
+      const machine = machineFrom(engine, point, attachments, outputs, {
+        handlersOf,
+        journalOf: (n) => (clone ? undefined : journalOf(disks[n]!.backend).journal),
+      });
+      return { machine, console: setup.console, files, skipIdle: machine.skipIdle, disks: sources };
+    });
+  } catch (error) {
+    if (error instanceof BraidError) freeForkPoint(engine.pool, point);
+    throw error;
+  }
+}
+
+/** Opens the disks; those that have been opened are closed if something goes wrong. */
+function withDisks(
+  sources: readonly DiskSource[],
+  { readOnly = false, locks = [] }: { readonly readOnly?: boolean; readonly locks?: readonly (string | undefined)[] },
+  use: (disks: DiskOptions[], files: FileBackend[], sources: readonly DiskSource[]) => Assembled,
+): Assembled {
+  const files: FileBackend[] = [];
+  try {
+    const disks = sources.map((source, n) => ({
+      backend: openDisk(readOnly ? { ...source, readOnly } : source, files, locks[n]),
+    }));
+    return use(disks, files, sources);
+  } catch (error) {
+    for (const file of files) file.close();
+    throw error;
+  }
+}
+
+/** A disk that other threads find as well: content goes to shared memory. */
+function shared(source: DiskSource): DiskSource {
+  if (!('bytes' in source) || source.bytes.buffer instanceof SharedArrayBuffer) return source;
+  const bytes = new Uint8Array(new SharedArrayBuffer(source.bytes.length));
+  bytes.set(source.bytes);
+  return { ...source, bytes };
+}
+
+function openDisk(source: DiskSource, files: FileBackend[], lock: string | undefined): BlockBackend {
+  if ('bytes' in source) {
+    const { length } = source.bytes;
+    if (length === 0 || length % 512 !== 0) {
+      throw new BraidError('ERR_BRAID_OPTION', `a disk of ${length} bytes: give a multiple of 512`);
+    }
+    return new MemoryBackend(source.bytes, source.readOnly);
+  }
+  const file = new FileBackend(source.path, source.readOnly, lock === undefined ? {} : { lock });
+  files.push(file);
+  return file;
+}
+
+/** A record of `save`, as far as it is ours; the rest is checked by the core. */
+function checkSaved(value: unknown): { machine: unknown; console: ConsoleDevice } {
+  const record = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
+  const { version, console, machine } = record;
+  if (version !== 1) throw new BraidError('ERR_BRAID_STATE', 'this is no saved machine of this version of Braid');
+  if (console !== 'serial' && console !== 'virtio')
+    throw new BraidError('ERR_BRAID_STATE', 'saved machine: console is unknown');
+  return { machine, console };
+}

@@ -1,0 +1,179 @@
+/**
+ * What calls ask of the guest by way of its agent: files, programs, to power off. The agent is spoken to at slice boundaries
+ * only, and what it answers is passed on at the next one.
+ */
+
+import type { ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
+import { AgentError } from '@braid/core/agent/errors.ts';
+import type { Machine } from '@braid/core/machine/machine.ts';
+import type { CallName, Calls } from '../pool/protocol.ts';
+import type { ProgramKey } from './conditions.ts';
+
+/** Guest time that a guest may take to power off. */
+const SHUTDOWN_SECONDS = 90;
+
+/** What the calls need of the runner. */
+export interface GuestCallsHost {
+  /** Does something at the next slice boundary, where the agent may be spoken to. */
+  act(action: () => void): void;
+  /** Answers a call at the next slice boundary, perhaps with an error. */
+  answer(id: number, value: () => unknown): void;
+  /** Whether a call still waits. */
+  waiting(id: number): boolean;
+  output(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
+  /** A program is over. */
+  exited(id: number): void;
+}
+
+export class GuestCalls {
+  private readonly host: GuestCallsHost;
+  /** Programs, by the number of the call that started them. */
+  private readonly running = new Map<number, ExecHandle>();
+  /** Programs of the parent, in a clone: by their names there. */
+  private readonly inherited = new Map<string, ExecHandle>();
+  /** The machine's steps when each was asked for. */
+  private readonly started = new Map<number, bigint>();
+
+  constructor(host: GuestCallsHost) {
+    this.host = host;
+  }
+
+  /** Passes on what a call asks, at the next boundary; the call waits for the answer. */
+  ask(machine: Machine, id: number, name: CallName, args: never): void {
+    const { agent } = machine;
+    switch (name) {
+      case 'boot':
+        return this.request(id, (done) => agent.ping(done));
+      case 'readFile': {
+        const { path, limit } = args as Calls['readFile'][0];
+        return this.request(id, (done) => agent.readFile(path, done, limit === undefined ? {} : { limit }));
+      }
+      case 'writeFile': {
+        const { path, bytes } = args as Calls['writeFile'][0];
+        return this.request(id, (done) => agent.writeFile(path, bytes, done));
+      }
+      case 'shutdown':
+        return this.shutdown(machine, id, args);
+      case 'spawn':
+        return this.spawn(machine, id, args);
+    }
+  }
+
+  /** A request whose outcome is the answer. */
+  private request<T>(id: number, send: (done: (outcome: T | AgentError) => void) => void): void {
+    this.host.act(() => {
+      if (!this.host.waiting(id)) return;
+      send((outcome) => this.answer(id, outcome));
+    });
+  }
+
+  private answer(id: number, outcome: unknown): void {
+    this.host.answer(id, () => outcome);
+  }
+
+  private shutdown(machine: Machine, id: number, { mode }: Calls['shutdown'][0]): void {
+    this.host.act(() =>
+      machine.agent.shutdown(mode, (outcome) => {
+        if (outcome instanceof AgentError) this.answer(id, outcome);
+        else this.limitShutdown(machine, id);
+      }),
+    );
+  }
+
+  /** A guest that agreed to power off and does not: a program in it, which powering off would end, says when it is time. */
+  private limitShutdown(machine: Machine, id: number): void {
+    const exit = (outcome: { readonly code?: number } | AgentError) => {
+      if (outcome instanceof AgentError || outcome.code !== 0) return;
+      const why = `it is still running ${SHUTDOWN_SECONDS} s after it agreed to power off`;
+      this.answer(id, new AgentError('timeout', 'guest-shutdown', why));
+    };
+    machine.agent.exec({ argv: ['sleep', String(SHUTDOWN_SECONDS)] }, { output: () => {}, exit });
+  }
+
+  private spawn(machine: Machine, id: number, request: Calls['spawn'][0]): void {
+    this.host.act(() => {
+      if (!this.host.waiting(id)) return;
+      this.started.set(id, machine.totalSteps);
+      const program = machine.agent.exec(request, this.handlers(machine, id));
+      if (this.host.waiting(id)) this.running.set(id, program);
+    });
+  }
+
+  private handlers(machine: Machine, id: number): ExecHandlers {
+    return {
+      key: String(id),
+      output: (stream, bytes) => {
+        if (this.host.waiting(id)) this.host.output(id, stream, bytes);
+      },
+      exit: (outcome) => this.exited(id, outcome, machine.totalSteps),
+    };
+  }
+
+  /** A program is over, at so many steps of the machine. */
+  exited(id: number, outcome: Parameters<ExecHandlers['exit']>[0], at: bigint): void {
+    this.running.delete(id);
+    const steps = at - (this.started.get(id) ?? at);
+    this.started.delete(id);
+    this.host.exited(id);
+    this.answer(id, outcome instanceof AgentError ? outcome : { ...outcome, steps });
+  }
+
+  /** Handlers for a program of ours by its name, when the machine has become another one in which it runs too. */
+  handlersOf(machine: Machine, key: string): ExecHandlers | undefined {
+    const id = Number(key);
+    return this.host.waiting(id) && this.started.has(id) ? this.handlers(machine, id) : undefined;
+  }
+
+  /** The machine has become another one, with programs of ours by their names. Those that it does not have are gone. */
+  reattach(handles: ReadonlyMap<string, ExecHandle>): void {
+    for (const id of [...this.started.keys()]) {
+      const handle = handles.get(String(id));
+      if (handle) this.running.set(id, handle);
+      else this.lose(id);
+    }
+  }
+
+  private lose(id: number): void {
+    this.running.delete(id);
+    this.started.delete(id);
+    const why = 'the machine has become one in which the program does not run';
+    if (this.host.waiting(id)) this.answer(id, new AgentError('gone', 'exec', why));
+  }
+
+  /** Whether a program, of ours or of the parent, is over. */
+  isOver(key: ProgramKey): boolean {
+    return typeof key === 'string' ? !this.inherited.has(key) : !this.host.waiting(key);
+  }
+
+  /** A program of the parent is over. */
+  disinherit(key: string): void {
+    this.inherited.delete(key);
+  }
+
+  /** A clone speaks to a program of its parent. */
+  inherit(key: string, handle: ExecHandle): void {
+    this.inherited.set(key, handle);
+  }
+
+  /** Does something with a program, at the next boundary. */
+  with(id: ProgramKey, act: (program: ExecHandle) => void, gone?: (error: AgentError) => void): void {
+    this.host.act(() => {
+      const program = typeof id === 'string' ? this.inherited.get(id) : this.running.get(id);
+      if (program) act(program);
+      else gone?.(new AgentError('gone', 'exec', 'the program is over'));
+    });
+  }
+
+  /** Nobody will read what it writes: it ends, at the machine's next chance. */
+  cancel(id: number): void {
+    const program = this.running.get(id);
+    if (program) this.host.act(() => program.signal(9));
+  }
+
+  /** Forgets them all. */
+  clear(): void {
+    this.running.clear();
+    this.inherited.clear();
+    this.started.clear();
+  }
+}

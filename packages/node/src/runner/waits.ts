@@ -1,0 +1,131 @@
+/** Who waits for the machine, and for what: a number of steps, a position, a text of the console, an answer, the end. */
+
+import type { Position } from '@braid/core/machine/log.ts';
+import { comparePositions } from '@braid/core/machine/log.ts';
+import type { Machine } from '@braid/core/machine/machine.ts';
+import type { Exit } from '@braid/core/machine/options.ts';
+import type { CallName } from '../pool/protocol.ts';
+import type { Watch } from './conditions.ts';
+
+/** Console output that a pattern is looked for in. */
+const SEEN_LIMIT = 64 * 1024;
+
+/** Somebody who waits for the machine. */
+export interface Wait {
+  readonly id: number;
+  readonly name: CallName;
+  /** Ends the wait when the machine ends; without it, that is an error. */
+  ended?(exit: Exit): unknown;
+  /** Steps of all harts at which it is over. */
+  readonly until?: bigint;
+  readonly position?: Position;
+  pattern?: { readonly expression: string | RegExp; text: string };
+  /** Input may come from outside. */
+  readonly live?: boolean;
+  /** Idle gaps are not jumped over on account of this one. */
+  readonly passive?: boolean;
+  /** It is over when one of these holds. */
+  readonly watch?: Watch;
+  /** The machine stands still then, whoever else waits. */
+  readonly hold?: boolean;
+}
+
+export class Waits {
+  private readonly all = new Map<number, Wait>();
+
+  get size(): number {
+    return this.all.size;
+  }
+
+  /** Whether idle gaps are jumped over on account of somebody. */
+  get active(): boolean {
+    return [...this.all.values()].some((wait) => !wait.passive);
+  }
+
+  /** Whether somebody waits who may be helped from outside. */
+  get live(): boolean {
+    return [...this.all.values()].some((wait) => wait.live);
+  }
+
+  /** Those with conditions. */
+  get watched(): (Wait & { readonly watch: Watch })[] {
+    return [...this.all.values()].filter((wait) => wait.watch !== undefined) as (Wait & { readonly watch: Watch })[];
+  }
+
+  has(id: number): boolean {
+    return this.all.has(id);
+  }
+
+  add(wait: Wait): void {
+    this.all.set(wait.id, wait);
+  }
+
+  delete(id: number): void {
+    this.all.delete(id);
+  }
+
+  /** Ends the waits for which `over` holds; which they were. */
+  private take(over: (wait: Wait) => unknown): Wait[] {
+    const taken = [...this.all.values()].filter(over);
+    for (const { id } of taken) this.all.delete(id);
+    return taken;
+  }
+
+  takeAll(): Wait[] {
+    return this.take(() => true);
+  }
+
+  /** Those that the machine's end is an answer to. */
+  takeEnded(): Wait[] {
+    return this.take((wait) => wait.ended);
+  }
+
+  /** Those whose goal is where the machine stands. */
+  takeReached(machine: Machine): Wait[] {
+    const total = machine.totalSteps;
+    return this.take(
+      ({ until, position }) =>
+        until === total || (position !== undefined && comparePositions(position, machine.position) <= 0),
+    );
+  }
+
+  /** Takes console output, a byte a character; the waits whose pattern has now been seen, which are not over yet. */
+  see(text: string): number[] {
+    const found: number[] = [];
+    for (const wait of this.all.values()) if (wait.pattern && matches(wait, text)) found.push(wait.id);
+    return found;
+  }
+
+  /** The steps of all harts beyond which the next run may not go; a position in a later slice ends the run with its slice. */
+  stepLimit(machine: Machine): bigint | undefined {
+    const total = machine.totalSteps;
+    const here = machine.position;
+    let end: bigint | undefined;
+    const consider = (steps: bigint) => {
+      if (end === undefined || steps < end) end = steps;
+    };
+    for (const { until, position, watch } of this.all.values()) {
+      if (until !== undefined) consider(until);
+      const limit = watch?.stepLimit(machine);
+      if (limit !== undefined) consider(limit);
+      if (!position) continue;
+      if (position.round === here.round && position.hart === here.hart) {
+        consider(total + BigInt(position.step - here.step));
+      } else if (here.step === 0) consider(total + 1n);
+      else machine.interrupt(); // no further than the next slice
+    }
+    return end;
+  }
+}
+
+/** Adds to what a wait has seen; whether its pattern is there, which is then not looked for any more. */
+function matches(wait: Wait, text: string): boolean {
+  const pattern = wait.pattern!;
+  pattern.text += text;
+  const { expression } = pattern;
+  const utf8 = Buffer.from(pattern.text, 'latin1').toString();
+  const found = typeof expression === 'string' ? utf8.includes(expression) : utf8.search(expression) >= 0;
+  if (found) delete wait.pattern;
+  else if (pattern.text.length > SEEN_LIMIT) pattern.text = pattern.text.slice(-SEEN_LIMIT / 2);
+  return found;
+}
