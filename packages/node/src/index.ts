@@ -15,6 +15,7 @@ export {
 } from './branch/branches.ts';
 export { type Completion, type CompletionOptions, complete, type RunConditions } from './branch/completion.ts';
 export type { CopyOptions, Merged, MergeItem, MergeOptions, Outcome, PhysicalRange } from './branch/converge.ts';
+export type { Decided, DecideOptions } from './branch/decide.ts';
 export { type Difference, type DiffOptions, diff, type FileDifference } from './branch/diff.ts';
 export {
   Exploration,

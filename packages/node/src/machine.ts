@@ -6,12 +6,14 @@
  * its own.
  */
 
+import type { Decision } from '@braid/core/branch/decision.ts';
 import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
 import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { InputEvent, Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { Branches, type BranchHost, type BranchOptions } from './branch/branches.ts';
 import { type CopyOptions, copy, forgetMerges, type Merged, type MergeOptions, merge } from './branch/converge.ts';
+import { type Decided, type DecideOptions, decide } from './branch/decide.ts';
 import { heldOf, lineOf } from './branch/lineage.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
@@ -263,6 +265,20 @@ export class Machine implements AsyncDisposable {
         }
       }),
     );
+  }
+
+  /**
+   * Runs to the fork point of a branch in a program's code; from there on clones go both ways ahead of the condition, in other threads, and
+   * at the decision the machine takes over what the right one has come to, or goes the way itself. It stands there then, until the next
+   * call that has it run: another `decide`, `resume`. See docs/decisions.md.
+   */
+  async decide(decision: Decision, options: DecideOptions = {}): Promise<Decided> {
+    const leave = this.images.join();
+    try {
+      return await decide({ link: this.link, pool: this.pool }, decision, options);
+    } finally {
+      leave();
+    }
   }
 
   private async clone(arrival: Arrival, options: ForkOptions): Promise<Machine> {

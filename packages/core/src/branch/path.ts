@@ -17,7 +17,7 @@ import { ENTRY_FRAME, LEAF_PAGES, PAGE } from '../memory/layout.ts';
 import { type Pool, PoolFullError } from '../memory/pool.ts';
 import { AccessLog } from './access-log.ts';
 import { type Activation, type Decision, isThread, stackPointer } from './decision.ts';
-import { type ForkPoint, machineFrom } from './fork-point.ts';
+import { type ForkPoint, machineFrom, rootsOf } from './fork-point.ts';
 
 /** Why a clone's way is no path that could be taken over. */
 export type PathRefusal =
@@ -158,6 +158,11 @@ export class BranchPath {
       this.refuse({ reason: 'pool-full' });
     }
     return 'done';
+  }
+
+  /** Frames that hold the clone's maps. */
+  get roots(): readonly number[] {
+    return [...(this.machine ? rootsOf(this.machine) : []), ...(this.way?.ram ?? [])];
   }
 
   /** Gives the clone back; its end stays. */

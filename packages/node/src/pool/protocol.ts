@@ -7,8 +7,11 @@
  */
 
 import type { ExecExit } from '@braid/core/agent/client.ts';
+import type { Activation, Decision } from '@braid/core/branch/decision.ts';
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
 import type { MergedDisk } from '@braid/core/branch/merge-disk.ts';
+import type { PathRefusal, PathResult } from '@braid/core/branch/path.ts';
+import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { WaitOptions as DetectorOptions, WaitProposal } from '@braid/core/branch/waits.ts';
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
 import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
@@ -17,6 +20,7 @@ import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { MapRoots } from '@braid/core/memory/frame-map.ts';
 import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
+import type { Decided } from '../runner/decision-watch.ts';
 
 /** How guest time goes while the guest is idle. */
 export type TimeMode = 'virtual' | 'wall';
@@ -203,12 +207,34 @@ export interface Calls {
   answer: [HintAnswer, boolean];
   /** Merges a disk by blocks, three-way, with its overlays in a fork point and in another machine. */
   mergeDisk: [{ readonly disk: number; readonly base: MapRoots; readonly theirs: MapRoots }, MergedDisk];
+  /** Runs the machine to the fork point of a branch that the host has chosen: there are two fork points, one for each way. */
+  reach: [
+    { readonly decision: Decision; readonly satp?: bigint },
+    { readonly activation: Activation; readonly points: readonly ForkPoint[]; readonly host: HostState },
+  ];
+  /** Runs it on to the decision, where it stands. */
+  decided: [Record<never, never>, Decided];
+  /** Takes over a clone's result at the decision; without one the machine goes the way itself. Ends the branch in any case. */
+  takeOver: [{ readonly result: PathResult | undefined; readonly stackBottom?: bigint }, Taken | Refusal];
+  /** Goes one way of a branch, in a clone made of a fork point, which is used up. */
+  path: [{ readonly point: ForkPoint; readonly host: HostState; readonly way: Way }, PathResult | PathRefusal];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   /** Nobody else reads the images of the machine's disks: brings into them what has been written. */
   commit: [Record<never, never>, undefined];
   /** `frozen`: others still read the images. What they need to be brought up to date is the result then: locks by path. */
   dispose: [{ readonly frozen: boolean }, readonly LeftDisk[]];
+}
+
+/** One way of a branch. */
+export interface Way {
+  readonly decision: Decision;
+  readonly activation: Activation;
+  readonly outcome: 0 | 1;
+  readonly limit: number;
+  readonly makeCalls: boolean;
+  /** Virtual pages whose bytes are told apart. */
+  readonly bytes: readonly bigint[];
 }
 
 /** A disk that has been left with a journal. */

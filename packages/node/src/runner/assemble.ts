@@ -2,6 +2,7 @@
 
 import type { ExecHandlers } from '@braid/core/agent/client.ts';
 import { type ForkPoint, freeForkPoint, machineFrom } from '@braid/core/branch/fork-point.ts';
+import { BranchPath } from '@braid/core/branch/path.ts';
 import { type BlockBackend, MemoryBackend } from '@braid/core/devices/virtio-block/backend.ts';
 import { FrameBlocks } from '@braid/core/disk/frame-blocks.ts';
 import { OverlayBackend } from '@braid/core/disk/overlay.ts';
@@ -11,7 +12,7 @@ import type { DiskOptions } from '@braid/core/machine/options.ts';
 import { restoreMachine } from '@braid/core/machine/save.ts';
 import { FileBackend } from '../disk/file-backend.ts';
 import { BraidError } from '../errors.ts';
-import type { ConsoleDevice, DiskSource, Setup } from '../pool/protocol.ts';
+import type { ConsoleDevice, DiskSource, Setup, Way } from '../pool/protocol.ts';
 import { PACED_STEPS_PER_NANOSECOND } from './pace.ts';
 
 export const MAIN_PORT = 0;
@@ -84,12 +85,27 @@ export function reassemble(
   }
 }
 
+/** A clone that goes one way of a branch. It only reads the files of its disks. */
+export function assemblePath(
+  engine: Engine,
+  setup: Omit<Setup, 'boot' | 'state'>,
+  point: ForkPoint,
+  { decision, activation, outcome, limit, makeCalls, bytes }: Way,
+): { readonly path: BranchPath; readonly files: readonly FileBackend[] } {
+  const pages = new Set(bytes);
+  const byBytes = (page: bigint) => pages.has(page);
+  return withDisks(setup.disks, { readOnly: true }, (disks, files) => {
+    const options = { attachments: { disks, epoch: setup.epoch }, limit, makeCalls, byBytes };
+    return { path: new BranchPath(engine, point, decision, activation, outcome, options), files };
+  });
+}
+
 /** Opens the disks; those that have been opened are closed if something goes wrong. */
-function withDisks(
+function withDisks<T>(
   sources: readonly DiskSource[],
   { readOnly = false, locks = [] }: { readonly readOnly?: boolean; readonly locks?: readonly (string | undefined)[] },
-  use: (disks: DiskOptions[], files: FileBackend[], sources: readonly DiskSource[]) => Assembled,
-): Assembled {
+  use: (disks: DiskOptions[], files: FileBackend[], sources: readonly DiskSource[]) => T,
+): T {
   const files: FileBackend[] = [];
   try {
     const disks = sources.map((source, n) => ({

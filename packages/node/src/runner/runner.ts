@@ -22,6 +22,7 @@ import {
   shareForkPoint,
 } from '@braid/core/branch/fork-point.ts';
 import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
+import type { BranchPath } from '@braid/core/branch/path.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import { stateHash } from '@braid/core/machine/hash.ts';
 import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
@@ -30,7 +31,7 @@ import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import type { FileBackend } from '../disk/file-backend.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
-import { agentErrorOf, BraidError, type ErrorRecord, toRecord } from '../errors.ts';
+import { agentErrorOf, BraidError, type ErrorRecord, fromRecord, toRecord } from '../errors.ts';
 import {
   type CallName,
   type Calls,
@@ -45,8 +46,9 @@ import {
   type Setup,
   UNKNOWN_POINT,
 } from '../pool/protocol.ts';
-import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
+import { type Assembled, assemble, assemblePath, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
+import { DecisionWatch } from './decision-watch.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { HintPost } from './hint-post.ts';
 import { RunLength, WallTime } from './pace.ts';
@@ -62,6 +64,8 @@ const INPUT_AHEAD = 64 * 1024;
 /** Steps that a kernel gets to say why it panicked. */
 const PANIC_STEPS = 5_000_000n;
 
+/** Steps of a turn of a clone that goes one way of a branch. */
+const PATH_STEPS = 1_000_000;
 /** What a clone may send outside before it is adopted. */
 const HELD_LIMIT = 64 * 2 ** 20;
 
@@ -85,6 +89,10 @@ export class Runner {
   private waitWatch: WaitWatch | undefined;
   private readonly guest: GuestCalls;
   private readonly hints: HintPost;
+  /** A branch chosen by the host, and the call that waits for its fork point. */
+  private decision: { readonly watch: DecisionWatch; readonly reach: number } | undefined;
+  /** Instead of a machine: a clone on one way of such a branch, and the call that waits for its end. */
+  private path: { readonly id: number; readonly path: BranchPath } | undefined;
   /** To be done at the next slice boundary. */
   private actions: (() => void)[] = [];
   /** Answers that wait for the next slice boundary. */
@@ -202,11 +210,18 @@ export class Runner {
   private start(id: number, name: CallName, args: never): unknown {
     if (name === 'create') return this.create(args);
     if (name === 'arrive') return this.arrive(args);
+    if (name === 'path') return this.goPath(id, args);
     if (name === 'dispose') return this.dispose(args);
     const machine = this.made();
     switch (name) {
       case 'commit':
         return this.commit(machine);
+      case 'takeOver':
+        return this.takeOver(args);
+      case 'decided':
+        // It stands there, and is to.
+        if (this.decision?.watch.end) return this.decision.watch.end;
+        break;
       case 'fork':
         return this.fork(machine, args);
       case 'leave':
@@ -283,6 +298,10 @@ export class Runner {
       case 'shutdown':
         this.guest.ask(machine, id, name, args);
         return this.wait({ id, name, ended: (exit) => exit });
+      case 'reach':
+        return this.reach(machine, id, args);
+      case 'decided':
+        return this.wait({ id, name });
       default:
         this.guest.ask(machine, id, name, args);
         return this.wait({ id, name });
@@ -371,6 +390,8 @@ export class Runner {
         if (lock !== undefined) left.push({ path: file.path, lock });
       });
     }
+    this.path?.path.free();
+    this.path = undefined;
     this.end(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     machine?.free();
     if (failure) throw failure;
@@ -396,7 +417,7 @@ export class Runner {
 
   /** Frames that hold the machine's maps. */
   get roots(): readonly number[] {
-    return this.machine ? rootsOf(this.machine) : [];
+    return [...(this.machine ? rootsOf(this.machine) : []), ...(this.path?.path.roots ?? [])];
   }
 
   private hostState(locks: HostState['locks'] = []): HostState {
@@ -470,6 +491,7 @@ export class Runner {
   }
 
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
+    if (this.decision) throw new BraidError('ERR_BRAID_BRANCH', 'a branch of the host is under way in the machine');
     const point = forkPoint(machine);
     const events = args.for === 'adopt' ? machine.log.events : [];
     const files = this.files.values();
@@ -544,6 +566,60 @@ export class Runner {
     if (key.startsWith('^')) return this.hold({ ...item, key: key.slice(1) }, 'bytes' in item ? item.bytes.length : 0);
     if (item.kind === 'output') this.programOutput(Number(key), item.stream, item.bytes);
     else this.guest.exited(Number(key), 'message' in item.outcome ? agentErrorOf(item.outcome) : item.outcome, item.at);
+  }
+
+  // --- Branches chosen by the host
+
+  private reach(machine: Machine, id: number, { decision, satp }: Calls['reach'][0]): typeof LATER {
+    if (this.decision)
+      throw new BraidError('ERR_BRAID_BRANCH', 'the machine has a branch of the host under way; await its end');
+    this.decision = { watch: new DecisionWatch(machine, decision, satp), reach: id };
+    return this.wait({ id, name: 'reach' });
+  }
+
+  /** The machine stands at a breakpoint. */
+  private atBreakpoint(machine: Machine, hart: number, ids: readonly number[]): void {
+    const { decision } = this;
+    const hit = decision?.watch.hit(hart, ids);
+    if (!decision || !hit) return;
+    if ('outcome' in hit) {
+      // It stands here, whoever else waits for it, until somebody has it run on.
+      this.paused = true;
+      for (const { id } of this.waits.takeNamed('decided')) this.result(id, hit);
+      return;
+    }
+    const { points, host } = this.fork(machine, { count: 2 });
+    const failure = points.find((point) => 'code' in point);
+    this.waits.delete(decision.reach);
+    if (!failure) return this.result(decision.reach, { activation: hit, points, host });
+    for (const point of points) if ('ram' in point) freeForkPoint(this.engine.pool, point);
+    this.fail(decision.reach, fromRecord(failure));
+  }
+
+  private takeOver({ result, stackBottom }: Calls['takeOver'][0]): Calls['takeOver'][1] {
+    const { decision } = this;
+    this.decision = undefined;
+    if (!decision) return { reason: 'unfinished' };
+    decision.watch.stop();
+    return result ? decision.watch.takeOver(result, stackBottom) : { reason: 'unfinished' };
+  }
+
+  /** A clone that goes one way; it has no machine of ours. */
+  private goPath(id: number, { point, host, way }: Calls['path'][0]): typeof LATER {
+    const { path, files } = assemblePath(this.engine, host.setup, point, way);
+    this.files = files;
+    this.path = { id, path };
+    this.host.wake();
+    return LATER;
+  }
+
+  /** A turn of such a clone. */
+  private goOn({ id, path }: { readonly id: number; readonly path: BranchPath }): boolean {
+    if (path.run(PATH_STEPS) === 'running') return true;
+    this.path = undefined;
+    path.free();
+    this.result(id, path.end);
+    return false;
   }
 
   // --- Waiting
@@ -649,7 +725,8 @@ export class Runner {
 
   /** One run of the machine, or what has to happen instead; false when there is nothing to do now. */
   private turn(): boolean {
-    const { machine } = this;
+    const { machine, path } = this;
+    if (path) return this.goOn(path);
     if (!machine || this.stalled) return false;
     if (machine.exit) return this.ended(machine.exit);
     if (machine.schedule.atBoundary && this.atBoundary()) return true;
@@ -706,6 +783,9 @@ export class Runner {
         this.hints.take(machine, hint);
         return true;
       }
+      case 'breakpoint':
+        this.atBreakpoint(machine, stop.hart, stop.ids);
+        return true;
       case 'stalled':
         this.stalled = true;
         stop.until.finally(() => {

@@ -71,6 +71,11 @@ export class Waits {
     return taken;
   }
 
+  /** Those of a call. */
+  takeNamed(name: CallName): Wait[] {
+    return this.take((wait) => wait.name === name);
+  }
+
   takeAll(): Wait[] {
     return this.take(() => true);
   }
