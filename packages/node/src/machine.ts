@@ -87,7 +87,7 @@ export interface ForkOptions {
   readonly time?: TimeMode;
   /** It stops for good when it has made so many steps, those before the fork counted; its parent's limit without it. */
   readonly maxSteps?: bigint | number;
-  /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers. */
+  /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers, from its next key on. */
   readonly generation?: string;
 }
 
@@ -314,7 +314,7 @@ export class Machine implements AsyncDisposable {
     if (hostname !== undefined) await this.exec(['hostname', hostname]);
     if (generation === undefined) return;
     await this.writeFile('/run/braid-generation', `${generation}\n`);
-    // What is written there is mixed into the kernel's own numbers.
+    // What is written there is part of the kernel's next key, a minute later at most.
     await this.writeFile('/dev/urandom', generation);
   }
 
