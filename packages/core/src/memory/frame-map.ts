@@ -98,6 +98,12 @@ export class FrameMap {
     this.pool.words[this.entryWord(page)] = ENTRY_REMOTE;
   }
 
+  /** Gives an absent page a frame, and the map the caller's reference to it. */
+  place(page: number, frame: number): void {
+    this.ownLeaf(page);
+    this.pool.words[this.entryWord(page)] = frame;
+  }
+
   /** Host address of a page's frame, made present; for a write one that nobody shares, and that is not hashed any more. */
   prepare(page: number, write: boolean): number {
     return write ? this.own(page) : this.show(page);
