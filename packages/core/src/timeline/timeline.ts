@@ -9,11 +9,11 @@
  * machine somewhere on the way.
  */
 
-import { becomeForkPoint, type ForkPoint, forkPoint, freeForkPoint, machineFrom } from '../branch/fork-point.ts';
+import { becomeForkPoint, type ForkPoint, forkPoint, freeForkPoint, machineFrom, rootsOf } from '../branch/fork-point.ts';
 import { FrameBlocks } from '../disk/frame-blocks.ts';
 import type { Engine } from '../engine/engine.ts';
 import { recordedHash } from '../machine/hash.ts';
-import { LogReader, type Position, ReplayError } from '../machine/log.ts';
+import { comparePositions, LogReader, type Position, ReplayError } from '../machine/log.ts';
 import type { LinkState, Machine, Outputs } from '../machine/machine.ts';
 import { MachineError, type Stop } from '../machine/options.ts';
 import type { MapRoots } from '../memory/frame-map.ts';
@@ -97,7 +97,7 @@ export class Timeline {
     this.checkpoints = new Checkpoints(pool);
     this.disks = info.disks.map(
       ({ size, readOnly }, n) =>
-        new RecordedDisk(recording.disks, n, size, readOnly, (ref, into) => recording.diskContent(ref, into)),
+        new RecordedDisk(recording.disks, n, { size, readOnly }, (ref, into) => recording.diskContent(ref, into)),
     );
     this.reader = new LogReader(recording.stretches[0]!.log);
     const bases = this.disks.map((backend) => ({ backend }));
@@ -174,6 +174,21 @@ export class Timeline {
       else high = middle;
     }
     yield* this.seek(high);
+  }
+
+  /** Goes to the first moment whose position is not before this one, in the last stretch that has it; to the end if there is none. */
+  *seekPosition(position: Position): Generator<Progress, void> {
+    const { keyframes } = this.recording;
+    const base = keyframes.findLast((one) => comparePositions(one.position, position) <= 0) ?? keyframes[0]!;
+    yield* this.seek(base.at);
+    const { machine } = this;
+    while (comparePositions(machine.position, position) < 0 && this.at < this.end) {
+      const { round, hart, step } = machine.position;
+      const same = round === position.round && hart === position.hart;
+      const steps = same ? position.step - step : Math.max(1, machine.schedule.left);
+      yield* this.forward(this.within(this.at + BigInt(steps)), false);
+    }
+    yield* this.seek(this.at);
   }
 
   /**
@@ -356,9 +371,9 @@ export class Timeline {
     this.cache.drop(this.cache.size);
   }
 
-  /** Frames of the maps that it holds, but for those of `machine`: see `Pool.rebuild`. */
+  /** Frames of the maps that it holds: see `Pool.rebuild`. */
   get roots(): readonly number[] {
-    return this.checkpoints.roots;
+    return [...rootsOf(this.machine), ...this.checkpoints.roots];
   }
 
   /** Single frames that it holds, once each. */
@@ -582,7 +597,7 @@ export class Timeline {
 
   private differencesAt(keyframe: number): ReturnType<typeof differences> {
     const disks = this.recording.info.disks.map(({ size, readOnly }, n) => ({
-      backend: new RecordedDisk(this.recording.disks, n, size, readOnly, () => {}),
+      backend: new RecordedDisk(this.recording.disks, n, { size, readOnly }, () => {}),
     }));
     const point = {
       record: this.recording.record(keyframe),
