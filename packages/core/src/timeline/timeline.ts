@@ -97,7 +97,7 @@ export class Timeline {
     this.checkpoints = new Checkpoints(pool);
     this.disks = info.disks.map(
       ({ size, readOnly }, n) =>
-        new RecordedDisk(recording.disks, n, { size, readOnly }, (ref, into) => recording.diskContent(ref, into)),
+        new RecordedDisk(recording.disks, n, { size, readOnly }, (ref, into) => recording.block(ref, into)),
     );
     this.reader = new LogReader(recording.stretches[0]!.log);
     const bases = this.disks.map((backend) => ({ backend }));

@@ -21,6 +21,7 @@ import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { MapRoots } from '@braid/core/memory/frame-map.ts';
 import type { Point } from '@braid/core/timeline/points.ts';
 import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/recording/info.ts';
+import type { Moment } from '@braid/core/timeline/recording/moment.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
@@ -157,14 +158,19 @@ export interface RecordOptions {
 
 /** What a machine's recorder sends to be written, in this order. */
 export type Recorded =
-  | { readonly kind: 'events'; readonly stretch: number; readonly events: readonly LoggedEvent[]; readonly bytes: number }
+  | {
+      readonly kind: 'events';
+      readonly stretch: number;
+      readonly events: readonly LoggedEvent[];
+      /** Where the machine is. */
+      readonly reached: Moment;
+      readonly bytes: number;
+    }
   | { readonly kind: 'disk'; readonly blocks: readonly CapturedBlock[]; readonly bytes: number }
   | {
       readonly kind: 'keyframe';
       readonly stretch: number;
       readonly at: bigint;
-      /** Events of the stretch that came before. */
-      readonly events: number;
       /** By disk: blocks of 4 KiB written since the keyframe before. */
       readonly written: readonly Uint32Array[];
       readonly point: ForkPoint;

@@ -29,6 +29,7 @@ import { comparePositions, formatPosition, type Position } from '@braid/core/mac
 import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
+import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { FileBackend } from '../disk/file-backend.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, fromRecord, toRecord } from '../errors.ts';
@@ -477,7 +478,7 @@ export class Runner {
       case 'physical':
         return physicalOf(replayer.timeline.machine, args);
       case 'divert':
-        return replayer.divert();
+        return replayer.divert(args);
       case 'stateHash':
         return recordedHash(replayer.timeline.machine);
       default:
@@ -824,7 +825,9 @@ export class Runner {
     clearTimeout(this.timer);
     this.timer = undefined;
     try {
-      return this.turn();
+      const more = this.turn();
+      if (!more) this.recorder?.flush();
+      return more;
     } catch (error) {
       this.flushConsole();
       this.paused = true;
