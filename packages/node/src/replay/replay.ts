@@ -219,7 +219,7 @@ export class Replay implements AsyncDisposable {
 }
 
 /** An operation of a replay in its thread. */
-export async function askReplay(
+async function askReplay(
   link: Link,
   operation: ReplayOperation,
   { onProgress, signal }: ReplayWait = {},
