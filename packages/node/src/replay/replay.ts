@@ -45,6 +45,7 @@ export class Replay implements AsyncDisposable {
   private readonly link: Link;
   private readonly history: History;
   private standing: Standing;
+  private disposed = false;
 
   private constructor(path: string, file: OpenedRecording, family: Family, link: Link, standing: Standing) {
     const { info, marks, end, complete } = file.recording;
@@ -207,6 +208,8 @@ export class Replay implements AsyncDisposable {
   }
 
   async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
     await this.history.dispose();
     await this.link.dispose();
     this.file.close();
