@@ -274,7 +274,6 @@ export class Machine implements EngineHost {
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
     this.breakpoints.begin(this.budget);
-    this.watchpoints.begin();
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
     this.breakpoints.end(steps);

@@ -384,6 +384,30 @@ bench(
   },
 );
 
+bench(
+  'a step that fails is told when it is made',
+  (a) => {
+    a.op('sd', { rs1: a0, rs2: a1 });
+  },
+  (b) => {
+    const hits = noted(b, { address: BigInt(SOMEWHERE), length: 8, on: 'write' });
+    let fails = 1;
+    b.machine.traces.add({
+      touched: (_low, _high, _page, access) => {
+        if (access === 'write' && fails-- > 0) throw new RangeError('no');
+        return false;
+      },
+    });
+    b.setX(a0, SOMEWHERE).setX(a1, 3);
+    assert.throws(() => b.machine.run(1), RangeError);
+    assert.equal(b.machine.totalSteps, 0n);
+    assert.deepEqual(hits, []);
+    b.run(1);
+    assert.equal(b.u64(SOMEWHERE), 3n);
+    assert.equal(hits.length, 1);
+  },
+);
+
 test('watchpoints of one machine say nothing to another on the same engine', () => {
   const program = new Assembler(BASE);
   program.label('loop');

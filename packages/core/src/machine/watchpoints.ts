@@ -183,15 +183,12 @@ export class Watchpoints implements AccessTrace {
       return run();
     } finally {
       this.running = outer;
+      // A step that an exception has broken off is done again.
+      if (this.pending.length > 0) this.pending = this.pending.filter(({ certain }) => certain);
     }
   }
 
-  /** A run of the engine begins. What a run had begun that an output has broken off is done again. */
-  begin(): void {
-    if (this.pending.length > 0) this.pending = this.pending.filter(({ certain }) => certain);
-  }
-
-  /** It is over; the last step has been made, or has failed. An access of an instruction that then trapped was none. */
+  /** The engine comes back; its last step has been made, or has failed. An access of an instruction that then trapped was none. */
   end(made: boolean): void {
     if (this.pending.length === 0) return;
     const { hartSet, schedule } = this.machine;
@@ -313,15 +310,10 @@ export class Watchpoints implements AccessTrace {
     const { engine, stepsNow: steps } = this.machine;
     if (!certain) this.traps = engine.get('traps');
     const hit: WatchHit = { id, hart, address, length, access, steps };
-    // An instruction's access may be told in parts.
+    // An instruction's access may be told in parts. What is not certain is all of one instruction.
     const last = this.pending.findLast(({ hit }) => hit.id === id);
-    const joins =
-      last?.hit.steps === steps &&
-      last.hit.hart === hart &&
-      last.hit.access === access &&
-      last.certain === certain &&
-      last.hit.address + BigInt(last.hit.length) === address;
-    if (joins) last.hit = { ...last.hit, length: last.hit.length + length };
+    const joins = !certain && last?.certain === false && last.hit.address + BigInt(last.hit.length) === address;
+    if (last && joins) last.hit = { ...last.hit, length: last.hit.length + length };
     else this.pending.push({ hit, certain });
     engine.attention();
   }
