@@ -744,6 +744,7 @@ export class Machine implements EngineHost {
   renew(): void {
     this.watchpoints.renew();
     this.broken = undefined;
+    this.breakpoints.moved();
     this.late = undefined;
     this.wanted = false;
     this.replay = undefined;
