@@ -191,6 +191,7 @@ export class Machine implements EngineHost {
 
   /** Steps of all harts made before the instruction under way, inside a callback; between runs `totalSteps`. */
   get stepsNow(): bigint {
+    if (this.watchpoints.asking !== undefined) return this.watchpoints.asking;
     return this.budget === 0 ? this.totalSteps : this.totalSteps - BigInt(this.engine.left + 1);
   }
 

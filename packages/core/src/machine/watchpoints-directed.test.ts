@@ -5,6 +5,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { PLATFORM } from '../boot/device-tree.ts';
 import { AccessLog, READ, WRITTEN } from '../branch/access-log.ts';
+import { becomeForkPoint, forkPoint, freeForkPoint } from '../branch/fork-point.ts';
 import { type AccessKind, addressOf, Engine } from '../engine/engine.ts';
 import { Pool } from '../memory/pool.ts';
 import { accesses } from '../testing/access-oracle.ts';
@@ -232,12 +233,31 @@ bench('what a device writes', askForEntropy, (b) => {
   watchpoints.add({ address: BigInt(buffer), length: 8, on: 'read', physical: true });
   watchpoints.add({ address: BigInt(buffer) + 16n, length: 8, on: 'access', physical: true });
   watchpoints.add({ address: BigInt(buffer), length: 8, on: 'write', satp: 7n });
+  let steps = 0n;
+  watchpoints.add({
+    address: BigInt(buffer),
+    length: 1,
+    on: 'write',
+    physical: true,
+    hit: (hit) => {
+      steps = hit.steps;
+      return false;
+    },
+  });
+  const before = forkPoint(b.machine);
   const stop = b.machine.run(200);
   assert.deepEqual(stop, { reason: 'watchpoint', hart: undefined, ids, address: BigInt(buffer), access: 'write' });
   assert.notEqual(b.u64(buffer), 0n);
   assert.ok(hits.some(([address]) => address === BigInt(buffer)));
-  // It told of the step at which it stands, and no more than once.
   assert.deepEqual(b.machine.run(10), { reason: 'steps' });
+  // Behind the step that it belongs to it is there, and before it not.
+  watchpoints.clear();
+  becomeForkPoint(b.machine, before);
+  freeForkPoint(b.machine.engine.pool, before);
+  b.run(Number(steps));
+  assert.equal(b.u64(buffer), 0n);
+  b.run(1);
+  assert.notEqual(b.u64(buffer), 0n);
 });
 
 test('what the firmware writes, at the step of the call', () => {

@@ -175,6 +175,7 @@ test(`every access of watched memory is told, exactly, on every engine (seed ${S
             hit: ({ id, ...hit }) => {
               assert.equal(id, ids[n]);
               assert.equal(current.totalSteps, hit.steps + 1n);
+              assert.equal(current.stepsNow, hit.steps);
               told.push({ n, ...hit });
               return stopsAt(hit.steps);
             },
