@@ -428,6 +428,27 @@ bench(
   },
 );
 
+bench(
+  'an atomic instruction reads where there are stores as well',
+  (a) => {
+    a.label('loop');
+    a.op('sd', { rs1: a0, rs2: a1 });
+    a.op('amoadd.w', { rd: a2, rs1: a0, rs2: a1 });
+    a.op('amoadd.w', { rd: a2, rs1: t0, rs2: a1 });
+    a.jump(0, 'loop');
+  },
+  (b) => {
+    b.setX(a0, SOMEWHERE).setX(t0, SOMEWHERE + 8);
+    const hits = noted(b, { address: BigInt(SOMEWHERE) + 2n, length: 1, on: 'read' });
+    b.run(4000);
+    const told = hits.map(({ steps, access }) => [steps, access]);
+    assert.deepEqual(
+      told,
+      Array.from({ length: 1000 }, (_, turn) => [BigInt(4 * turn + 1), 'update']),
+    );
+  },
+);
+
 test('watchpoints of one machine say nothing to another on the same engine', () => {
   const program = new Assembler(BASE);
   program.label('loop');
