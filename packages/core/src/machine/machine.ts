@@ -191,6 +191,7 @@ export class Machine implements EngineHost {
 
   /** Steps of all harts made before the instruction under way, inside a callback; between runs `totalSteps`. */
   get stepsNow(): bigint {
+    if (this.watchpoints.asking !== undefined) return this.watchpoints.asking;
     return this.budget === 0 ? this.totalSteps : this.totalSteps - BigInt(this.engine.left + 1);
   }
 
@@ -227,16 +228,20 @@ export class Machine implements EngineHost {
     return this.replay;
   }
 
-  /** Runs for at most `steps` steps. Comes back earlier as `Stop` says. */
-  run(steps = Number.MAX_SAFE_INTEGER): Stop {
+  /**
+   * Runs for at most `steps` steps; with `own`, until one of the harts has made so many, whatever the others make meanwhile. Comes back
+   * earlier as `Stop` says.
+   */
+  run(steps = Number.MAX_SAFE_INTEGER, own?: { readonly hart: number; readonly steps: number }): Stop {
     if (this.broken !== undefined)
       throw new MachineError(`the machine has failed in the middle of a step (${this.broken}): restore a saved one`);
     this.engine.attach(this);
-    return this.watchpoints.during(() => this.runOn(steps));
+    return this.watchpoints.during(() => this.runOn(steps, own?.hart, own?.steps));
   }
 
-  private runOn(steps: number): Stop {
+  private runOn(steps: number, own = -1, ownSteps = Number.POSITIVE_INFINITY): Stop {
     let left = steps;
+    let ownLeft = ownSteps;
     for (;;) {
       if (this.exit) return this.watchpoints.take() ?? { reason: 'exit', exit: this.exit };
       const hint = this.hints.take();
@@ -254,9 +259,12 @@ export class Machine implements EngineHost {
       this.hartSet.updateTimer(this.schedule.hart, this.clock.ticksAt(this.clock.now));
       const watched = this.watchpoints.take();
       if (watched) return watched;
-      if (left === 0) return { reason: 'steps' };
+      if (left === 0 || ownLeft === 0) return { reason: 'steps' };
       if (this.late) return { reason: 'stalled', until: this.late };
-      left -= this.runHart(left);
+      const isOwn = this.schedule.hart === own;
+      const made = this.runHart(isOwn ? Math.min(left, ownLeft) : left);
+      left -= made;
+      if (isOwn) ownLeft -= made;
       const hit = this.breakpoints.take();
       if (hit) return hit;
     }
@@ -274,7 +282,6 @@ export class Machine implements EngineHost {
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
     this.breakpoints.begin(this.budget);
-    this.watchpoints.begin();
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
     this.breakpoints.end(steps);
