@@ -15,7 +15,7 @@ import { AGENT } from '../devices/virtio-console/device.ts';
 import type { AccessTrace, Engine, EngineHost, RunResult } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
-import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
+import { EXIT, type HartField, HINT, MSTATUS, PRIVILEGE } from '../hart/state.ts';
 import { walk } from '../hart/walk.ts';
 import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { RAM_BASE } from '../memory/layout.ts';
@@ -25,6 +25,7 @@ import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
 import { HINT_RESULT, type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
+import { Interceptions } from './interceptions.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import {
   type Configuration,
@@ -85,6 +86,7 @@ export class Machine implements EngineHost {
   /** The host's end of the guest agent. Its requests enter as logged events at slice boundaries. */
   readonly agent: AgentClient;
   readonly breakpoints: Breakpoints;
+  readonly interceptions: Interceptions;
   /** Set by `traceAccesses`. */
   trace: AccessTrace | undefined;
   /** Idle gaps are jumped over. Changed by an event. */
@@ -121,6 +123,7 @@ export class Machine implements EngineHost {
     this.ram.tracer = engine;
     this.hartSet = new Harts(engine, options.harts);
     this.breakpoints = new Breakpoints(this);
+    this.interceptions = new Interceptions(this);
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
@@ -248,7 +251,7 @@ export class Machine implements EngineHost {
       if (left === 0) return { reason: 'steps' };
       if (this.late) return { reason: 'stalled', until: this.late };
       left -= this.runHart(left);
-      const hit = this.breakpoints.take();
+      const hit = this.breakpoints.take() ?? this.interceptions.take();
       if (hit) return hit;
     }
   }
@@ -265,9 +268,11 @@ export class Machine implements EngineHost {
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
     this.breakpoints.begin(this.budget);
+    this.interceptions.begin(this.budget);
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
     this.breakpoints.end(steps);
+    this.interceptions.end(steps);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
     const waits = exit !== EXIT.none && exit !== EXIT.breakpoint;
@@ -559,7 +564,16 @@ export class Machine implements EngineHost {
     });
   }
 
+  get hearsSystemCalls(): boolean {
+    return this.interceptions.hearsSystemCalls;
+  }
+
+  systemCall(): void {
+    this.interceptions.systemCall();
+  }
+
   hint(number: number, host: number): number {
+    if (this.interceptions.hint(number)) return HINT.ignored;
     return this.hints.execute(number, host, this.hintCaller());
   }
 
@@ -732,6 +746,7 @@ export class Machine implements EngineHost {
     this.late = undefined;
     this.wanted = false;
     this.replay = undefined;
+    this.interceptions.renew();
     this.log.events.length = 0;
   }
 
