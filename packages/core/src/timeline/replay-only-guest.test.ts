@@ -1,0 +1,181 @@
+/** Replay-only code of a C program in the default guest: what it says, what becomes of it, and that the replay does not notice. */
+
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { stateHash } from '../machine/hash.ts';
+import { formatPosition } from '../machine/log.ts';
+import type { Machine } from '../machine/machine.ts';
+import { bootInto, compileProgram, programsMissing } from '../testing/guest-program.ts';
+import { sharedEngine } from '../testing/machines.ts';
+import { type Recording, record, replay } from './replay.ts';
+import { ReplayOnly, type ReplayOnlyRun } from './replay-only.ts';
+
+const PROGRAM = `
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/reboot.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <braid.h>
+
+static long data[8192];
+
+static void work(int turn) {
+  for (int i = 0; i < 8192; i++) data[i] = data[i] * 31 + i + turn;
+}
+__attribute__((noinline)) static long sum(void) {
+  long all = 0;
+  for (int i = 0; i < 8192; i++) all += data[i];
+  return all;
+}
+static void check(int turn) {
+  BRAID_REPLAY_ONLY(7) {
+    printf("turn %d: %ld\\n", turn, sum());
+    fflush(stdout);
+    memset(data, 0, sizeof data);
+    if (turn == 2) break;
+    fprintf(stderr, "and data is spoilt\\n");
+  }
+}
+static int child(void) {
+  for (int turn = 0; turn < 4; turn++) {
+    work(turn);
+    check(turn);
+    if (braid_replay_only_begin(8)) {
+      struct iovec both[2] = {{"one ", 4}, {"two\\n", 4}};
+      check(turn + 100);
+      braid_replay_only_end(9); /* never begun: nothing */
+      if (writev(1, both, 2) != 8) abort();
+      braid_replay_only_end(8);
+    }
+  }
+  for (unsigned long code = 20; code < 28; code++) {
+    work(code);
+    if (!braid_replay_only_begin(code)) continue;
+    printf("code %lu\\n", code);
+    fflush(stdout);
+    switch (code) {
+    case 20: for (;;) ;
+    case 21: *(volatile int *)8 = 1; break;
+    case 22: abort();
+    case 23: exit(3);
+    case 24: reboot(RB_POWER_OFF); break;
+    case 25: sleep(1000); break;
+    case 26: braid_replay_only_end(25); break;
+    case 27: system("rm -rf /bin /etc; echo gone"); braid_replay_only_end(code); break;
+    }
+  }
+  printf("sum %ld\\n", sum());
+  return 0;
+}
+int main(void) {
+  int ends[2], status;
+  char text[4096];
+  long count;
+  pipe(ends);
+  if (fork() == 0) {
+    close(ends[0]);
+    dup2(ends[1], 1);
+    exit(child());
+  }
+  close(ends[1]);
+  while ((count = read(ends[0], text, sizeof text)) > 0) write(1, text, count);
+  wait(&status);
+  if (braid_replay_only_begin(30)) *(volatile int *)8 = 1;
+  printf("that is all\\n");
+  for (;;) pause();
+}
+`;
+
+function recordRun(harts: number): { recording: Recording; steps: number; said: string } {
+  let said = '';
+  const machine = bootInto(compileProgram(PROGRAM), { harts }, (text) => (said += text));
+  const recording = record(machine);
+  for (let n = 0; n < 1000 && !said.includes('that is all'); n++) machine.run(1e5);
+  const steps = Number(machine.totalSteps);
+  machine.free();
+  return { recording, steps, said };
+}
+
+const summary = (machine: Machine) => ({
+  hash: stateHash(machine),
+  position: formatPosition(machine.position),
+  now: machine.now,
+});
+
+/** A replay to so many steps: hashes on the way and at the end, and the code that was run. */
+function follow(
+  recording: Recording,
+  steps: number,
+  codes: readonly bigint[] | 'all' | undefined,
+  at: readonly number[],
+) {
+  const machine = replay(sharedEngine(), recording);
+  const code = codes && new ReplayOnly(machine, { codes, steps: 3e7, time: 500_000_000n });
+  const ran: ReplayOnlyRun[] = [];
+  const states = [...at, steps].map((target) => {
+    while (machine.totalSteps < target) {
+      const stop = machine.run(target - Number(machine.totalSteps));
+      const run = code?.serve(stop);
+      if (run) ran.push(run);
+      else if (stop.reason !== 'hint') assert.equal(stop.reason, 'steps');
+    }
+    return summary(machine);
+  });
+  code?.end();
+  machine.free();
+  return { states, ran };
+}
+
+describe('replay-only code of a program', { skip: programsMissing }, () => {
+  for (const harts of [1, 3]) {
+    test(`${harts} harts: it is skipped when recorded, run when asked for, and leaves no trace`, () => {
+      const { recording, steps, said } = recordRun(harts);
+      assert.match(said, /^sum -?\d+\r?\nthat is all\r?\n$/m);
+      assert.doesNotMatch(said, /turn|code|gone/);
+      const at = [0.9, 0.95, 0.99].map((part) => Math.floor(steps * part));
+      const plain = follow(recording, steps, undefined, at);
+      const asked = follow(recording, steps, 'all', at);
+      assert.deepEqual(asked.states, plain.states);
+
+      const byCode = (code: bigint) => asked.ran.filter((ran) => ran.code === code);
+      const [first, second, third, fourth] = byCode(7n);
+      assert.ok(first && second && third && fourth);
+      for (const [turn, { output, error }] of byCode(7n).entries()) {
+        assert.equal(error, undefined);
+        assert.match(output.text('stdout'), new RegExp(`^turn ${turn}: -?\\d+\\n$`));
+        assert.equal(output.text('stderr'), turn === 2 ? '' : 'and data is spoilt\n');
+      }
+      // The nested one says 0: data was spoilt in no other diversion than its own.
+      assert.equal(byCode(8n).length, 4);
+      for (const [turn, { output, error }] of byCode(8n).entries()) {
+        assert.equal(error, undefined);
+        assert.match(output.text('stdout'), new RegExp(`^turn ${turn + 100}: -?[1-9]\\d*\\none two\\n$`));
+      }
+      const reason = (code: bigint) => {
+        const [ran] = byCode(code);
+        assert.equal(ran?.output.text('stdout').startsWith(`code ${code}\n`), true);
+        assert.match(ran.error?.message ?? `replay-only code ${code}`, new RegExp(`^replay-only code ${code}( |$)`));
+        return ran.error?.reason;
+      };
+      const reasons = Array.from({ length: 8 }, (_, n) => reason(BigInt(20 + n)));
+      assert.deepEqual(reasons, ['steps', 'fault', 'signal', 'exit', 'machine-exit', 'time', 'exit', undefined]);
+      assert.match(byCode(23n)[0]!.error!.message, /status 3/);
+      assert.match(byCode(21n)[0]!.error!.message, /cause 15, value 0x8/);
+      const [panic] = byCode(30n);
+      assert.equal(panic?.error?.reason, 'fault');
+      assert.match(panic.output.text('console'), /Kernel panic/);
+    });
+  }
+
+  test('only what is asked for is run', () => {
+    const { recording, steps } = recordRun(1);
+    const { ran } = follow(recording, steps, [8n, 77n], []);
+    assert.deepEqual(
+      ran.map(({ code, output }) => [code, output.text('stdout')]),
+      Array.from({ length: 4 }, () => [8n, 'one two\n']),
+    );
+  });
+});
