@@ -164,7 +164,10 @@ export class Diversion {
         case 'hint':
           break;
         case 'exit':
-          throw this.error('machine-exit', `the machine ended (${stop.exit.kind}, code ${stop.exit.code})`);
+          throw this.error(
+            'machine-exit',
+            `the machine ended (${stop.exit.kind}, code ${stop.exit.code})${this.last ? `: ${this.last.text}` : ''}`,
+          );
         case 'stalled':
           // Nobody waits for it: it may fail.
           stop.until.catch(() => {});

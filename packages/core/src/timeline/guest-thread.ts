@@ -8,10 +8,11 @@ import { PAGE } from '../memory/layout.ts';
 const ASID = 0xffffn << 44n;
 const [SP, TP] = [2, 4];
 
-/** A thread of user mode: its page tables, and its thread pointer. Without translation all of a hart is one thread. */
+/** A thread of user mode: its page tables, and its thread pointer. Without translation it is all that a hart does. */
 export interface GuestThread {
   readonly root: bigint;
   readonly tp: bigint;
+  readonly hart: number;
 }
 
 /** What the page tables in use are known by; 0 where nothing is translated. */
@@ -21,11 +22,12 @@ export function rootOf({ hartSet }: Machine, hart: number): bigint {
 
 /** The thread that a hart runs; also at the kernel's first instruction after a trap out of it. */
 export function threadOf(machine: Machine, hart: number): GuestThread {
-  return { root: rootOf(machine, hart), tp: machine.hartSet.getX(hart, TP) };
+  return { root: rootOf(machine, hart), tp: machine.hartSet.getX(hart, TP), hart };
 }
 
-export function isThreadOf(machine: Machine, hart: number, { root, tp }: GuestThread): boolean {
-  return rootOf(machine, hart) === root && machine.hartSet.getX(hart, TP) === tp;
+export function isThreadOf(machine: Machine, hart: number, thread: GuestThread): boolean {
+  const { root, tp } = thread;
+  return rootOf(machine, hart) === root && (root === 0n ? hart === thread.hart : machine.hartSet.getX(hart, TP) === tp);
 }
 
 /** Its stack pointer. */

@@ -89,14 +89,25 @@ int main(void) {
 }
 `;
 
-function recordRun(harts: number): { recording: Recording; steps: number; said: string } {
+interface Run {
+  readonly recording: Recording;
+  readonly steps: number;
+  readonly said: string;
+}
+const made = new Map<number, Run>();
+
+function recordRun(harts: number): Run {
+  const known = made.get(harts);
+  if (known) return known;
   let said = '';
   const machine = bootInto(compileProgram(PROGRAM), { harts }, (text) => (said += text));
   const recording = record(machine);
   for (let n = 0; n < 1000 && !said.includes('that is all'); n++) machine.run(1e5);
   const steps = Number(machine.totalSteps);
   machine.free();
-  return { recording, steps, said };
+  const run = { recording, steps, said };
+  made.set(harts, run);
+  return run;
 }
 
 const summary = (machine: Machine) => ({
@@ -165,7 +176,8 @@ describe('replay-only code of a program', { skip: programsMissing }, () => {
       assert.match(byCode(23n)[0]!.error!.message, /status 3/);
       assert.match(byCode(21n)[0]!.error!.message, /cause 15, value 0x8/);
       const [panic] = byCode(30n);
-      assert.equal(panic?.error?.reason, 'fault');
+      assert.equal(panic?.error?.reason, 'machine-exit');
+      assert.match(panic.error.message, /the machine ended \(.*\): an exception \(cause 15, value 0x8\)/);
       assert.match(panic.output.text('console'), /Kernel panic/);
     });
   }
