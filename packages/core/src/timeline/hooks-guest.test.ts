@@ -63,6 +63,7 @@ int main(void) {
   if (fork() == 0) {
     for (long n = 1; n <= 5; n++) insert(n * n);
     braid_mark("inserted");
+    chdir("/made");
     mkdir("/made/here", 0751);
     exit(0);
   }
@@ -91,8 +92,13 @@ describe('hooks on a replay', { skip: programsMissing }, () => {
   before(() => {
     program = compileProgram(PROGRAM);
     const machine = bootInto(program, { harts: 2, hints: { mark: 10 } }, (text) => (said += text));
+    const until = (text: string) => {
+      for (let n = 0; n < 5000 && !said.includes(text); n++) machine.run(3e4);
+      assert.ok(said.includes(text), said);
+    };
+    until('begin');
     recording = record(machine);
-    for (let n = 0; n < 1000 && !said.includes('that is all'); n++) machine.run(1e5);
+    until('that is all');
     steps = Number(machine.totalSteps);
     expected = summary(machine);
     machine.free();
@@ -166,7 +172,7 @@ describe('hooks on a replay', { skip: programsMissing }, () => {
         const { name, number, args } = at.syscall!;
         seen.push(`${name} ${number} ${at.text(args[1]!)} ${args[2]!.toString(8)}`);
       });
-      hooks.on({ syscall: 220 }, (at) => seen.push(at.syscall!.name));
+      hooks.on({ syscall: 49 }, (at) => seen.push(at.syscall!.name));
       let space: bigint | undefined;
       hooks.on({ mark: 'inserted' }, (at) => {
         space = at.machine.hartSet.get(at.hart, 'satp');
@@ -183,7 +189,7 @@ describe('hooks on a replay', { skip: programsMissing }, () => {
       assert.throws(() => hooks.on({ syscall: 'levitate' }, () => {}), HookError);
       assert.throws(() => hooks.on(4n, () => {}, { process: 'x' }), HookError);
     });
-    assert.deepEqual(seen, ['clone', 'mark 55', 'mkdirat 34 /made/here 751', 'other']);
+    assert.deepEqual(seen, ['mark 55', 'chdir', 'mkdirat 34 /made/here 751', 'other']);
   });
 
   test('a process is chosen by its name, where somebody can say it', () => {
