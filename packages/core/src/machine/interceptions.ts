@@ -4,7 +4,7 @@
  * guest can see: the instruction makes the same step.
  *
  * A run ends before the instruction that an interception wants; the next run begins with it, and does not ask again. A system call
- * costs nothing while nobody listens, and some 0.2 us where somebody does.
+ * costs nothing more while nobody listens, and a call of the host where somebody does.
  */
 
 import type { Engine, EngineHost } from '../engine/engine.ts';

@@ -12,7 +12,7 @@
  *
  * Nothing comes from outside while it runs: no typing, no packets (what it sends is lost), nothing from the host's end of the guest agent;
  * idle gaps are jumped over. It ends at the latest when it has made its steps, and with an error that says why where what it was made for
- * cannot come any more. Cost: a fork and a machine, about a millisecond, and the shadow tables of both.
+ * cannot come any more. Cost: a fork, a machine, and the shadow tables of both.
  */
 
 import { type ForkPoint, forkPoint, machineFrom } from '../branch/fork-point.ts';

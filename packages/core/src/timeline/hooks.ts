@@ -11,8 +11,8 @@
  * A function is called while the machine stands before the place's instruction. It may read the machine, and call guest functions in
  * diversions; it changes nothing, and whether there are hooks changes nothing that the guest can see. What it throws comes out of `run`.
  *
- * Costs: a place, what a breakpoint costs (0.4 us each time, also in processes that are not meant); a hook on a system call, 0.2 us at each
- * system call of every process.
+ * Costs: a place, what a breakpoint does each time, also in processes that are not meant; a hook on a system call, a call of the host at
+ * each system call of every process.
  */
 
 import type { ProgramCode } from '../branch/program-code.ts';
