@@ -15,7 +15,7 @@ import { AGENT } from '../devices/virtio-console/device.ts';
 import type { AccessTrace, Engine, EngineHost, RunResult } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
-import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
+import { EXIT, type HartField, HINT, MSTATUS, PRIVILEGE } from '../hart/state.ts';
 import { walk } from '../hart/walk.ts';
 import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { RAM_BASE } from '../memory/layout.ts';
@@ -26,6 +26,7 @@ import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
 import { HINT_RESULT, type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
+import { Interceptions } from './interceptions.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import {
   type Configuration,
@@ -90,6 +91,7 @@ export class Machine implements EngineHost {
   readonly watchpoints: Watchpoints;
   /** Who hears of accesses to memory. */
   readonly traces = new AccessTraces(() => this.engine.traceChanged(this));
+  readonly interceptions: Interceptions;
   /** Idle gaps are jumped over. Changed by an event. */
   skipIdle = false;
   /** In the order of the harts: out of the schedule until somebody starts them. */
@@ -125,6 +127,7 @@ export class Machine implements EngineHost {
     this.hartSet = new Harts(engine, options.harts);
     this.breakpoints = new Breakpoints(this);
     this.watchpoints = new Watchpoints(this);
+    this.interceptions = new Interceptions(this);
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
@@ -265,7 +268,7 @@ export class Machine implements EngineHost {
       const made = this.runHart(isOwn ? Math.min(left, ownLeft) : left);
       left -= made;
       if (isOwn) ownLeft -= made;
-      const hit = this.breakpoints.take();
+      const hit = this.breakpoints.take() ?? this.interceptions.take();
       if (hit) return hit;
     }
   }
@@ -282,10 +285,12 @@ export class Machine implements EngineHost {
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
     this.breakpoints.begin(this.budget);
+    this.interceptions.begin(this.budget);
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
     this.breakpoints.end(steps);
     this.watchpoints.end(failure === undefined);
+    this.interceptions.end(steps);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
     const waits = exit !== EXIT.none && exit !== EXIT.breakpoint;
@@ -577,7 +582,16 @@ export class Machine implements EngineHost {
     });
   }
 
+  get hearsSystemCalls(): boolean {
+    return this.interceptions.hearsSystemCalls;
+  }
+
+  systemCall(): void {
+    this.interceptions.systemCall();
+  }
+
   hint(number: number, host: number): number {
+    if (this.interceptions.hint(number)) return HINT.ignored;
     return this.hints.execute(number, host, this.hintCaller());
   }
 
@@ -756,6 +770,7 @@ export class Machine implements EngineHost {
     this.late = undefined;
     this.wanted = false;
     this.replay = undefined;
+    this.interceptions.renew();
     this.log.events.length = 0;
   }
 
