@@ -75,7 +75,7 @@ export class GdbServer {
   private readonly reader = new PacketReader();
   private readonly waiting: Uint8Array[] = [];
   private working = false;
-  private ended = false;
+  private closing: Promise<void> | undefined;
   private acknowledge = true;
   private lastSent: Uint8Array | undefined;
   private running: AbortController | undefined;
@@ -108,12 +108,12 @@ export class GdbServer {
   private async begin(): Promise<void> {
     this.stop = await this.target.attach();
     // It has gone meanwhile.
-    if (this.ended) await this.target.detach();
+    if (this.closing) await this.target.detach();
   }
 
   /** Bytes from the debugger. */
   receive(bytes: Uint8Array): void {
-    if (this.ended) return;
+    if (this.closing) return;
     for (const item of this.reader.push(bytes)) {
       if (item.kind === 'interrupt') this.interrupt();
       else if (item.kind === 'nack' && this.acknowledge && this.lastSent) this.transport.send(this.lastSent);
@@ -128,9 +128,12 @@ export class GdbServer {
   }
 
   /** The connection is over, whoever has ended it: the target goes on without the debugger. */
-  async close(): Promise<void> {
-    if (this.ended) return;
-    this.ended = true;
+  close(): Promise<void> {
+    this.closing ??= this.end();
+    return this.closing;
+  }
+
+  private async end(): Promise<void> {
     this.running?.abort();
     if (this.stop) await this.target.detach();
   }
@@ -155,14 +158,14 @@ export class GdbServer {
       this.send(errorReply(error));
       return this.hangUp();
     }
-    for (let payload = this.waiting.shift(); payload && !this.ended; payload = this.waiting.shift()) {
+    for (let payload = this.waiting.shift(); payload && !this.closing; payload = this.waiting.shift()) {
       let reply: string | Uint8Array | undefined;
       try {
         reply = await this.answer(payload);
       } catch (error) {
         reply = errorReply(error);
       }
-      if (this.ended) break;
+      if (this.closing) break;
       if (reply !== undefined) this.send(reply);
       if (bytesText(payload) === 'QStartNoAckMode') this.acknowledge = false;
     }

@@ -8,7 +8,7 @@ import { chmodSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, unlin
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { frame, textBytes } from '@braid/core/gdb/packet.ts';
+import { frame, PacketReader, textBytes } from '@braid/core/gdb/packet.ts';
 import { type GdbOptions, GdbServer } from '@braid/core/gdb/server.ts';
 import type { DebugTarget } from '@braid/core/gdb/target.ts';
 import { BraidError } from '../errors.ts';
@@ -85,13 +85,13 @@ export class GdbListener implements AsyncDisposable {
       this.options,
     );
     this.client = client;
-    // The one before may not have left the target yet.
+    // The one before may not have left the target yet. What has come meanwhile is answered then, by the error if there is one.
     const attached = this.leaving.then(() => client.attach());
-    attached.catch((error: Error) => refuse(socket, error.message));
+    attached.catch(() => {});
     let first = true;
     socket.on('data', (bytes: Buffer) => {
       if (first && !FIRST_BYTES.has(bytes[0]!)) socket.destroy();
-      else client.receive(bytes);
+      else void this.leaving.then(() => client.receive(bytes));
       first = false;
     });
     socket.on('close', () => {
@@ -125,16 +125,27 @@ export class GdbListener implements AsyncDisposable {
   }
 }
 
-/** Says why, in a way that gdb shows. */
+/** Says why, in a way that gdb shows: as the answer to what it asks first. */
 function refuse(socket: Socket, why: string): void {
-  socket.write(frame(textBytes(`E.${why}`)));
-  finish(socket);
+  const reader = new PacketReader();
+  socket.on('data', (bytes: Buffer) => {
+    if (!reader.push(bytes).some(({ kind }) => kind === 'packet') || socket.writableEnded) return;
+    socket.write(textBytes('+'));
+    socket.write(frame(textBytes(`E.${why}`)));
+    socket.end();
+  });
+  hangUpSoon(socket);
 }
 
 function finish(socket: Socket): void {
   socket.end();
-  // One that does not hang up is hung up on.
-  setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  hangUpSoon(socket);
+}
+
+/** One that does not hang up is hung up on. */
+function hangUpSoon(socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  socket.on('close', () => clearTimeout(timer));
 }
 
 function listen(server: Server, where: { path: string } | { host: string; port: number }, name: string): Promise<void> {

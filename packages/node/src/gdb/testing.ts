@@ -12,15 +12,26 @@ export function missing(...commands: readonly string[]): string | false {
 
 /** Runs gdb with commands, one after the other; what it printed. */
 export function gdb(commands: readonly string[], file?: string): Promise<string> {
-  const options = ['set width 0', 'set height 0', 'set pagination off', 'set confirm off', 'set tcp connect-timeout 10'];
+  const options = [
+    'set width 0',
+    'set height 0',
+    'set pagination off',
+    'set confirm off',
+    'set tcp connect-timeout 10',
+  ];
   const args = [...options, ...commands].flatMap((command) => ['-ex', command]);
   return new Promise((resolve, reject) => {
     const all = ['-nx', '-batch', ...args, ...(file === undefined ? [] : [file])];
-    execFile('gdb-multiarch', all, { timeout: 50_000, env: { ...process.env, LC_ALL: 'C' } }, (error, stdout, stderr) => {
-      // With -batch gdb's exit code is that of its last command.
-      if (error?.killed) reject(new Error(`gdb does not end:\n${stdout}${stderr}`));
-      else resolve(stdout + stderr);
-    });
+    execFile(
+      'gdb-multiarch',
+      all,
+      { timeout: 50_000, env: { ...process.env, LC_ALL: 'C' } },
+      (error, stdout, stderr) => {
+        // With -batch gdb's exit code is that of its last command.
+        if (error?.killed) reject(new Error(`gdb does not end:\n${stdout}${stderr}`));
+        else resolve(stdout + stderr);
+      },
+    );
   });
 }
 
@@ -35,7 +46,16 @@ export function compile(folder: string, name: string, source: string, kind: 'bar
       ? ['riscv64-linux-gnu-gcc', ['-static', ...common]]
       : [
           'riscv64-unknown-elf-gcc',
-          ['-nostdlib', '-nostartfiles', '-ffreestanding', '-mcmodel=medany', '-march=rv64gc', '-mabi=lp64d', '-Wl,-Ttext=0x80000000,--build-id=none,-n', ...common],
+          [
+            '-nostdlib',
+            '-nostartfiles',
+            '-ffreestanding',
+            '-mcmodel=medany',
+            '-march=rv64gc',
+            '-mabi=lp64d',
+            '-Wl,-Ttext=0x80000000,--build-id=none,-n',
+            ...common,
+          ],
         ];
   const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
   if (status !== 0) throw new Error(`${command}: ${stderr}`);
