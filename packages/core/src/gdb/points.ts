@@ -5,25 +5,6 @@ import type { Stop } from '../machine/options.ts';
 import { GdbError } from './errors.ts';
 import type { DebugPoint, DebugStop } from './target.ts';
 
-/** What is used of a machine's watchpoints. */
-interface Watching {
-  add(watchpoint: { address: bigint; length: number; on: 'write' | 'read' | 'access' }): number;
-  delete(id: number): boolean;
-}
-
-type WatchStop = {
-  readonly reason: 'watchpoint';
-  readonly hart?: number;
-  readonly ids: readonly number[];
-  readonly address: bigint;
-};
-
-function watchpointsOf(machine: Machine): Watching {
-  const { watchpoints } = machine as { watchpoints?: Watching };
-  if (!watchpoints) throw new GdbError('this machine has no watchpoints');
-  return watchpoints;
-}
-
 export class DebugPoints {
   private readonly machine: Machine;
   /** By what they are: the point, and the machine's name for it. */
@@ -40,7 +21,7 @@ export class DebugPoints {
       if (wanted.has(key)) continue;
       this.set.delete(key);
       if (point.kind === 'break') this.machine.breakpoints.delete(id);
-      else watchpointsOf(this.machine).delete(id);
+      else this.machine.watchpoints.delete(id);
     }
     for (const [key, point] of wanted) {
       if (!this.set.has(key)) this.set.set(key, { point, id: this.add(point) });
@@ -51,14 +32,14 @@ export class DebugPoints {
     try {
       if (point.kind === 'break') return this.machine.breakpoints.add({ address: point.address });
       const { address, length, kind } = point;
-      return watchpointsOf(this.machine).add({ address, length, on: kind });
+      return this.machine.watchpoints.add({ address, length, on: kind });
     } catch (error) {
       throw new GdbError((error as Error).message);
     }
   }
 
   /** What a stop of the machine is to the debugger; undefined when it is not about its points. */
-  stopOf(stop: Stop | WatchStop): DebugStop | undefined {
+  stopOf(stop: Stop): DebugStop | undefined {
     if (stop.reason === 'breakpoint') {
       const point = this.hit(stop.ids, true);
       return point && { kind: 'breakpoint', hart: stop.hart, point };

@@ -49,7 +49,7 @@ class Client {
 
 test('a socket that is its owner’s alone', async (t) => {
   const folder = temporaryFolder((done) => t.after(done));
-  await using machine = await Machine.create({ bare: endlessProgram() });
+  await using machine = await Machine.create({ bare: endlessProgram('quiet') });
 
   await t.test('its mode, and that it goes with the end', async () => {
     const socket = join(folder, 'a');
@@ -110,7 +110,7 @@ test('a socket that is its owner’s alone', async (t) => {
 });
 
 test('one debugger at a time, and one that vanishes is survived', async () => {
-  await using machine = await Machine.create({ bare: endlessProgram() });
+  await using machine = await Machine.create({ bare: endlessProgram('quiet') });
   await using server = await machine.gdb({ port: 0 });
   assert.match(server.remote, /^target remote 127\.0\.0\.1:\d+$/);
   const first = new Client(server);
@@ -141,7 +141,7 @@ test('one debugger at a time, and one that vanishes is survived', async () => {
 });
 
 test('while a debugger is attached, the machine runs for it only', async () => {
-  await using machine = await Machine.create({ bare: endlessProgram() });
+  await using machine = await Machine.create({ bare: endlessProgram('quiet') });
   await using server = await machine.gdb();
   const client = new Client(server);
   assert.match((await client.ask('?'))!, /^T05/);
@@ -157,7 +157,7 @@ test('while a debugger is attached, the machine runs for it only', async () => {
 });
 
 test('the machine’s end is that of the debugger’s connection', async () => {
-  const machine = await Machine.create({ bare: endlessProgram() });
+  const machine = await Machine.create({ bare: endlessProgram('quiet') });
   const server = await machine.gdb();
   const client = new Client(server);
   assert.match((await client.ask('?'))!, /^T05/);
@@ -169,7 +169,7 @@ test('the machine’s end is that of the debugger’s connection', async () => {
 });
 
 test('a clone for another debugger', async () => {
-  await using machine = await Machine.create({ bare: endlessProgram() });
+  await using machine = await Machine.create({ bare: endlessProgram('quiet') });
   await using server = await machine.gdb();
   const client = new Client(server);
   assert.match((await client.ask('vCont;s:1'))!, /^T05/);
