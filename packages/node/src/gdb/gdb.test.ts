@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { parseKallsyms, symbolFile } from '@braid/core/gdb/symbol-file.ts';
 import { guestMissing } from '@braid/core/testing/machines.ts';
-import { Machine } from '../index.ts';
+import { type GdbListener, Machine } from '../index.ts';
 import { temporaryFolder } from '../testing.ts';
 import { compile, gdb, missing } from './testing.ts';
 
@@ -25,6 +25,13 @@ __attribute__((naked, section(".text.start"))) void _start(void) {
   __asm__("li t0, 0x2000; csrs mstatus, t0; csrr t0, mhartid; slli t0, t0, 12; la sp, _start + 0x100000; sub sp, sp, t0; j run");
 }
 `;
+
+/** A debugger has the machine. */
+function once(server: GdbListener): Promise<void> {
+  return new Promise((resolve) => {
+    server.onAttach = resolve;
+  });
+}
 
 test('a bare program', { skip: missing('gdb-multiarch', 'riscv64-unknown-elf-gcc') }, async (t) => {
   const { path, bytes } = compile(
@@ -107,17 +114,18 @@ test('the guest', { skip: guestMissing || missing('gdb-multiarch') }, async (t) 
 
   await t.test('its kernel, by the names in /proc/kallsyms', async () => {
     await using server = await machine.gdb();
-    // The guest runs for the debugger only; the command waits for it.
-    const running = machine.exec(['cat', '/proc/version']);
+    // While gdb is there the guest runs for it only, and the command waits.
+    const running = once(server).then(() => machine.exec(['cat', '/proc/version']));
     const text = await gdb(
       [
         server.remote,
-        'hbreak do_sys_openat2',
+        'hbreak *do_sys_openat2',
         'continue',
         'info registers priv',
         'x/s $a1',
+        'x/i $pc',
         'delete',
-        'x/2i $pc',
+        'finish',
         'detach',
       ],
       kernel,
@@ -125,6 +133,7 @@ test('the guest', { skip: guestMissing || missing('gdb-multiarch') }, async (t) 
     assert.match(text, /Breakpoint 1, 0x[0-9a-f]+ in do_sys_openat2 \(\)/);
     assert.match(text, /prv:1 \[Supervisor\]/);
     assert.match(text, /=> 0x[0-9a-f]+ <do_sys_openat2>:/);
+    assert.match(text, /0x[0-9a-f]+ in __riscv_sys_openat \(\)/);
     assert.match((await running).stdout, /^Linux version/);
   });
 
@@ -151,7 +160,7 @@ int main(void) {
     await machine.writeFile('/tmp/program', bytes);
     await machine.exec(['chmod', '+x', '/tmp/program']);
     await using server = await machine.gdb();
-    const running = machine.exec(['/tmp/program']);
+    const running = once(server).then(() => machine.exec(['/tmp/program']));
     const text = await gdb(
       [
         server.remote,

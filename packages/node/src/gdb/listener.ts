@@ -33,7 +33,8 @@ export class GdbListener implements AsyncDisposable {
   readonly remote: string;
   readonly socket: string | undefined;
   readonly port: number | undefined;
-  /** Told when a debugger has left. */
+  /** Told when a debugger has the machine, and when it has left. */
+  onAttach: (() => void) | undefined;
   onLeave: (() => void) | undefined;
   private readonly target: DebugTarget;
   private readonly options: GdbOptions;
@@ -78,7 +79,16 @@ export class GdbListener implements AsyncDisposable {
     socket.on('error', () => {}); // `close` comes behind it
     socket.on('close', () => this.connections.delete(socket));
     socket.setNoDelay(true);
-    if (this.client) return refuse(socket, 'another debugger is attached; there can be one at a time');
+    // Who says nothing is no debugger: somebody looks whether the socket is in use.
+    socket.once('data', (bytes: Buffer) => {
+      if (!FIRST_BYTES.has(bytes[0]!)) return socket.destroy();
+      if (this.client) refuse(socket, 'another debugger is attached; there can be one at a time');
+      else this.serve(socket);
+      socket.emit('data', bytes);
+    });
+  }
+
+  private serve(socket: Socket): void {
     const client = new GdbServer(
       this.target,
       { send: (bytes) => void socket.write(bytes), close: () => finish(socket) },
@@ -86,21 +96,16 @@ export class GdbListener implements AsyncDisposable {
     );
     this.client = client;
     // The one before may not have left the target yet. What has come meanwhile is answered then, by the error if there is one.
-    const attached = this.leaving.then(() => client.attach());
-    attached.catch(() => {});
-    let first = true;
-    socket.on('data', (bytes: Buffer) => {
-      if (first && !FIRST_BYTES.has(bytes[0]!)) socket.destroy();
-      else void this.leaving.then(() => client.receive(bytes));
-      first = false;
-    });
+    const { leaving } = this;
+    const attached = leaving.then(() => client.attach());
+    attached.then(
+      () => this.onAttach?.(),
+      () => {},
+    );
+    socket.on('data', (bytes: Buffer) => void leaving.then(() => client.receive(bytes)));
     socket.on('close', () => {
-      this.leaving = attached.then(
-        () => client.close(),
-        () => {},
-      );
       // The machine may be gone by now.
-      this.leaving = this.leaving.catch(() => {});
+      this.leaving = attached.then(() => client.close()).catch(() => {});
       this.client = undefined;
       this.onLeave?.();
     });

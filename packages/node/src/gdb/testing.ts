@@ -25,7 +25,7 @@ export function gdb(commands: readonly string[], file?: string): Promise<string>
     execFile(
       'gdb-multiarch',
       all,
-      { timeout: 50_000, env: { ...process.env, LC_ALL: 'C' } },
+      { timeout: 50_000, killSignal: 'SIGKILL', env: { ...process.env, LC_ALL: 'C' } },
       (error, stdout, stderr) => {
         // With -batch gdb's exit code is that of its last command.
         if (error?.killed) reject(new Error(`gdb does not end:\n${stdout}${stderr}`));

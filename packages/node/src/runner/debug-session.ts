@@ -36,6 +36,7 @@ export class DebugSession {
   private debug: MachineDebug | undefined;
   /** The call of the last command. */
   private command = 0;
+  private changed = false;
 
   constructor(host: DebugHost) {
     this.host = host;
@@ -80,14 +81,23 @@ export class DebugSession {
       case 'registers':
         return readRegisters(machine, call.hart);
       case 'setRegister':
+        this.changed = true;
         return writeRegister(machine, call.hart, call.name, call.value);
       case 'read':
         return readMemory(machine, call.address, call.length, call.options);
       case 'write':
+        this.changed = true;
         return writeMemory(machine, call.address, call.bytes, call.options);
       case 'interrupt':
         return this.interrupt();
     }
+  }
+
+  /** Whether the machine has been changed since this was asked last: no event says so. */
+  takeChanged(): boolean {
+    const { changed } = this;
+    this.changed = false;
+    return changed;
   }
 
   /** A command that the call waits for begins. Throws `GdbError`. */

@@ -348,6 +348,10 @@ export class Runner {
 
   private debug(machine: Machine, id: number, call: Calls['debug'][0]): unknown {
     const { debugging } = this;
+    if ((call.op === 'resume' || call.op === 'detach') && debugging.takeChanged()) {
+      this.recorder?.flush();
+      this.recorder?.replaced('host', 'a debugger changed the machine');
+    }
     if (call.op !== 'resume') return debugging.do(machine, call);
     debugging.begin(id, call.how);
     if (machine.exit) return debugging.here;
