@@ -313,7 +313,7 @@ export interface Calls {
   takeOver: [{ readonly result: PathResult | undefined; readonly stackBottom?: bigint }, Taken | Refusal];
   /** Goes one way of a branch, in a clone made of a fork point, which is used up. */
   path: [{ readonly point: ForkPoint; readonly host: HostState; readonly way: Way }, PathResult | PathRefusal];
-  /** For a debugger; what comes of it is with `DebugCall`. */
+  /** For a debugger; what comes of it is with `DebugCall`. A replay is looked at only. */
   debug: [DebugCall, unknown];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];

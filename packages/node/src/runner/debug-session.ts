@@ -72,19 +72,16 @@ export class DebugSession {
       this.debug = new MachineDebug(machine);
       return this.here;
     }
+    if (call.op === 'registers' || call.op === 'read') return look(machine, call);
     switch (call.op) {
       case 'detach':
         this.interrupt();
         this.debug?.end();
         this.debug = undefined;
         return undefined;
-      case 'registers':
-        return readRegisters(machine, call.hart);
       case 'setRegister':
         this.changed = true;
         return writeRegister(machine, call.hart, call.name, call.value);
-      case 'read':
-        return readMemory(machine, call.address, call.length, call.options);
       case 'write':
         this.changed = true;
         return writeMemory(machine, call.address, call.bytes, call.options);
@@ -123,4 +120,10 @@ export class DebugSession {
     const hit = this.attachment.ran(stop);
     if (hit) this.host.answer(this.command, hit);
   }
+}
+
+/** What changes nothing, and asks for no debugger: on a replay's machine as well. */
+export function look(machine: Machine, call: Extract<DebugCall, { op: 'registers' | 'read' }>): unknown {
+  if (call.op === 'registers') return readRegisters(machine, call.hart);
+  return readMemory(machine, call.address, call.length, call.options);
 }

@@ -50,7 +50,7 @@ import {
 import type { DiskFile } from './assemble.ts';
 import { type Assembled, assemble, assemblePath, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
-import { DebugSession } from './debug-session.ts';
+import { DebugSession, look } from './debug-session.ts';
 import { DecisionWatch } from './decision-watch.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { HintPost } from './hint-post.ts';
@@ -501,6 +501,11 @@ export class Runner {
         return replayer.written(args);
       case 'physical':
         return physicalOf(replayer.timeline.machine, args);
+      case 'debug': {
+        const call = args as Calls['debug'][0];
+        if (call.op === 'registers' || call.op === 'read') return look(replayer.timeline.machine, call);
+        throw new GdbError('a replay is what was recorded: it cannot be changed');
+      }
       case 'divert':
         return replayer.divert();
       case 'stateHash':
