@@ -49,7 +49,7 @@ function ext4(): Uint8Array {
 
 /** All that the guest sees but its disks. */
 function fingerprint(machine: Machine): string {
-  const hash = createHash('sha256').update(encodeState(visibleState(machine)));
+  const hash = createHash('sha256').update(encodeState(visibleState(recordMachine(machine))));
   const piece = new Uint8Array(1 << 20);
   for (let at = 0; at < machine.options.memory; at += piece.length) {
     machine.ram.read(RAM_BASE + at, piece);
@@ -121,9 +121,7 @@ test('a recorded ext4 disk', { skip }, () => {
   const expected = fingerprint(machine);
 
   for (const [n, { point, from }] of keyframes.entries()) {
-    const base = new RecordedDisk(history, 0, { size: memory.size, readOnly: false }, (ref, into) =>
-      into.set(taken[ref]!.content),
-    );
+    const base = new RecordedDisk(history, 0, memory.size, false, (ref, into) => into.set(taken[ref]!.content));
     base.keyframe = n;
     const blocks = new FrameBlocks(pool, memory.size);
     const again = machineFrom(sharedEngine(), { ...point, disks: [blocks.roots] }, { disks: [{ backend: base }] });

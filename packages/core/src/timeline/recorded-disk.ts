@@ -27,13 +27,14 @@ export class RecordedDisk implements BlockBackend {
   constructor(
     history: DiskHistory,
     disk: number,
-    options: { readonly size: bigint; readonly readOnly: boolean },
+    size: bigint,
+    readOnly: boolean,
     content: (ref: number, into: Uint8Array) => void,
   ) {
     this.history = history;
     this.disk = disk;
-    this.size = options.size;
-    this.readOnly = options.readOnly;
+    this.size = size;
+    this.readOnly = readOnly;
     this.content = content;
   }
 
