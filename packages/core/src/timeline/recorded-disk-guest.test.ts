@@ -121,7 +121,9 @@ test('a recorded ext4 disk', { skip }, () => {
   const expected = fingerprint(machine);
 
   for (const [n, { point, from }] of keyframes.entries()) {
-    const base = new RecordedDisk(history, 0, memory.size, false, (ref, into) => into.set(taken[ref]!.content));
+    const base = new RecordedDisk(history, 0, { size: memory.size, readOnly: false }, (ref, into) =>
+      into.set(taken[ref]!.content),
+    );
     base.keyframe = n;
     const blocks = new FrameBlocks(pool, memory.size);
     const again = machineFrom(sharedEngine(), { ...point, disks: [blocks.roots] }, { disks: [{ backend: base }] });

@@ -162,7 +162,10 @@ async function recorded(
 async function repeat(recording: Recorded, first: number, moves: boolean): Promise<{ calls: number; whole: boolean }> {
   const { happened, keyframes, history, taken } = recording;
   const bases = recording.sizes.map(
-    (size, disk) => new RecordedDisk(history, disk, BigInt(size), false, (ref, into) => into.set(taken[ref]!.content)),
+    (size, disk) =>
+      new RecordedDisk(history, disk, { size: BigInt(size), readOnly: false }, (ref, into) =>
+        into.set(taken[ref]!.content),
+      ),
   );
   const disks = bases.map((base) => new OverlayBackend(base, new MemoryBlockMap(), { frozen: true }));
   const move = (keyframe: number) => {
@@ -355,7 +358,7 @@ test("the host's failures are told, and a full pool is none", () => {
 
 test('what is not in a recording is an error that says so, and so are bad numbers', () => {
   const history = new DiskHistory();
-  const disk = new RecordedDisk(history, 0, 10_000n, true, (ref, into) => into.fill(ref));
+  const disk = new RecordedDisk(history, 0, { size: 10_000n, readOnly: true }, (ref, into) => into.fill(ref));
   history.captured(0, 1, 2, 9);
   const tail = new Uint8Array(2);
   disk.read(9998, tail);
@@ -373,7 +376,7 @@ test('what is not in a recording is an error that says so, and so are bad number
 test('an overlay clears what its base does not have, in little room', () => {
   const pool = new Pool();
   const blocks = 100;
-  const base = new RecordedDisk(new DiskHistory(), 0, BigInt(blocks * BLOCK), false, () => {});
+  const base = new RecordedDisk(new DiskHistory(), 0, { size: BigInt(blocks * BLOCK), readOnly: false }, () => {});
   const map = new FrameBlocks(pool, base.size);
   const disk = new OverlayBackend(base, map, { frozen: true });
   const before = pool.used;

@@ -27,14 +27,13 @@ export class RecordedDisk implements BlockBackend {
   constructor(
     history: DiskHistory,
     disk: number,
-    size: bigint,
-    readOnly: boolean,
+    options: { readonly size: bigint; readonly readOnly: boolean },
     content: (ref: number, into: Uint8Array) => void,
   ) {
     this.history = history;
     this.disk = disk;
-    this.size = size;
-    this.readOnly = readOnly;
+    this.size = options.size;
+    this.readOnly = options.readOnly;
     this.content = content;
   }
 
