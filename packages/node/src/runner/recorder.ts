@@ -12,8 +12,10 @@ import { PoolFullError } from '@braid/core/memory/pool.ts';
 import type { Mark } from '@braid/core/timeline/recording/info.ts';
 import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
 
-/** A keyframe may cost this part of the time between two. */
-const COST = 1 / 8;
+/** What keyframes may cost of the time between them; more than that rather than that they are further apart, and never more than the last. */
+const COST = 0.03;
+const FAR_APART_MS = 800;
+const MOST_COST = 0.25;
 /** Frames that have to be free for a keyframe. */
 const HEAD_ROOM = 4096;
 /** Bytes on the way to the main thread before the machine waits. */
@@ -79,14 +81,18 @@ export class Recorder {
     return this.ahead > AHEAD;
   }
 
-  /** So many bytes have been written; `keyframeMs`: and a keyframe, which took so long. */
+  /** Some of it has been written. */
   written({ bytes, keyframeMs, full }: Extract<Request, { type: 'written' }>): void {
     this.ahead -= bytes;
     if (keyframeMs === undefined) return;
     this.keyframeUnderWay = false;
     // Twice as rare with each eighth of the room that is used up.
-    const base = this.options.keyframeMs * 2 ** Math.floor(8 * full);
-    this.interval = Math.max(base, keyframeMs / COST);
+    const { keyframeMs: least } = this.options;
+    // Each half of what is left of the room makes them twice as rare.
+    const rarer = full < 0.5 ? 1 : 2 / Math.max(2 ** -20, 1 - full);
+    // The first one has all of the machine, and says little about the next.
+    const fair = this.keyframes === 1 ? 0 : Math.min(keyframeMs / COST, Math.max(FAR_APART_MS, keyframeMs / MOST_COST));
+    this.interval = Math.max(least, fair) * rarer;
   }
 
   /** Before a run: takes a keyframe if it is time. */
