@@ -33,7 +33,7 @@ export const FOLDERS: Record<string, Folder> = {
   boot: { imports: ['memory'], types: ['machine'] }, //        loaders of ELF files and kernels, device tree
   firmware: { imports: ['state', 'hart', 'memory'], types: ['devices', 'machine'] }, // SBI
   machine: {
-    imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
+    imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'disk', 'boot', 'firmware', 'agent'],
   },
   branch: {
     imports: ['state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],

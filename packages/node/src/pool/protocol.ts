@@ -19,7 +19,10 @@ import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
 import type { InputEvent, LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { MapRoots } from '@braid/core/memory/frame-map.ts';
-import type { Mark, RecordingEnd } from '@braid/core/timeline/recording/info.ts';
+import type { Point } from '@braid/core/timeline/points.ts';
+import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/recording/info.ts';
+import type { Moment } from '@braid/core/timeline/recording/moment.ts';
+import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
 import type { Decided } from '../runner/decision-watch.ts';
@@ -28,9 +31,15 @@ import type { Decided } from '../runner/decision-watch.ts';
 export type TimeMode = 'virtual' | 'wall';
 
 /** A disk by its file, or by its content. */
-export type DiskSource =
+export type ImageSource =
   | { readonly path: string; readonly readOnly: boolean }
   | { readonly bytes: Uint8Array; readonly readOnly: boolean };
+
+/** Where a thread finds a disk of a machine. */
+export type DiskSource =
+  | ImageSource
+  /** What a recording has of one, as of a keyframe. What is written to it goes to its overlay. */
+  | { readonly recording: string; readonly disk: number; readonly keyframe: number; readonly readOnly: boolean };
 
 /** Which device the guest's main console is, and so where typed input goes. */
 export type ConsoleDevice = 'serial' | 'virtio';
@@ -49,7 +58,7 @@ export interface Setup {
   /** How often guest programs may execute each hint. */
   readonly hints?: Partial<HintQuotas>;
   readonly console: ConsoleDevice;
-  readonly disks: readonly DiskSource[];
+  readonly disks: readonly ImageSource[];
 }
 
 /** What is known of a machine once it is made. */
@@ -77,7 +86,7 @@ export type Held =
 
 /** What the host's side of a machine knows, and takes with it to another worker. */
 export interface HostState {
-  readonly setup: Omit<Setup, 'boot' | 'state'>;
+  readonly setup: Omit<Setup, 'boot' | 'state' | 'disks'> & { readonly disks: readonly DiskSource[] };
   readonly inputEnded: boolean;
   readonly panic: string | undefined;
   /** Of a clone. */
@@ -155,14 +164,19 @@ export interface RecordOptions {
 
 /** What a machine's recorder sends to be written, in this order. */
 export type Recorded =
-  | { readonly kind: 'events'; readonly stretch: number; readonly events: readonly LoggedEvent[]; readonly bytes: number }
+  | {
+      readonly kind: 'events';
+      readonly stretch: number;
+      readonly events: readonly LoggedEvent[];
+      /** Where the machine is. */
+      readonly reached: Moment;
+      readonly bytes: number;
+    }
   | { readonly kind: 'disk'; readonly blocks: readonly CapturedBlock[]; readonly bytes: number }
   | {
       readonly kind: 'keyframe';
       readonly stretch: number;
       readonly at: bigint;
-      /** Events of the stretch that came before. */
-      readonly events: number;
       /** By disk: blocks of 4 KiB written since the keyframe before. */
       readonly written: readonly Uint32Array[];
       readonly point: ForkPoint;
@@ -171,6 +185,39 @@ export type Recorded =
   | ({ readonly kind: 'end'; readonly point: ForkPoint } & Omit<RecordingEnd, 'hash'>)
   /** The recording cannot go on. */
   | { readonly kind: 'failed'; readonly why: string };
+
+/** Where a replay is to go. */
+export type Target =
+  | { readonly at: bigint }
+  /** Guest time since power-on, in ns. */
+  | { readonly time: bigint }
+  | { readonly position: Position };
+
+/** What a replay is asked for. All of it may take long, and says how far it is. */
+export type ReplayOperation =
+  | { readonly kind: 'seek'; readonly to: Target }
+  /** `show`: the guest's output is heard. */
+  | { readonly kind: 'run'; readonly points: readonly Point[]; readonly to?: bigint; readonly show: boolean }
+  | { readonly kind: 'reverse'; readonly points: readonly Point[] }
+  | { readonly kind: 'step' | 'reverse-step'; readonly count: bigint; readonly hart?: number }
+  | { readonly kind: 'last-hit'; readonly interval: Interval; readonly points: readonly Point[] };
+
+/** Where a replay stands. */
+export interface Standing {
+  readonly at: bigint;
+  readonly position: Position;
+  readonly time: bigint;
+  /** The hart that is next. */
+  readonly hart: number;
+  readonly pc: bigint;
+  /** Keyframes that were found to be as recorded, so far. */
+  readonly verified: number;
+}
+
+export interface ReplayAnswer {
+  readonly stop: TimelineStop;
+  readonly standing: Standing;
+}
 
 /** Calls, by name: arguments and result. */
 export interface Calls {
@@ -227,6 +274,20 @@ export interface Calls {
     },
     Position,
   ];
+  /** Instead of a machine: a recording, at its beginning. */
+  openReplay: [{ readonly path: string; readonly show: boolean }, Standing];
+  replay: [ReplayOperation, ReplayAnswer];
+  /** Where bytes at a hart's virtual address lie in guest-physical memory. */
+  physical: [{ readonly hart: number; readonly address: bigint }, bigint | undefined];
+  /** The parts of a recording in which a page may have been written, the last one first; and what was there before all of them. */
+  written: [
+    { readonly page: number; readonly at: bigint },
+    { readonly intervals: readonly Interval[]; readonly before: LastWrite },
+  ];
+  /** A machine in the state in which a replay stands, to go on from there. */
+  divert: [Record<never, never>, { readonly point: ForkPoint; readonly host: HostState }];
+  /** What a machine is called that is recorded. */
+  recordingInfo: [Record<never, never>, Omit<RecordingInfo, 'braid' | 'title'>];
   /** Sends what is to be recorded from now on, as reports. */
   record: [RecordOptions, undefined];
   /** Names the moment for the recording; where it is. */
@@ -320,8 +381,13 @@ export type ToWorker =
 export type FromWorker =
   | { readonly machine: number; readonly report: Report }
   | { readonly module: PortableModule }
-  /** Roots of the maps of all machines that are here. */
-  | { readonly roots: readonly number[] };
+  /** Roots of the maps of all machines that are here, and single frames. */
+  | Holdings;
+
+export interface Holdings {
+  readonly roots: readonly number[];
+  readonly frames: readonly number[];
+}
 
 /** What a worker is started with. */
 export interface WorkerStart {
@@ -340,7 +406,9 @@ export type Report =
   | { readonly type: 'panic'; readonly message: string }
   | { readonly type: 'halt' }
   | { readonly type: 'hint'; readonly hint: Hint }
-  | { readonly type: 'recorded'; readonly item: Recorded };
+  | { readonly type: 'recorded'; readonly item: Recorded }
+  /** How far an operation of a replay is. */
+  | { readonly type: 'progress'; readonly id: number; readonly at: bigint };
 
 interface HartStats {
   readonly steps: bigint;

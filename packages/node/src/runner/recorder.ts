@@ -19,6 +19,8 @@ const HEAD_ROOM = 4096;
 /** Bytes on the way to the main thread before the machine waits. */
 const AHEAD = 64 * 2 ** 20;
 const SEARCHED_TEXT = 4096;
+/** What may be lost with the process, in ms of running. */
+const FLUSH_MS = 50;
 
 export class Recorder {
   private readonly machine: Machine;
@@ -29,11 +31,8 @@ export class Recorder {
   /** Steps since the recording began, at the beginning of the stretch. */
   private from = 0n;
   private firstSteps: bigint;
-  /** Events of the machine's log that have been sent, and those of the stretch that the log does not have any more. */
+  /** Events of the machine's log that have been sent. */
   private sent = 0;
-  private dropped = 0;
-  /** Events that the log had when the stretch began. */
-  private firstEvent = 0;
   private keyframes = 0;
   private captured: CapturedBlock[] = [];
   private capturedBytes = 0;
@@ -41,6 +40,8 @@ export class Recorder {
   /** Bytes that the main thread has not written yet. */
   private ahead = 0;
   private keyframeUnderWay = false;
+  /** Host time (ms) that the machine has run since something was sent. */
+  private unsent = 0;
   /** Host time (ms) that the machine has run since the last keyframe, and how much there is to be between two. */
   private ran = 0;
   private interval: number;
@@ -85,7 +86,8 @@ export class Recorder {
     this.keyframeUnderWay = false;
     // Twice as rare with each eighth of the room that is used up.
     const base = this.options.keyframeMs * 2 ** Math.floor(8 * full);
-    this.interval = Math.max(base, keyframeMs / COST);
+    // The first one has all of the machine, and says little about the next.
+    this.interval = this.keyframes === 1 ? base : Math.max(base, keyframeMs / COST);
   }
 
   /** Before a run: takes a keyframe if it is time. */
@@ -99,13 +101,13 @@ export class Recorder {
   /** After a run, which took so many ms. */
   afterRun(spent: number): void {
     this.ran += spent;
-    this.flush();
+    this.unsent += spent;
+    if (this.unsent >= FLUSH_MS) this.flush();
   }
 
   /** The machine's log is about to be emptied. */
   logDropped(): void {
     this.flush();
-    this.dropped += this.sent;
     this.sent = 0;
   }
 
@@ -146,7 +148,10 @@ export class Recorder {
     const point = this.point();
     this.mark('end', why);
     this.flushMarks();
-    this.send({ kind: 'end', at, stretch, position: machine.position, time: machine.now, exit: machine.exit, why, point }, 0);
+    this.send(
+      { kind: 'end', at, stretch, position: machine.position, time: machine.now, exit: machine.exit, why, point },
+      0,
+    );
   }
 
   /**
@@ -166,8 +171,6 @@ export class Recorder {
     this.firstSteps = machine.totalSteps;
     this.stretch++;
     this.sent = machine.log.length;
-    this.dropped = 0;
-    this.firstEvent = this.sent;
     this.mark(kind, name);
     if (!this.keyframe()) throw new PoolFullError(machine.engine.pool.limit, 'frames of 4 KiB; a recording needs some');
   }
@@ -178,8 +181,7 @@ export class Recorder {
     if (machine.engine.pool.available < HEAD_ROOM) return false;
     this.flushCaptured();
     const written = this.keyframes++ === 0 ? [] : this.capture.nextEpoch();
-    const events = this.dropped + this.sent - this.firstEvent;
-    this.send({ kind: 'keyframe', stretch, at, events, written, point: this.point() }, 0);
+    this.send({ kind: 'keyframe', stretch, at, written, point: this.point() }, 0);
     this.keyframeUnderWay = true;
     this.ran = 0;
     this.flushMarks();
@@ -191,14 +193,16 @@ export class Recorder {
     return { record: recordMachine(machine), link: undefined, ram: machine.ram.share(), disks: [] };
   }
 
-  /** Sends what there is. To be done before the machine's state is replaced. */
+  /** Sends what there is. To be done before the machine's state is replaced, and when the machine stands still. */
   flush(): void {
     const { machine, stretch } = this;
     const events = machine.log.events.slice(this.sent);
-    if (events.length > 0) {
+    if (events.length > 0 || this.unsent > 0) {
       this.sent += events.length;
+      this.unsent = 0;
       const bytes = events.reduce((sum, { event }) => sum + 32 + ('bytes' in event ? event.bytes.length : 0), 0);
-      this.send({ kind: 'events', stretch, events, bytes }, bytes);
+      const reached = { at: this.at, position: machine.position, time: machine.now };
+      this.send({ kind: 'events', stretch, events, reached, bytes }, bytes);
     }
     this.flushCaptured();
     this.flushMarks();

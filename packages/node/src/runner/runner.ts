@@ -23,13 +23,13 @@ import {
 } from '@braid/core/branch/fork-point.ts';
 import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
 import type { BranchPath } from '@braid/core/branch/path.ts';
+import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
-import { stateHash } from '@braid/core/machine/hash.ts';
+import { recordedHash, stateHash } from '@braid/core/machine/hash.ts';
 import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
-import type { FileBackend } from '../disk/file-backend.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, fromRecord, toRecord } from '../errors.ts';
 import {
@@ -46,6 +46,7 @@ import {
   type Setup,
   UNKNOWN_POINT,
 } from '../pool/protocol.ts';
+import type { DiskFile } from './assemble.ts';
 import { type Assembled, assemble, assemblePath, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
 import { DecisionWatch } from './decision-watch.ts';
@@ -54,6 +55,7 @@ import { HintPost } from './hint-post.ts';
 import { RunLength, WallTime } from './pace.ts';
 import { PanicWatch } from './panic.ts';
 import { Recorder } from './recorder.ts';
+import { Replayer } from './replayer.ts';
 import { signature, stats } from './results.ts';
 import { WaitWatch } from './wait-watch.ts';
 import { type Wait, Waits } from './waits.ts';
@@ -84,7 +86,7 @@ export class Runner {
   private readonly points: Map<number, ForkPoint>;
   private machine: Machine | undefined;
   private setup: HostState['setup'] | undefined;
-  private files: readonly FileBackend[] = [];
+  private files: readonly DiskFile[] = [];
 
   private readonly waits = new Waits();
   private waitWatch: WaitWatch | undefined;
@@ -106,6 +108,8 @@ export class Runner {
   private pendingConsole: Uint8Array[] = [];
   private readonly panic = new PanicWatch();
   private recorder: Recorder | undefined;
+  /** Instead of a machine: a replay. */
+  private replayer: Replayer | undefined;
   /** What a clone holds back. */
   private held: Held[] | undefined;
   private before: HostState['before'] = [];
@@ -219,6 +223,8 @@ export class Runner {
     if (name === 'arrive') return this.arrive(args);
     if (name === 'path') return this.goPath(id, args);
     if (name === 'dispose') return this.dispose(args);
+    if (name === 'openReplay') return this.openReplay(args);
+    if (this.replayer) return this.askReplay(this.replayer, id, name, args);
     const machine = this.made();
     switch (name) {
       case 'commit':
@@ -243,6 +249,10 @@ export class Runner {
         this.recorder?.replaced('host', 'a disk was merged');
         return merged;
       }
+      case 'recordingInfo':
+        return this.recordingInfo(machine);
+      case 'physical':
+        return physicalOf(machine, args);
       case 'record':
         return this.record(machine, args);
       case 'mark':
@@ -410,6 +420,8 @@ export class Runner {
     }
     this.path?.path.free();
     this.path = undefined;
+    this.replayer?.free();
+    this.replayer = undefined;
     this.end(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     machine?.free();
     if (failure) throw failure;
@@ -428,6 +440,50 @@ export class Runner {
     this.recorder?.stop(why);
     this.recorder = undefined;
     return undefined;
+  }
+
+  private recordingInfo(machine: Machine): Calls['recordingInfo'][1] {
+    const { options, platform } = machine;
+    const { console, time, disks, epoch } = this.setup!;
+    return {
+      console,
+      time,
+      epoch,
+      memory: options.memory,
+      harts: options.harts,
+      seed: options.seed,
+      disks: platform.backends.map(({ size, readOnly }, n) => {
+        const source = disks[n]!;
+        return { size, readOnly, name: 'path' in source ? source.path : `disk ${n}` };
+      }),
+    };
+  }
+
+  private openReplay({ path, show }: Calls['openReplay'][0]): Calls['openReplay'][1] {
+    this.replayer = new Replayer(this.engine, path, show ? this.outputs : {}, {
+      result: (id, answer) => this.result(id, answer),
+      failed: (id, error) => this.fail(id, error),
+      progress: (id, at) => this.host.report({ type: 'progress', id, at }),
+    });
+    return this.replayer.standing;
+  }
+
+  private askReplay(replayer: Replayer, id: number, name: CallName, args: never): unknown {
+    switch (name) {
+      case 'replay':
+        replayer.ask(id, args);
+        return LATER;
+      case 'written':
+        return replayer.written(args);
+      case 'physical':
+        return physicalOf(replayer.timeline.machine, args);
+      case 'divert':
+        return replayer.divert();
+      case 'stateHash':
+        return recordedHash(replayer.timeline.machine);
+      default:
+        throw new BraidError('ERR_BRAID_OPTION', `a replay cannot "${name}"; divert from it first`);
+    }
   }
 
   private commit(machine: Machine): void {
@@ -449,7 +505,16 @@ export class Runner {
 
   /** Frames that hold the machine's maps. */
   get roots(): readonly number[] {
-    return [...(this.machine ? rootsOf(this.machine) : []), ...(this.path?.path.roots ?? [])];
+    return [
+      ...(this.machine ? rootsOf(this.machine) : []),
+      ...(this.path?.path.roots ?? []),
+      ...(this.replayer?.timeline.roots ?? []),
+    ];
+  }
+
+  /** Single frames besides. */
+  get frames(): readonly number[] {
+    return this.replayer?.timeline.frames ?? [];
   }
 
   private hostState(locks: HostState['locks'] = []): HostState {
@@ -528,7 +593,7 @@ export class Runner {
     const point = forkPoint(machine);
     const events = args.for === 'adopt' ? machine.log.events : [];
     const files = this.files.values();
-    const locks = this.setup!.disks.map((disk) => ('path' in disk ? files.next().value?.handOver() : undefined));
+    const locks = this.setup!.disks.map((disk) => ('bytes' in disk ? undefined : files.next().value?.handOver()));
     const departed = { point, host: this.hostState(locks), inputs: machine.takeInputs(), events };
     const why =
       args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';
@@ -639,9 +704,7 @@ export class Runner {
     if (!decision) return { reason: 'unfinished' };
     decision.watch.stop();
     this.recorder?.flush();
-    const taken: Taken | Refusal = result
-      ? decision.watch.takeOver(result, stackBottom)
-      : { reason: 'unfinished' };
+    const taken: Taken | Refusal = result ? decision.watch.takeOver(result, stackBottom) : { reason: 'unfinished' };
     if (!('reason' in taken)) this.recorder?.replaced('takeover');
     return taken;
   }
@@ -686,6 +749,7 @@ export class Runner {
   private cancel(id: number): void {
     this.waits.delete(id);
     this.guest.cancel(id);
+    this.replayer?.cancel(id);
   }
 
   private result(id: number, value: unknown): void {
@@ -726,6 +790,11 @@ export class Runner {
 
   private output(bytes: Uint8Array): void {
     const { machine } = this;
+    if (this.replayer) {
+      this.pendingConsole.push(bytes);
+      this.ahead += bytes.length;
+      return;
+    }
     if (this.held) this.hold({ kind: 'console', bytes: bytes.slice(), time: this.made().now }, bytes.length);
     if (machine) this.waitWatch?.output(machine, bytes);
     this.see((watch) => watch.seeConsole(bytes));
@@ -754,7 +823,9 @@ export class Runner {
     clearTimeout(this.timer);
     this.timer = undefined;
     try {
-      return this.turn();
+      const more = this.turn();
+      if (!more) this.recorder?.flush();
+      return more;
     } catch (error) {
       this.flushConsole();
       this.paused = true;
@@ -770,8 +841,9 @@ export class Runner {
 
   /** One run of the machine, or what has to happen instead; false when there is nothing to do now. */
   private turn(): boolean {
-    const { machine, path } = this;
+    const { machine, path, replayer } = this;
     if (path) return this.goOn(path);
+    if (replayer) return this.ahead <= OUTPUT_AHEAD && replayer.step();
     if (!machine || this.stalled) return false;
     if (machine.exit) return this.ended(machine.exit);
     if (machine.schedule.atBoundary && this.atBoundary()) return true;
@@ -938,6 +1010,11 @@ export class Runner {
   private sleep(until: bigint): void {
     this.timer = setTimeout(() => this.host.wake(), this.wallTime.delay(until));
   }
+}
+
+function physicalOf(machine: Machine, { hart, address }: Calls['physical'][0]): bigint | undefined {
+  if (!(hart >= 0 && hart < machine.harts)) throw new BraidError('ERR_BRAID_OPTION', `there is no hart ${hart}`);
+  return machine.physical(hart, address);
 }
 
 const LATER = Symbol('later');
