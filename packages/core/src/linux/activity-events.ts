@@ -4,6 +4,7 @@
  * ```text
  * kind      time  step  hart   task             other                value
  * start     f64   f64   u8     on the hart                           what it is in: see CONTEXT
+ * resting   at the start       on no hart                            as a switch has it
  * switch                       that leaves      that comes           why, what it waits in, its state: see `LEAVE`
  * wakeup                       that is woken    that ran meanwhile   what did it: see CONTEXT; + 2^16 x logical processor of the woken
  * fork                         the new one      its maker
@@ -24,6 +25,7 @@
 
 export const KINDS = [
   'start',
+  'resting',
   'switch',
   'wakeup',
   'fork',

@@ -1,6 +1,6 @@
 /** Questions to the recorded activity of tasks. Answers are made while one iterates, so they may be longer than memory. */
 
-import { type ActivityEvents, CONTEXT, type Leave, unpackLeave } from './activity-events.ts';
+import { type ActivityEvent, type ActivityEvents, CONTEXT, type Leave, unpackLeave } from './activity-events.ts';
 import { syscallName } from './syscall-names.ts';
 
 export interface RecordedTask {
@@ -49,6 +49,8 @@ export interface WaitSlice extends Span {
   /** What it is blocked in. */
   readonly in: string;
   readonly waker: RecordedTask | undefined;
+  /** False where only the recording ended. */
+  readonly over: boolean;
 }
 
 export interface Wakeup {
@@ -135,36 +137,48 @@ export abstract class ActivityQueries {
     }
   }
 
-  /** When tasks ran on no hart, and why, in the order of their ends. What was not over when the recording ended is left out. */
+  /** When tasks ran on no hart, and why, in the order of their ends; from the recording's beginning, where they rested then. */
   *waits(filter: Omit<ActivityFilter, 'hart'> = {}): Generator<WaitSlice> {
-    const open = new Map<number, { kind: WaitSlice['kind']; from: number; fromStep: number; in: string; waker?: number }>();
-    const close = (task: number, time: number, step: number): WaitSlice | undefined => {
+    const open = new Map<
+      number,
+      { kind: WaitSlice['kind']; from: number; fromStep: number; in: string; waker?: number }
+    >();
+    const close = (task: number, { time, step }: ActivityEvent, over = true): WaitSlice | undefined => {
       const wait = open.get(task);
       open.delete(task);
       if (!wait) return undefined;
       const { kind, from, fromStep } = wait;
       const waker = wait.waker === undefined ? undefined : this.tasks[wait.waker];
-      const slice = { task: this.tasks[task]!, from, to: time, fromStep, toStep: step, kind, in: wait.in, waker };
+      const span = { task: this.tasks[task]!, from, to: time, fromStep, toStep: step };
+      const slice = { ...span, kind, in: wait.in, waker, over };
       return matches(filter, slice) ? slice : undefined;
     };
-    for (const { kind, task, other, time, step, value } of this.events) {
+    const rest = (task: number, { time, step, value }: ActivityEvent): void => {
+      const { why, context } = unpackLeave(value);
+      if (why === 'exited' || this.tasks[task]!.pid === 0) return;
+      const kind = why === 'blocked' ? 'blocked' : 'runnable';
+      open.set(task, { kind, from: time, fromStep: step, in: contextName(context) });
+    };
+    for (const event of this.events) {
+      const { kind, task, other, time, step } = event;
+      if (kind === 'resting') rest(task, event);
       if (kind === 'switch') {
-        const { why, context } = unpackLeave(value);
-        const over = close(other, time, step);
+        const over = close(other, event);
         if (over) yield over;
-        if (why === 'exited' || this.tasks[task]!.pid === 0) continue;
-        const blocked = why === 'blocked';
-        open.set(task, { kind: blocked ? 'blocked' : 'runnable', from: time, fromStep: step, in: contextName(context) });
+        rest(task, event);
       } else if (kind === 'wakeup') {
         const wait = open.get(task);
-        // A task that runs, or is about to, is woken for nothing.
-        if (wait && wait.kind === 'runnable') continue;
-        if (wait) {
-          wait.waker = other;
-          const over = close(task, time, step);
-          if (over) yield over;
+        // One that runs, or is about to, is woken for nothing; one that was never seen before has slept since then.
+        if (wait ? wait.kind === 'runnable' : !this.isNew(task, time)) continue;
+        if (wait) wait.waker = other;
+        const over = close(task, event);
+        if (over) yield over;
+        open.set(task, { kind: 'runnable', from: time, fromStep: step, in: '', waker: other });
+      } else if (kind === 'end') {
+        for (const left of [...open.keys()]) {
+          const slice = close(left, event, false);
+          if (slice) yield slice;
         }
-        if (wait || this.isNew(task, time)) open.set(task, { kind: 'runnable', from: time, fromStep: step, in: '', waker: other });
       }
     }
   }
@@ -238,7 +252,10 @@ export abstract class ActivityQueries {
 
   /** Interrupts and what is done after them, in the order of their ends; `task` is what they found running. */
   *interrupts(filter: ActivityFilter = {}): Generator<Interrupt> {
-    const open = new Map<number, { kind: Interrupt['kind']; sources: number[]; from: number; fromStep: number; task: number }[]>();
+    const open = new Map<
+      number,
+      { kind: Interrupt['kind']; sources: number[]; from: number; fromStep: number; task: number }[]
+    >();
     for (const { kind, hart, task, other, time, step } of this.events) {
       const frames = open.get(hart) ?? [];
       open.set(hart, frames);
@@ -251,13 +268,26 @@ export abstract class ActivityQueries {
       const frame = frames.pop();
       if (!frame) continue;
       const { sources, from, fromStep } = frame;
-      const span = { task: this.tasks[frame.task]!, from, to: time, fromStep, toStep: step, hart, kind: frame.kind, sources };
+      const span = {
+        task: this.tasks[frame.task]!,
+        from,
+        to: time,
+        fromStep,
+        toStep: step,
+        hart,
+        kind: frame.kind,
+        sources,
+      };
       if (matches(filter, span, hart)) yield span;
     }
   }
 }
 
-function matches(filter: ActivityFilter, span: { task: RecordedTask; from: number; to: number }, hart?: number): boolean {
+function matches(
+  filter: ActivityFilter,
+  span: { task: RecordedTask; from: number; to: number },
+  hart?: number,
+): boolean {
   const { task, from, to } = span;
   if (filter.pid !== undefined && task.pid !== filter.pid) return false;
   if (filter.tgid !== undefined && task.tgid !== filter.tgid) return false;

@@ -89,6 +89,7 @@ export class Activity extends ActivityQueries {
     this.kernel = kernel;
     this.machine = machine;
     this.harts = Array.from({ length: machine.harts }, () => ({ frames: [], wakings: [], mode: 0, stateBefore: 0 }));
+    this.recognize(kernel);
     this.hook('__switch_to', (hart) => this.switched(hart));
     this.hook('__schedule', (hart) => this.scheduling(hart));
     this.hook('wake_up_new_task', (hart) => this.forked(hart));
@@ -104,11 +105,20 @@ export class Activity extends ActivityQueries {
     this.hookReturns('handle_softirqs', (hart) => this.pop(hart, 'softirq', this.x(hart, SP)));
     this.hook('__set_task_comm', (hart) => this.renamed(hart));
     this.hook('do_exit', (hart) => this.note('exit', hart, this.current(hart), 0, Number(this.x(hart, A[0]))));
+    const running = new Set<bigint>();
     for (let hart = 0; hart < machine.harts; hart++) {
       const task = kernel.currentTask(hart);
       if (!task) continue;
-      const index = this.taskAt(task.address, machine.hartSet.get(hart, 'privilege') !== 0n);
+      const inKernel = machine.hartSet.get(hart, 'privilege') !== 0n;
+      const index = this.taskAt(task.address, inKernel);
+      if (!inKernel) this.states[index] = { call: -1, faults: [] };
       this.note('start', hart, index, 0, this.contextOf(index));
+      running.add(task.address);
+    }
+    for (const { address, pid, state, exitState } of kernel.tasks()) {
+      if (running.has(address) || pid === 0 || exitState !== 0) continue;
+      const index = this.taskAt(address, true);
+      this.note('resting', 0, index, 0, packLeave(state === 0 ? 'preempted' : 'blocked', state, this.contextOf(index)));
     }
   }
 
@@ -116,6 +126,16 @@ export class Activity extends ActivityQueries {
   end(machine: Machine): void {
     for (const id of this.breakpoints.splice(0)) machine.breakpoints.delete(id);
     for (let hart = 0; hart < machine.harts; hart++) this.note('end', hart, 0, 0, 0);
+  }
+
+  /** Of the tasks that were seen before, keeps those that are still there. */
+  private recognize(kernel: KernelImage): void {
+    for (const [address, index] of this.byAddress) {
+      const [before, now] = [this.tasks[index]!, kernel.task(address)];
+      if (now?.pid !== before.pid || now.tgid !== before.tgid) this.byAddress.delete(address);
+      this.states[index] = { call: -1, faults: [] };
+      if (now && !now.kernel) this.lookInside(index);
+    }
   }
 
   private hook(name: string, visit: (hart: number) => void): void {
@@ -165,10 +185,10 @@ export class Activity extends ActivityQueries {
     return this.kernel!.memory.u64(address) ?? 0n;
   }
 
-  private note(kind: Kind, hart: number, task: number, other: number, value: number): void {
+  private note(kind: Kind, hart: number, task: number, other: number, value: number): boolean {
     const machine = this.machine!;
     const step = Number(machine.stepsNow + (this.options.stepsBefore ?? 0n));
-    this.events.push(kind, Number(machine.now), step, hart, task, other, value);
+    return this.events.push(kind, Number(machine.now), step, hart, task, other, value);
   }
 
   private current(hart: number): number {
@@ -263,7 +283,13 @@ export class Activity extends ActivityQueries {
     const { task: address } = wakings.pop()!;
     if ((this.x(hart, A[0]) & 0xffn) === 0n) return;
     const waker = this.current(hart);
-    this.note('wakeup', hart, this.taskAt(address, true), waker, this.cause(hart, waker) + 0x10000 * this.cpuOf(address));
+    this.note(
+      'wakeup',
+      hart,
+      this.taskAt(address, true),
+      waker,
+      this.cause(hart, waker) + 0x10000 * this.cpuOf(address),
+    );
   }
 
   private cpuOf(task: bigint): number {
@@ -314,7 +340,8 @@ export class Activity extends ActivityQueries {
     const frame = this.harts[hart]!.frames.at(-1);
     if (frame?.kind !== 'irq') return;
     // The hart's own controller comes first, with the cause.
-    if (frame.sources++ > 0) this.note('source', hart, this.current(hart), Number(this.x(hart, A[1]) & 0xffff_ffffn), 0);
+    if (frame.sources++ > 0)
+      this.note('source', hart, this.current(hart), Number(this.x(hart, A[1]) & 0xffff_ffffn), 0);
   }
 
   private leavesTrap(hart: number): void {
@@ -355,8 +382,7 @@ export class Activity extends ActivityQueries {
       name = this.names.push(comm) - 1;
       this.byName.set(comm, name);
     }
-    this.tasks[task]!.comms.push({ time, comm });
-    this.note('name', hart, task, name, 0);
+    if (this.note('name', hart, task, name, 0)) this.tasks[task]!.comms.push({ time, comm });
   }
 }
 
