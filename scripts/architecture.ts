@@ -40,6 +40,7 @@ export const FOLDERS: Record<string, Folder> = {
     imports: ['state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],
     types: ['devices'],
   }, // fork, explore, speculate, converge
+  trace: { imports: ['hart', 'machine', 'linux', 'branch'], types: ['engine'] }, // system calls and functions of guests' programs
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };
 
