@@ -35,11 +35,14 @@ export const FOLDERS: Record<string, Folder> = {
   machine: {
     imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
   },
-  timeline: { imports: ['state', 'isa', 'memory', 'hart', 'engine', 'machine'] }, // replay, bisection; later marks and reverse execution
   branch: {
     imports: ['state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],
     types: ['devices'],
   }, // fork, explore, speculate, converge
+  timeline: {
+    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch'],
+    types: ['devices'],
+  }, // recordings, replay, reverse execution, bisection
   trace: { imports: ['hart', 'machine', 'linux', 'branch'], types: ['engine'] }, // system calls and functions of guests' programs
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };

@@ -418,6 +418,32 @@ export class Machine implements AsyncDisposable {
     return this.link.call('boot', {}, options);
   }
 
+  /**
+   * Records the machine from here on: what comes from outside, and its state now and now and then. It goes on meanwhile, and a replay of the file
+   * does all of it again, on any machine (`Replay`). Throws `BraidError` for a file that cannot be written.
+   */
+  async record(path: string, options: RecordMachineOptions = {}): Promise<MachineRecording> {
+    if (this.recording) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
+    const { title = '', marks = [], keyframeMs = 500, keyframeBytes, overwrite = false } = options;
+    const patterns = marks.map((mark) => (typeof mark === 'string' ? new RegExp(RegExp.escape(mark)) : mark));
+    const file = await RecordingFile.create(path, { overwrite });
+    // What is sent is of one thread.
+    const { onActivate } = this.link;
+    this.link.onActivate = undefined;
+    const recording = new MachineRecording(this.pool, this.link, file, await this.recordingInfo(title), keyframeBytes, () => {
+      this.recording = undefined;
+      this.link.onActivate = onActivate;
+    });
+    this.recording = recording;
+    try {
+      await this.link.call('record', { patterns, keyframeMs });
+    } catch (error) {
+      await recording.abandon();
+      throw error;
+    }
+    return recording;
+  }
+
   /** How guest time goes from now on: `wall` for somebody who sits there, `virtual` for calls that wait. */
   setTime(time: TimeMode): Promise<void> {
     return this.link.call('setTime', { time });

@@ -729,6 +729,7 @@ export class Machine implements EngineHost {
   /** All of the state has been replaced: what had happened to the machine before has not. */
   renew(): void {
     this.broken = undefined;
+    this.breakpoints.moved();
     this.late = undefined;
     this.wanted = false;
     this.replay = undefined;

@@ -14,10 +14,12 @@ import type { PathRefusal, PathResult } from '@braid/core/branch/path.ts';
 import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { WaitOptions as DetectorOptions, WaitProposal } from '@braid/core/branch/waits.ts';
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
+import type { CapturedBlock } from '@braid/core/machine/disk-capture.ts';
 import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
 import type { InputEvent, LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { MapRoots } from '@braid/core/memory/frame-map.ts';
+import type { Mark, RecordingEnd } from '@braid/core/timeline/recording/info.ts';
 import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
 import type { Decided } from '../runner/decision-watch.ts';
@@ -144,6 +146,32 @@ export type Goal =
   | { readonly pattern: string | RegExp }
   | { readonly position: Position };
 
+export interface RecordOptions {
+  /** What the console says that is to be marked. */
+  readonly patterns: readonly RegExp[];
+  /** Milliseconds of running between two keyframes, at least. */
+  readonly keyframeMs: number;
+}
+
+/** What a machine's recorder sends to be written, in this order. */
+export type Recorded =
+  | { readonly kind: 'events'; readonly stretch: number; readonly events: readonly LoggedEvent[]; readonly bytes: number }
+  | { readonly kind: 'disk'; readonly blocks: readonly CapturedBlock[]; readonly bytes: number }
+  | {
+      readonly kind: 'keyframe';
+      readonly stretch: number;
+      readonly at: bigint;
+      /** Events of the stretch that came before. */
+      readonly events: number;
+      /** By disk: blocks of 4 KiB written since the keyframe before. */
+      readonly written: readonly Uint32Array[];
+      readonly point: ForkPoint;
+    }
+  | { readonly kind: 'marks'; readonly marks: readonly Mark[] }
+  | ({ readonly kind: 'end'; readonly point: ForkPoint } & Omit<RecordingEnd, 'hash'>)
+  /** The recording cannot go on. */
+  | { readonly kind: 'failed'; readonly why: string };
+
 /** Calls, by name: arguments and result. */
 export interface Calls {
   create: [Setup, Made];
@@ -199,6 +227,11 @@ export interface Calls {
     },
     Position,
   ];
+  /** Sends what is to be recorded from now on, as reports. */
+  record: [RecordOptions, undefined];
+  /** Names the moment for the recording; where it is. */
+  mark: [{ readonly name: string }, bigint];
+  stopRecording: [{ readonly why: string }, undefined];
   /** How guest time goes from now on. */
   setTime: [{ readonly time: TimeMode }, undefined];
   /** Whether somebody hears of the guest's hints: each but a mark then has the machine wait for `answer`. */
@@ -258,6 +291,13 @@ export type Request =
   /** The caller of `id` does not wait any longer. */
   | { readonly type: 'cancel'; readonly id: number }
   | { readonly type: 'console'; readonly bytes: Uint8Array; readonly reply: number }
+  /** Of what was recorded so many bytes have been written; and a keyframe, which took so many ms. `full`: part of its room that is used up. */
+  | {
+      readonly type: 'written';
+      readonly bytes: number;
+      readonly keyframeMs: number | undefined;
+      readonly full: number;
+    }
   /** Nobody will type any more. */
   | { readonly type: 'input-end' }
   | { readonly type: 'resize'; readonly columns: number; readonly rows: number }
@@ -299,7 +339,8 @@ export type Report =
   | { readonly type: 'exit'; readonly exit: Exit }
   | { readonly type: 'panic'; readonly message: string }
   | { readonly type: 'halt' }
-  | { readonly type: 'hint'; readonly hint: Hint };
+  | { readonly type: 'hint'; readonly hint: Hint }
+  | { readonly type: 'recorded'; readonly item: Recorded };
 
 interface HartStats {
   readonly steps: bigint;

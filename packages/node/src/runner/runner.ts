@@ -53,6 +53,7 @@ import { GuestCalls } from './guest-calls.ts';
 import { HintPost } from './hint-post.ts';
 import { RunLength, WallTime } from './pace.ts';
 import { PanicWatch } from './panic.ts';
+import { Recorder } from './recorder.ts';
 import { signature, stats } from './results.ts';
 import { WaitWatch } from './wait-watch.ts';
 import { type Wait, Waits } from './waits.ts';
@@ -104,6 +105,7 @@ export class Runner {
   private ahead = 0;
   private pendingConsole: Uint8Array[] = [];
   private readonly panic = new PanicWatch();
+  private recorder: Recorder | undefined;
   /** What a clone holds back. */
   private held: Held[] | undefined;
   private before: HostState['before'] = [];
@@ -136,7 +138,10 @@ export class Runner {
       answer: (id, value) => this.answer(id, value),
       waiting: (id) => this.waits.has(id),
       output: (id, stream, bytes) => this.programOutput(id, stream, bytes),
-      exited: (id) => this.see((watch) => watch.seeExit(id)),
+      exited: (id, exit) => {
+        this.recorder?.mark('exit', exit);
+        this.see((watch) => watch.seeExit(id));
+      },
     });
   }
 
@@ -170,6 +175,8 @@ export class Runner {
       case 'input-end':
         this.inputEnded = true;
         return;
+      case 'written':
+        return this.recorder?.written(request);
       case 'resize':
         return this.machine?.input({ kind: 'resize', columns: request.columns, rows: request.rows });
       case 'taken':
@@ -232,8 +239,18 @@ export class Runner {
         return this.reset(machine, args);
       case 'mergeDisk': {
         const { disk, base, theirs } = args as Calls['mergeDisk'][0];
-        return mergeDisk(machine, disk, base, theirs);
+        const merged = mergeDisk(machine, disk, base, theirs);
+        this.recorder?.replaced('host', 'a disk was merged');
+        return merged;
       }
+      case 'record':
+        return this.record(machine, args);
+      case 'mark':
+        if (!this.recorder) throw new BraidError('ERR_BRAID_OPTION', 'the machine is not being recorded');
+        this.recorder.mark('host', (args as Calls['mark'][0]).name);
+        return this.recorder.at;
+      case 'stopRecording':
+        return this.stopRecording((args as Calls['stopRecording'][0]).why);
       case 'hear':
         return this.hints.hear((args as Calls['hear'][0]).heard);
       case 'answer':
@@ -373,6 +390,7 @@ export class Runner {
 
   private dispose({ frozen }: Calls['dispose'][0]): Calls['dispose'][1] {
     const { machine } = this;
+    this.stopRecording('the machine was disposed of');
     const left: LeftDisk[] = [];
     let failure: unknown;
     const attempt = (work: () => void) => {
@@ -396,6 +414,20 @@ export class Runner {
     machine?.free();
     if (failure) throw failure;
     return left;
+  }
+
+  // --- Recording
+
+  private record(machine: Machine, options: Calls['record'][0]): undefined {
+    if (this.recorder) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
+    this.recorder = new Recorder(machine, options, (item) => this.host.report({ type: 'recorded', item }));
+    return undefined;
+  }
+
+  private stopRecording(why: string): undefined {
+    this.recorder?.stop(why);
+    this.recorder = undefined;
+    return undefined;
   }
 
   private commit(machine: Machine): void {
@@ -492,6 +524,7 @@ export class Runner {
 
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
     if (this.decision) throw new BraidError('ERR_BRAID_BRANCH', 'a branch of the host is under way in the machine');
+    this.stopRecording('the machine was adopted by its parent');
     const point = forkPoint(machine);
     const events = args.for === 'adopt' ? machine.log.events : [];
     const files = this.files.values();
@@ -514,7 +547,9 @@ export class Runner {
     const handlersOf = (key: string) =>
       key.startsWith(prefix) ? this.handlersOf(machine, key.slice(clone.levels)) : undefined;
     try {
+      this.recorder?.flush();
       this.become(machine, point, { keepInput: true, handlersOf }, clone);
+      this.recorder?.replaced('adopt');
     } finally {
       freeForkPoint(this.engine.pool, point);
       waitWatch?.renewed();
@@ -527,7 +562,9 @@ export class Runner {
     if (point) this.points.set(id, point);
     const known = this.points.get(id);
     if (!known) throw new BraidError(UNKNOWN_POINT, 'the thread does not know the fork point');
+    this.recorder?.flush();
     this.become(machine, known, { handlersOf: (key) => this.handlersOf(machine, key) });
+    this.recorder?.replaced('reset');
     return machine.position;
   }
 
@@ -601,7 +638,12 @@ export class Runner {
     this.decision = undefined;
     if (!decision) return { reason: 'unfinished' };
     decision.watch.stop();
-    return result ? decision.watch.takeOver(result, stackBottom) : { reason: 'unfinished' };
+    this.recorder?.flush();
+    const taken: Taken | Refusal = result
+      ? decision.watch.takeOver(result, stackBottom)
+      : { reason: 'unfinished' };
+    if (!('reason' in taken)) this.recorder?.replaced('takeover');
+    return taken;
   }
 
   /** A clone that goes one way; it has no machine of ours. */
@@ -691,7 +733,10 @@ export class Runner {
     this.ahead += bytes.length;
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
     for (const id of this.waits.see(text)) this.answer(id, () => this.machine?.position);
-    if (this.panic.see(text)) this.panicEnd = this.made().totalSteps + PANIC_STEPS;
+    this.recorder?.console(text);
+    if (!this.panic.see(text)) return;
+    this.recorder?.mark('panic', this.panic.message!);
+    this.panicEnd = this.made().totalSteps + PANIC_STEPS;
   }
 
   private flushConsole(): void {
@@ -733,7 +778,7 @@ export class Runner {
     this.reachGoals(machine);
     const inSlice = !machine.schedule.atBoundary && (this.actions.length > 0 || this.answers.length > 0);
     const wanted = this.free || this.waits.size > 0 || inSlice;
-    if (!wanted || this.paused || this.hints.waiting || this.ahead > OUTPUT_AHEAD) {
+    if (!wanted || this.paused || this.hints.waiting || this.ahead > OUTPUT_AHEAD || this.recorder?.behind) {
       this.wallTime.stop();
       return false;
     }
@@ -764,6 +809,7 @@ export class Runner {
     const { runLength } = this;
     const steps = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
     this.waitWatch?.starts(from);
+    this.recorder?.beforeRun();
     const stop = machine.run(steps);
     const spent = performance.now() - from;
     this.hostMs += spent;
@@ -772,13 +818,18 @@ export class Runner {
     }
     const { log } = machine;
     this.waitWatch?.stops(machine, from + spent);
-    if (log.events.length > LOG_LIMIT) log.events.length = 0;
+    this.recorder?.afterRun(spent);
+    if (log.events.length > LOG_LIMIT) {
+      this.recorder?.logDropped();
+      log.events.length = 0;
+    }
     this.wallTime.ran(machine, stop.reason === 'idle');
     this.acknowledgeConsole();
     this.flushConsole();
     switch (stop.reason) {
       case 'hint': {
         const { hint } = stop;
+        if (hint.kind === 'mark') this.recorder?.mark('guest', hint.name);
         if (hint.kind === 'done') this.endWatched(machine, (watch) => watch.hint(hint.status));
         this.hints.take(machine, hint);
         return true;
@@ -829,6 +880,7 @@ export class Runner {
   private ended(exit: Exit): boolean {
     if (!this.exitReported) {
       this.exitReported = true;
+      this.recorder?.mark('exit', exit.kind);
       this.flushConsole();
       if (this.panic.message !== undefined) this.reportPanic();
       // A machine that is powered off has what it wrote on the medium, or in a journal while clones read the images.
