@@ -106,7 +106,9 @@ export class RecordingFile implements ChunkSink {
   }
 
   private async store(kind: ChunkKind, content: Uint8Array, before: Promise<void>): Promise<void> {
-    if (this.closed) throw new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: the file is closed`);
+    if (this.closed) {
+      throw this.failure ?? new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: the file is closed`);
+    }
     const { length } = content;
     // Chunks are compressed side by side, a few of them at a time, and written one after the other.
     if (this.waiting.length > 0 || !this.fits(length)) {
