@@ -118,7 +118,9 @@ export class ChunkReader {
     }
     let content: Uint8Array;
     try {
-      content = decoder.decompress(bytes, size);
+      const { buffer, byteOffset, byteLength } = decoder.decompress(bytes, size);
+      // Not a host's own kind of array, whose slices may share its memory.
+      content = new Uint8Array(buffer, byteOffset, byteLength);
     } catch (cause) {
       throw new RecordingError(`chunk ${number} cannot be decompressed (${(cause as Error).message})`, offset, {
         cause,
