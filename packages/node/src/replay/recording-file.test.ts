@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { deflateRawSync, zstdCompressSync } from 'node:zlib';
-import { stateHash } from '@braid/core/machine/hash.ts';
+import { recordedHash } from '@braid/core/machine/hash.ts';
 import { LogReader } from '@braid/core/machine/log.ts';
 import { recipeMachine, runSteps, sharedEngine } from '@braid/core/testing/machines.ts';
 import { Random } from '@braid/core/testing/random.ts';
@@ -45,7 +45,7 @@ async function record(sink: RecordingFile, keyframes = 3): Promise<string[]> {
   try {
     for (let n = 0; n < keyframes; n++) {
       await recorder.keyframe();
-      hashes.push(stateHash(machine));
+      hashes.push(recordedHash(machine));
       machine.input({ kind: 'console', bytes: Uint8Array.of(n) });
       runSteps(machine, 700);
     }
@@ -56,7 +56,7 @@ async function record(sink: RecordingFile, keyframes = 3): Promise<string[]> {
       stretch: 0,
       position,
       time,
-      hash: stateHash(machine),
+      hash: recordedHash(machine),
       exit,
       why: 'over',
     });
@@ -80,7 +80,7 @@ test('a machine that was recorded to a file is replayed from it', async () => {
     const machine = restored(recording, index);
     machine.follow(new LogReader(log, events));
     runSteps(machine, Number(recording.end.at - (machine.totalSteps - firstSteps)));
-    assert.equal(stateHash(machine), recording.end.hash);
+    assert.equal(recordedHash(machine), recording.end.hash);
     machine.free();
   }
   close();

@@ -278,6 +278,10 @@ test('what was written is read', () => {
   ]);
   assert.deepEqual({ ...all.records[3] }.clock, { __proto__: null, ...RECORD.clock, now: 400n });
   assert.equal(recording.version(1, 3), -1);
+  assert.deepEqual(
+    [recording.mayDiffer(2, 1), recording.mayDiffer(2, 5), recording.mayDiffer(0, 5)],
+    [true, false, true],
+  );
   assert.throws(() => recording.version(4, 0), RangeError);
   assert.throws(() => recording.version(0, 8192), RangeError);
   assert.throws(() => recording.content(99, new Uint8Array(PAGE)), RangeError);
@@ -525,6 +529,9 @@ test(`page versions are what going through the keyframes finds (seed ${SEED})`, 
           [...versions.present(keyframe)],
           expected.flatMap((version, page) => (version < 0 ? [] : [page])),
         );
+        for (let page = 0; page < PAGES; page++) {
+          assert.equal(versions.named(keyframe, page), inputs[keyframe]!.pages.includes(page));
+        }
         for (let i = 0; i < contents; i++) assert.equal(versions.keyframeOf(firstContent + i), keyframe);
       }
     }),
