@@ -225,7 +225,7 @@ function makeNew(files: FileOperations, path: string, overwrite: boolean): numbe
 }
 
 /** A file that is there to be read. */
-export class FileSource implements ByteSource {
+class FileSource implements ByteSource {
   readonly path: string;
   readonly size: number;
   private readonly files: FileOperations;
