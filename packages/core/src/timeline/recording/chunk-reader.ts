@@ -132,7 +132,7 @@ export class ChunkReader {
     return content;
   }
 
-  private read(offset: number, into: Uint8Array): void {
+  read(offset: number, into: Uint8Array): void {
     try {
       this.source.read(offset, into);
     } catch (cause) {

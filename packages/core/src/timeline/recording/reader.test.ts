@@ -4,167 +4,24 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import fc from 'fast-check';
-import type { LoggedEvent, Position } from '../../machine/log.ts';
-import { recordMachine } from '../../machine/save.ts';
 import { PAGE } from '../../memory/layout.ts';
-import { StateError } from '../../state/errors.ts';
-import { recipeMachine, runs, SEED, sharedEngine } from '../../testing/machines.ts';
+import { runs, SEED } from '../../testing/machines.ts';
 import { Random } from '../../testing/random.ts';
-import { infoOf, MemorySink, memorySource } from '../../testing/recordings.ts';
+import { memorySource } from '../../testing/recordings.ts';
+import {
+  allOf,
+  chunksOf,
+  rewritten,
+  SAMPLE_END,
+  SAMPLE_INFO,
+  SAMPLE_RECORD,
+  sampleEvent,
+  sampleRecording,
+} from '../../testing/sample-recording.ts';
 import { type ByteSource, CHUNK_KINDS, type ChunkKind, type Codec, encodeHeader, HEADER_SIZE } from './chunk.ts';
 import { RecordingError } from './errors.ts';
-import type { Mark, RecordingEnd } from './info.ts';
 import { PageVersions } from './page-versions.ts';
 import { Recording } from './reader.ts';
-import { type KeyframeInput, RecordingWriter } from './writer.ts';
-
-const machine = recipeMachine({ harts: 2, sbi: false, seed: 1, rounds: 1 });
-const RECORD = recordMachine(machine);
-const INFO = {
-  ...infoOf(machine),
-  disks: [
-    { size: 3n * 4096n + 512n, readOnly: false, name: 'root' },
-    { size: 1n << 40n, readOnly: true, name: 'data' },
-  ],
-};
-machine.free();
-
-const at = (round: number, step = 0): Position => ({ round: BigInt(round), hart: 0, step });
-const event = (round: number): LoggedEvent => ({
-  position: at(round),
-  time: BigInt(round) * 10n,
-  event: { kind: 'console', bytes: Uint8Array.of(round) },
-});
-const mark = (stretch: number, when: number, name: string): Mark => ({
-  at: BigInt(when),
-  stretch,
-  position: at(when, 3),
-  time: BigInt(when),
-  kind: 'guest',
-  name,
-});
-const END: RecordingEnd = {
-  at: 900n,
-  stretch: 1,
-  position: at(90, 4),
-  time: 950n,
-  hash: 'feed',
-  exit: { kind: 'poweroff', code: 0 },
-  why: 'the guest powered off',
-};
-const HASHES = new Map<number, Uint8Array>();
-
-/** Pages by number, each filled with a byte; 0 for one that is absent. */
-function keyframe(
-  stretch: number,
-  when: number,
-  pages: Record<number, number>,
-  written: readonly number[] = [],
-): KeyframeInput {
-  const { pool } = sharedEngine();
-  const frames = new Map<number, number>();
-  for (const [page, fill] of Object.entries(pages)) {
-    const frame = pool.allocate();
-    pool.bytes.fill(fill, frame * PAGE, (frame + 1) * PAGE);
-    frames.set(Number(page), frame);
-    HASHES.set(frame, new Uint8Array(16).fill(fill));
-  }
-  return {
-    stretch,
-    at: BigInt(when),
-    record: { ...RECORD, clock: { ...RECORD.clock, now: BigInt(when) } },
-    hash: `hash ${when}`,
-    pages: frames.keys(),
-    frame: (page) => (pages[page] === 0 && page % 2 === 0 ? 0 : frames.get(page)!),
-    hashOf: (frame) => HASHES.get(frame)!,
-    written: [Uint32Array.from(written), new Uint32Array(0)],
-  };
-}
-
-const block = (disk: number, epoch: number, number: number, fill: number) => ({
-  disk,
-  epoch,
-  block: number,
-  content: new Uint8Array(disk === 0 && number === 3 ? 512 : 4096).fill(fill),
-});
-
-/** A recording of two stretches with a chunk of every kind. */
-async function whole(): Promise<Uint8Array> {
-  const { pool } = sharedEngine();
-  const before = pool.used;
-  const sink = new MemorySink();
-  const writer = new RecordingWriter(sink, pool);
-  const keyframes = [
-    keyframe(0, 0, { 1: 11, 2: 12, 5: 0, 8191: 13 }),
-    keyframe(0, 100, { 2: 22, 5: 25 }, [0, 3]),
-    keyframe(1, 100, { 1: 0, 2: 0, 7: 37 }, [1]),
-    keyframe(1, 400, {}),
-  ];
-  void writer.start(INFO);
-  void writer.marks([]);
-  void writer.keyframe(keyframes[0]!);
-  void writer.events(0, [event(1), event(2)]);
-  void writer.disk([block(0, 0, 0, 1), block(0, 0, 3, 2), block(1, 0, 2 ** 28 - 1, 3)]);
-  void writer.events(0, []);
-  void writer.keyframe(keyframes[1]!);
-  void writer.marks([mark(0, 100, 'b'), mark(0, 50, 'a')]);
-  void writer.disk([block(0, 1, 3, 4), block(0, 1, 0, 5)]);
-  void writer.events(0, [event(3)], { at: 99n, position: at(9), time: 90n });
-  void writer.keyframe(keyframes[2]!);
-  void writer.events(1, [event(1)]);
-  void writer.keyframe(keyframes[3]!);
-  void writer.events(1, [event(8)], { at: 450n, position: at(45), time: 460n });
-  await writer.end(END);
-  for (const frame of HASHES.keys()) pool.release(frame);
-  HASHES.clear();
-  assert.equal(pool.used, before);
-  return sink.bytes();
-}
-
-/** The one byte that all are, or all of them. */
-function contentOf(bytes: Uint8Array): number | string {
-  return bytes.every((byte) => byte === bytes[0]) ? bytes[0]! : Buffer.from(bytes).toString('hex');
-}
-
-/** Everything that a recording holds, read piece by piece. */
-function allOf(recording: Recording) {
-  const bytes = new Uint8Array(PAGE);
-  const pages = recording.keyframes.map(({ index }) =>
-    Array.from(recording.pages(index), (page) => {
-      const version = recording.version(index, page);
-      recording.content(version, bytes);
-      return [page, contentOf(bytes), recording.pageHash(version)?.[0]];
-    }),
-  );
-  const blocks: unknown[] = [];
-  for (const { index } of recording.keyframes) {
-    for (const [disk, number] of [
-      [0, 0],
-      [0, 1],
-      [0, 3],
-      [1, 2 ** 28 - 1],
-    ] as const) {
-      const ref = recording.disks.find(disk, index, number);
-      if (ref === undefined) continue;
-      const into = new Uint8Array(number === 3 ? 512 : PAGE);
-      recording.block(ref, into);
-      blocks.push([index, disk, number, contentOf(into)]);
-    }
-  }
-  const { info, stretches, keyframes, marks, end, complete } = recording;
-  return {
-    info,
-    stretches,
-    keyframes,
-    marks,
-    end,
-    complete,
-    pages,
-    blocks,
-    changed: keyframes.map(({ index }) => [...recording.changed(index)]),
-    records: keyframes.map(({ index }) => recording.record(index)),
-  };
-}
 
 const open = (bytes: Uint8Array, codecs: readonly Codec[] = []) => Recording.open(memorySource(bytes), codecs);
 
@@ -180,19 +37,7 @@ function tried(bytes: Uint8Array, codecs: readonly Codec[] = []): ReturnType<typ
   }
 }
 
-const good = await whole();
-
-/** Where chunks begin, and where the last one ends. */
-function boundaries(bytes: Uint8Array): { from: number; to: number; kind: ChunkKind }[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
-  const found: { from: number; to: number; kind: ChunkKind }[] = [];
-  for (let from = 16; from < bytes.length; ) {
-    const to = from + HEADER_SIZE + view.getUint32(from + 8, true);
-    found.push({ from, to, kind: CHUNK_KINDS[bytes[from + 4]! - 1]! });
-    from = to;
-  }
-  return found;
-}
+const good = await sampleRecording();
 
 const deflate: Codec = {
   id: 1,
@@ -201,7 +46,7 @@ const deflate: Codec = {
 /** The recording compressed; `size`: what chunks say of their contents. */
 function packed(size = (content: Uint8Array) => content.length): Uint8Array {
   const parts: Uint8Array[] = [good.slice(0, 16)];
-  for (const [n, { from, to, kind }] of boundaries(good).entries()) {
+  for (const [n, { from, to, kind }] of chunksOf(good).entries()) {
     const content = good.slice(from + HEADER_SIZE, to);
     const less = deflateRawSync(content);
     if (less.length < content.length) parts.push(encodeHeader(n, kind, 1, less, size(content)), less);
@@ -215,14 +60,20 @@ const small = packed();
 test('what was written is read', () => {
   const recording = open(good);
   const all = allOf(recording);
-  assert.deepEqual(all.info, INFO);
-  assert.deepEqual(all.end, END);
+  assert.deepEqual(all.info, SAMPLE_INFO);
+  assert.deepEqual(all.end, SAMPLE_END);
   assert.equal(all.complete, true);
   assert.deepEqual(
     all.stretches.map(({ log, ...stretch }) => ({ ...stretch, events: log.events })),
     [
-      { from: 0n, firstSteps: 0n, firstKeyframe: 0, keyframes: 2, events: [event(1), event(2), event(3)] },
-      { from: 100n, firstSteps: 0n, firstKeyframe: 2, keyframes: 2, events: [event(1), event(8)] },
+      {
+        from: 0n,
+        firstSteps: 0n,
+        firstKeyframe: 0,
+        keyframes: 2,
+        events: [sampleEvent(1), sampleEvent(2), sampleEvent(3)],
+      },
+      { from: 100n, firstSteps: 0n, firstKeyframe: 2, keyframes: 2, events: [sampleEvent(1), sampleEvent(8)] },
     ],
   );
   assert.deepEqual(
@@ -276,7 +127,7 @@ test('what was written is read', () => {
     [3, 0, 3, 4],
     [3, 1, 2 ** 28 - 1, 3],
   ]);
-  assert.deepEqual({ ...all.records[3] }.clock, { __proto__: null, ...RECORD.clock, now: 400n });
+  assert.deepEqual({ ...all.records[3] }.clock, { __proto__: null, ...SAMPLE_RECORD.clock, now: 400n });
   assert.equal(recording.version(1, 3), -1);
   assert.deepEqual(
     [recording.mayDiffer(2, 1), recording.mayDiffer(2, 5), recording.mayDiffer(0, 5)],
@@ -296,7 +147,7 @@ test('what was written is read', () => {
 
 test('cut off at any byte it is what was there, up to the last whole chunk, or says where it ends', () => {
   const whole = allOf(open(good));
-  const chunks = boundaries(small);
+  const chunks = chunksOf(small);
   let opened = 0;
   for (let length = 0; length < small.length; length++) {
     const there = chunks.filter(({ to }) => to <= length);
@@ -329,7 +180,7 @@ test('cut off at any byte it is what was there, up to the last whole chunk, or s
 
 test('the end of one that is cut off is the last moment that it knows of', () => {
   const cut = (kind: ChunkKind, nth: number) => {
-    const { to } = boundaries(good).filter((chunk) => chunk.kind === kind)[nth]!;
+    const { to } = chunksOf(good).filter((chunk) => chunk.kind === kind)[nth]!;
     const { at, stretch, hash, time } = open(good.slice(0, to)).end;
     return [at, stretch, hash, time];
   };
@@ -340,7 +191,7 @@ test('the end of one that is cut off is the last moment that it knows of', () =>
 });
 
 test('what a system had promised room for when it stopped does not count', () => {
-  const { from } = boundaries(good).at(-1)!;
+  const { from } = chunksOf(good).at(-1)!;
   const bytes = new Uint8Array(good.length + 1000);
   bytes.set(good.subarray(0, from));
   assert.equal(open(bytes).complete, false);
@@ -357,7 +208,7 @@ test('any byte that is another one is noticed, when it is read at the latest', (
 });
 
 describe('chunks that are missing, twice there, or in another order', () => {
-  const chunks = boundaries(good);
+  const chunks = chunksOf(good);
   const parts = chunks.map(({ from, to }) => good.slice(from, to));
   const joined = (order: readonly Uint8Array[]) =>
     Uint8Array.from([...good.slice(0, 16), ...order.flatMap((part) => [...part])]);
@@ -376,26 +227,15 @@ describe('chunks that are missing, twice there, or in another order', () => {
   }
 });
 
-/** The chunks of a recording, to be changed and put together again with checksums that are right. */
-function rewritten(change: (kind: ChunkKind, content: Uint8Array, n: number) => Uint8Array | undefined): Uint8Array {
-  const parts: Uint8Array[] = [good.slice(0, 16)];
-  let number = 0;
-  for (const [n, { from, to, kind }] of boundaries(good).entries()) {
-    const content = change(kind, good.slice(from + HEADER_SIZE, to), n);
-    if (content) parts.push(encodeHeader(number++, kind, 0, content, content.length), content);
-  }
-  return Uint8Array.from(Buffer.concat(parts));
-}
-
 test(`contents that nobody wrote, with checksums that are right, are refused or read (seed ${SEED})`, () => {
   assert.deepEqual(
-    rewritten((_, content) => content),
+    rewritten(good, (_, content) => content),
     good,
   );
   let refused = 0;
   fc.assert(
-    fc.property(fc.nat(boundaries(good).length - 1), fc.nat(), fc.nat(255), fc.nat(3), (chunk, place, byte, how) => {
-      const bytes = rewritten((kind, content, n) => {
+    fc.property(fc.nat(chunksOf(good).length - 1), fc.nat(), fc.nat(255), fc.nat(3), (chunk, place, byte, how) => {
+      const bytes = rewritten(good, (kind, content, n) => {
         // Those are anybody's, and the records are checked by whoever uses them.
         if (n !== chunk || kind === 'pages' || kind === 'blocks' || kind === 'hashes') return content;
         const at = place % content.length;
@@ -419,15 +259,23 @@ test(`contents that nobody wrote, with checksums that are right, are refused or 
 });
 
 describe('contents that do not fit', () => {
-  const without = (kind: ChunkKind) => rewritten((found, content) => (found === kind ? undefined : content));
+  const without = (kind: ChunkKind) => rewritten(good, (found, content) => (found === kind ? undefined : content));
   const cases: [string, Uint8Array, RegExp][] = [
     ['no start', without('start'), /first chunk, and no other, is a start/],
     ['no pages', without('pages'), /names contents that are not its own/],
     ['no hashes', without('hashes'), /has no hashes of its 3 contents/],
     ['no blocks', without('blocks'), /names more blocks than there are contents/],
     ['no keyframes', without('keyframe'), /stretch 0 is not under way/],
-    ['half a page', rewritten((kind, content) => (kind === 'pages' ? content.slice(0, 6000) : content)), /1 to 64/],
-    ['no page at all', rewritten((kind, content) => (kind === 'pages' ? content.slice(0, 0) : content)), /1 to 64/],
+    [
+      'half a page',
+      rewritten(good, (kind, content) => (kind === 'pages' ? content.slice(0, 6000) : content)),
+      /1 to 64/,
+    ],
+    [
+      'no page at all',
+      rewritten(good, (kind, content) => (kind === 'pages' ? content.slice(0, 0) : content)),
+      /1 to 64/,
+    ],
   ];
   for (const [name, bytes, message] of cases) {
     test(name, () => {
@@ -438,7 +286,7 @@ describe('contents that do not fit', () => {
   }
 
   test('something behind the end', () => {
-    const extra = encodeHeader(boundaries(good).length, 'events', 0, Uint8Array.of(1, 0), 2);
+    const extra = encodeHeader(chunksOf(good).length, 'events', 0, Uint8Array.of(1, 0), 2);
     const found = tried(Uint8Array.from([...good, ...extra, 1, 0]));
     assert.match((found as Error).message, /comes after the end/);
   });
@@ -537,102 +385,4 @@ test(`page versions are what going through the keyframes finds (seed ${SEED})`, 
     }),
     runs(200),
   );
-});
-
-describe('a writer', () => {
-  const { pool } = sharedEngine();
-
-  test('that has failed once writes nothing more', async () => {
-    const kinds: ChunkKind[] = [];
-    const writer = new RecordingWriter(
-      {
-        async append(kind) {
-          kinds.push(kind);
-          if (kinds.length === 2) throw new Error('no room');
-        },
-      },
-      pool,
-    );
-    const input = { ...keyframe(0, 0, { 1: 1 }), hashOf: () => new Uint8Array(16) };
-    await writer.start(INFO);
-    await assert.rejects(writer.keyframe(input), /no room/);
-    await assert.rejects(writer.events(0, [event(1)]), /no room/);
-    await assert.rejects(writer.marks([mark(0, 0, 'x')]), /no room/);
-    await assert.rejects(writer.end(END), /no room/);
-    assert.deepEqual(kinds, ['start', 'pages']);
-    pool.release(input.frame(1));
-    HASHES.clear();
-  });
-
-  test('takes no events of another stretch, and no stretch but the next', async () => {
-    const made = () => new RecordingWriter(new MemorySink(), pool);
-    await assert.rejects(made().events(0, [event(1)]), /events of stretch 0 come in stretch -1/);
-    await assert.rejects(made().keyframe(keyframe(1, 0, {})), /keyframe of stretch 1 comes in stretch -1/);
-    const writer = made();
-    await writer.keyframe(keyframe(0, 0, {}));
-    await assert.rejects(writer.events(1, [event(1)]), RecordingError);
-    await assert.rejects(writer.events(0, [event(1)]), /events of stretch 1/);
-  });
-
-  test('refuses what it could not read: events and keyframes that go back, what is too large', async () => {
-    const made = async () => {
-      const writer = new RecordingWriter(new MemorySink(), pool);
-      await writer.keyframe(keyframe(0, 0, {}));
-      return writer;
-    };
-    await assert.rejects((await made()).events(0, [event(2), event(1)]), RangeError);
-    const writer = await made();
-    await writer.events(0, [event(5)]);
-    await assert.rejects(writer.events(0, [event(4)]), /event console is earlier/);
-    const bytes = new Uint8Array(2 ** 24 + 1);
-    await assert.rejects((await made()).events(0, [{ ...event(1), event: { kind: 'frame', bytes } }]), RangeError);
-    const content = new Uint8Array(PAGE + 1);
-    await assert.rejects((await made()).disk([{ disk: 0, epoch: 0, block: 0, content }]), RangeError);
-    await assert.rejects((await made()).marks([mark(0, 0, 'x'.repeat(5000))]), StateError);
-    await assert.rejects((await made()).start({ ...INFO, memory: 5 }), StateError);
-    await assert.rejects((await made()).end({ ...END, hash: 'x'.repeat(5000) }), StateError);
-    await assert.rejects((await made()).keyframe({ ...keyframe(0, 0, {}), hash: 'x'.repeat(65) }), RangeError);
-    const later = await made();
-    await later.keyframe(keyframe(0, 7, {}));
-    await assert.rejects(later.keyframe(keyframe(0, 6, {})), /a keyframe at 6 comes after one at 7/);
-  });
-
-  test('has many pages in batches, and few of them under way at once', async () => {
-    let underWay = 0;
-    let most = 0;
-    const sink = new MemorySink();
-    const writer = new RecordingWriter(
-      {
-        async append(kind, content) {
-          most = Math.max(most, ++underWay);
-          await new Promise((resolve) => setImmediate(resolve));
-          await sink.append(kind, content);
-          underWay--;
-        },
-      },
-      pool,
-    );
-    const frames = [1, 2, 3].map((fill) => {
-      const frame = pool.allocate();
-      pool.bytes.fill(fill, frame * PAGE, (frame + 1) * PAGE);
-      return frame;
-    });
-    const pages = Array.from({ length: 1000 }, (_, n) => 3 * n + 1);
-    await writer.start(INFO);
-    await writer.keyframe({
-      ...keyframe(0, 0, {}),
-      pages,
-      frame: (page) => frames[Math.floor(page / 3) % 3]!,
-      hashOf: (frame) => new Uint8Array(16).fill(frame),
-    });
-    for (const frame of frames) pool.release(frame);
-    assert.ok(most > 1 && most <= 4, `${most} at once`);
-    const recording = open(sink.bytes());
-    const into = new Uint8Array(PAGE);
-    assert.deepEqual([...recording.pages(0)], pages);
-    for (const page of pages) {
-      recording.content(recording.version(0, page), into);
-      assert.equal(into[77], 1 + (Math.floor(page / 3) % 3));
-    }
-  });
 });

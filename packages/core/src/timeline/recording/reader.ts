@@ -270,7 +270,7 @@ class Scan {
     const { reader } = this;
     const { source } = reader;
     const head = new Uint8Array(Math.min(HEAD_SIZE, source.size));
-    source.read(0, head);
+    reader.read(0, head);
     checkHead(head);
     let offset = HEAD_SIZE;
     for (let number = 0; ; number++) {
