@@ -322,10 +322,10 @@ export class Timeline {
       const { at: from, stretch } = keyframes[k]!;
       const next = keyframes[k + 1];
       const known = next !== undefined && next.at <= at && next.stretch === stretch;
-      if (from < to && !(known && !this.recording.changed(k + 1).includes(page))) yield { from, to };
+      if (from < to && !(known && !this.recording.mayDiffer(k + 1, page))) yield { from, to };
       to = from;
       // What was before the state was replaced is not the past of what is now there.
-      if (k > 0 && stretches[stretch]!.firstKeyframe === k && this.recording.changed(k).includes(page)) return;
+      if (k > 0 && stretches[stretch]!.firstKeyframe === k && this.recording.mayDiffer(k, page)) return;
     }
   }
 
@@ -351,7 +351,7 @@ export class Timeline {
     const { stretches, keyframes } = this.recording;
     const border = stretches.findLast(
       ({ from, firstKeyframe }) =>
-        firstKeyframe > 0 && from <= at && this.recording.changed(keyframes[firstKeyframe]!.index).includes(page),
+        firstKeyframe > 0 && from <= at && this.recording.mayDiffer(keyframes[firstKeyframe]!.index, page),
     );
     return border ? { kind: 'replaced', at: border.from } : { kind: 'before' };
   }
