@@ -94,14 +94,13 @@ __attribute__((noinline)) static void complain(unsigned notice, unsigned reader)
 
 static int check(void)
 {
-    int wrong = 0;
     for (unsigned i = 0; i < NOTICES; i++)
         for (unsigned reader = 0; reader < READERS; reader++)
             if (board.notices[i].waiting >> reader & 1) {
                 complain(i, reader);
-                wrong = 1;
+                return 1;
             }
-    return wrong;
+    return 0;
 }
 
 /* What is on the board comes from standard input, two bytes a notice. */
