@@ -14,10 +14,7 @@ test('the race fails with few seeds, and with a seed always in the same way', { 
     await using machine = await prepare();
     for (let seed = 1; seed <= SEEDS; seed++) {
       const run = await attempt(machine, seed);
-      assert.match(
-        run.said,
-        run.failed ? /^error: notice \d+ still waits for reader [0-3]$/ : /^all notices were/,
-      );
+      assert.match(run.said, run.failed ? /^error: notice \d+ still waits for reader [0-3]$/ : /^all notices were/);
       if (run.failed) failures.push(run);
     }
   }
