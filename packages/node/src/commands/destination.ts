@@ -10,7 +10,7 @@ export interface Named {
   readonly name: string;
 }
 
-export type Moment =
+export type Destination =
   /** Steps since the recording began. */
   | { readonly kind: 'at'; readonly at: bigint }
   | { readonly kind: 'position'; readonly position: Position }
@@ -31,7 +31,7 @@ const STEPS: Readonly<Record<string, bigint>> = { '': 1n, K: 1000n, M: 1_000_000
 const TIMES: Readonly<Record<string, number>> = { s: 9, ms: 6, us: 3, ns: 0 };
 
 /** The moment that is meant; what is the name of a mark means the mark. */
-export function momentOf(text: string, marks: readonly Named[], end: bigint): Moment {
+export function destinationOf(text: string, marks: readonly Named[], end: bigint): Destination {
   const named = marks.filter(({ name }) => name === text);
   if (named.length > 0) return { kind: 'at', at: named[0]!.at };
   const numbered = /^(.*)#(\d{1,9})$/s.exec(text);

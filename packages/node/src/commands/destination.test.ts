@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { momentOf } from './moment.ts';
+import { destinationOf } from './destination.ts';
 
 const marks = [
   { at: 5n, name: 'ready' },
@@ -8,10 +8,10 @@ const marks = [
   { at: 9n, name: 'round' },
   { at: 11n, name: '12' },
 ];
-const moment = (text: string) => momentOf(text, marks, 1_000_000n);
+const destination = (text: string) => destinationOf(text, marks, 1_000_000n);
 
 test('moments by name, by number, by position, by time', () => {
-  assert.deepEqual(['ready', 'round', 'round#1', 'round#2', '12', 'begin', 'end', '34', '20k'].map(moment), [
+  assert.deepEqual(['ready', 'round', 'round#1', 'round#2', '12', 'begin', 'end', '34', '20k'].map(destination), [
     { kind: 'at', at: 5n },
     { kind: 'at', at: 7n },
     { kind: 'at', at: 7n },
@@ -22,20 +22,20 @@ test('moments by name, by number, by position, by time', () => {
     { kind: 'at', at: 34n },
     { kind: 'at', at: 20_000n },
   ]);
-  assert.deepEqual(moment('812:3:1200'), { kind: 'position', position: { round: 812n, hart: 3, step: 1200 } });
+  assert.deepEqual(destination('812:3:1200'), { kind: 'position', position: { round: 812n, hart: 3, step: 1200 } });
   const times = ['2s', '1.5s', '300ms', '0.25us', '1.9ns', '0.000000001s'];
   assert.deepEqual(
-    times.map(moment),
+    times.map(destination),
     [2_000_000_000n, 1_500_000_000n, 300_000_000n, 250n, 1n, 1n].map((time) => ({ kind: 'time', time })),
   );
 });
 
 test('what is none is refused, with what could be meant', () => {
-  assert.throws(() => moment('read'), /no mark "read".*do you mean "ready"/);
-  assert.throws(() => moment('nothing'), /"braid marks" lists/);
-  assert.throws(() => moment('round#3'), /there are 2 marks "round"/);
-  assert.throws(() => moment('2M'), /ends at step 1000000, before step 2000000/);
+  assert.throws(() => destination('read'), /no mark "read".*do you mean "ready"/);
+  assert.throws(() => destination('nothing'), /"braid marks" lists/);
+  assert.throws(() => destination('round#3'), /there are 2 marks "round"/);
+  assert.throws(() => destination('2M'), /ends at step 1000000, before step 2000000/);
   for (const text of ['', '-1', '1:2', '1.s', '0x10', '1:12:0', '9'.repeat(30)]) {
-    assert.throws(() => moment(text), { code: 'ERR_BRAID_OPTION' }, text);
+    assert.throws(() => destination(text), { code: 'ERR_BRAID_OPTION' }, text);
   }
 });

@@ -1,0 +1,44 @@
+/** How a replay gets on, and what came of it, as text. */
+
+import { formatPosition } from '@braid/core/machine/log.ts';
+import { formatCount, formatRate, formatTime, plural } from './quantities.ts';
+import type { Moment } from './recording-text.ts';
+
+export interface ReplayProgress {
+  readonly at: bigint;
+  /** Where it is going. */
+  readonly to: bigint;
+  /** Guest time. */
+  readonly time: bigint;
+  /** Steps made, and the host's time for them. */
+  readonly steps: bigint;
+  readonly seconds: number;
+  /** States that were the same as recorded. */
+  readonly verified: number;
+}
+
+/** `37 % at 2,300,000,000, 12.4 s of guest time, 412 M steps/s, 34 states as recorded`. */
+export function progressText({ at, to, time, steps, seconds, verified }: ReplayProgress): string {
+  const percent = to > 0n ? (at * 100n) / to : 100n;
+  return (
+    `${percent} % at step ${formatCount(at)}, ${formatTime(time)} of guest time, ${speed(steps, seconds)}, ` +
+    `${plural(verified, 'state')} as recorded`
+  );
+}
+
+export interface ReplayResult extends Moment {
+  readonly seconds: number;
+  readonly verified: number;
+}
+
+/** What is said of a replay that has come to where it was to go. */
+export function resultText({ at, time, position, seconds, verified }: ReplayResult): string {
+  return (
+    `replayed ${plural(at, 'step')} in ${seconds.toFixed(2)} s (${speed(at, seconds)}), up to ${formatTime(time)} of guest time ` +
+    `at ${formatPosition(position)}: ${plural(verified, 'state')} as recorded`
+  );
+}
+
+function speed(steps: bigint, seconds: number): string {
+  return `${formatRate(seconds > 0 ? Number(steps) / seconds : 0)} steps/s`;
+}
