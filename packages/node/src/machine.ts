@@ -35,6 +35,8 @@ import type {
 } from './pool/protocol.ts';
 import { UNKNOWN_POINT } from './pool/protocol.ts';
 import { nextPool } from './pool/thread.ts';
+import { MachineRecording, type RecordMachineOptions } from './replay/machine-recording.ts';
+import { RecordingFile } from './replay/recording-file.ts';
 import type { Conditions, ProgramKey, Reached } from './runner/conditions.ts';
 
 export interface SpawnOptions extends WaitOptions {
@@ -135,6 +137,7 @@ export class Machine implements AsyncDisposable {
   /** The machine that has become what this one was. */
   adoptedBy: Machine | undefined;
   private branching: Branches | undefined;
+  private recording: MachineRecording | undefined;
   private disposing: Promise<void> | undefined;
   /** Of the images of its disks; the original's. */
   private readonly images: DiskUsers;
@@ -418,6 +421,33 @@ export class Machine implements AsyncDisposable {
     return this.link.call('boot', {}, options);
   }
 
+  /**
+   * Records the machine from here on: what comes from outside, and its state now and now and then. It goes on meanwhile, and a replay of the file
+   * does all of it again, on any machine (`Replay`). Throws `BraidError` for a file that cannot be written.
+   */
+  async record(path: string, options: RecordMachineOptions = {}): Promise<MachineRecording> {
+    if (this.recording) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
+    const { title = '', marks = [], keyframeMs = 500, keyframeBytes, overwrite = false } = options;
+    const patterns = marks.map((mark) => (typeof mark === 'string' ? new RegExp(RegExp.escape(mark)) : mark));
+    const info = { braid: VERSION, title, ...(await this.link.call('recordingInfo', {})) };
+    const file = await RecordingFile.create(path, { overwrite });
+    // What is sent is of one thread.
+    const { onActivate } = this.link;
+    this.link.onActivate = undefined;
+    const recording = new MachineRecording(this.pool, this.link, file, info, keyframeBytes, () => {
+      this.recording = undefined;
+      this.link.onActivate = onActivate;
+    });
+    this.recording = recording;
+    try {
+      await this.link.call('record', { patterns, keyframeMs });
+    } catch (error) {
+      await recording.abandon();
+      throw error;
+    }
+    return recording;
+  }
+
   /** How guest time goes from now on: `wall` for somebody who sits there, `virtual` for calls that wait. */
   setTime(time: TimeMode): Promise<void> {
     return this.link.call('setTime', { time });
@@ -616,8 +646,10 @@ export class Machine implements AsyncDisposable {
     try {
       await this.branching?.dispose();
       await forgetMerges(this);
+      const { recording } = this;
       const left = await this.link.dispose(!this.parent && this.images.frozen);
       if (!this.parent) this.images.ended(left);
+      await recording?.ended.catch(() => {}); // whoever looks at it hears of it
     } finally {
       this.leaveImages();
       await this.images.settled();

@@ -8,12 +8,14 @@
  */
 
 import type { Engine } from '../engine/engine.ts';
-import { saveHart } from '../hart/record.ts';
+import type { FrameMap } from '../memory/frame-map.ts';
 import { FrameHash, HASH_VERSION } from '../memory/hash.ts';
 import { ENTRY_FRAME, ENTRY_REMOTE, HASH_BYTES, LEAF_PAGES, PAGE } from '../memory/layout.ts';
+import type { Pool } from '../memory/pool.ts';
 import { encodeState } from '../state/encode.ts';
 import type { Machine } from './machine.ts';
-import { MachineError, requireExact } from './options.ts';
+import { MachineError } from './options.ts';
+import { type MachineRecord, recordMachine } from './save.ts';
 import { WrittenBackend } from './written.ts';
 
 /** What is known of a disk from its last hash. */
@@ -36,45 +38,43 @@ function hasher({ engine }: Machine): FrameHash {
 
 /** 32 hexadecimal digits. Throws `MachineError` when a disk's content cannot be read at once. */
 export function stateHash(machine: Machine): string {
-  requireExact(machine.engine);
-  const digest = hasher(machine).digest(
-    encodeState({
-      version: HASH_VERSION,
-      ...visibleState(machine),
-      ram: ramDigest(machine),
-      disks: machine.platform.disks.map((_, n) => diskDigest(machine, n)),
-    }),
-  );
-  return hex(digest);
+  const { engine, ram } = machine;
+  const hash = hasher(machine);
+  const memory = ramDigest(engine.pool, hash, ram);
+  engine.dropWriteEntries(machine);
+  const disks = machine.platform.disks.map((_, n) => diskDigest(machine, n));
+  return digestOf(hash, recordMachine(machine), { ram: memory, disks });
 }
 
-/** The state besides RAM and disks, as plain records: what `stateHash` covers and what two runs are compared by. */
-export function visibleState(machine: Machine): Record<string, unknown> {
-  const { clock, schedule, options, hartSet, platform } = machine;
+/** The hash of all that recordings know of a machine: what `stateHash` covers but for the content of disks. */
+export function recordedHash(machine: Machine): string {
+  const { engine, ram } = machine;
+  const hash = hasher(machine);
+  const found = hashOfRecord(engine.pool, hash, recordMachine(machine), ram);
+  engine.dropWriteEntries(machine);
+  return found;
+}
+
+/** `recordedHash` of a machine that was, by its record and a map of its RAM whose frames nobody writes. In any thread. */
+export function hashOfRecord(pool: Pool, hash: FrameHash, record: MachineRecord, ram: FrameMap): string {
+  return digestOf(hash, record, { ram: ramDigest(pool, hash, ram) });
+}
+
+function digestOf(hash: FrameHash, record: MachineRecord, content: Record<string, unknown>): string {
+  return hex(hash.digest(encodeState({ version: HASH_VERSION, ...visibleState(record), ...content })));
+}
+
+/** Of a machine's record what a guest can see: what hashes cover and two runs are compared by, besides RAM and disks. */
+export function visibleState({ version: _, configuration, clock, ...rest }: MachineRecord): Record<string, unknown> {
+  const { memory, harts, slice, stepsPerNanosecond, sbi } = configuration;
   return {
-    configuration: {
-      memory: options.memory,
-      harts: options.harts,
-      slice: schedule.slice,
-      stepsPerNanosecond: clock.stepsPerNanosecond,
-      sbi: machine.monitorSbi,
-    },
-    clock: { now: clock.now, fraction: clock.fraction, tickOffset: clock.tickOffset },
-    schedule: schedule.save(),
-    stopped: machine.stopped.map((stopped) => stopped),
-    skipIdle: machine.skipIdle,
-    exit: machine.exit,
-    hints: machine.hints.quotas,
-    harts: Array.from({ length: options.harts }, (_, hart) => saveHart(hartSet.record(hart))),
-    firmware: machine.sbi.save(),
-    devices: Object.fromEntries([...platform.devices].map(([name, device]) => [name, device.save()])),
+    ...rest,
+    configuration: { memory, harts, slice, stepsPerNanosecond, sbi },
+    clock: { ...clock, fraction: BigInt(clock.fraction) },
   };
 }
 
-function ramDigest(machine: Machine): Uint8Array {
-  const { ram, engine } = machine;
-  const { pool } = engine;
-  const hash = hasher(machine);
+function ramDigest(pool: Pool, hash: FrameHash, ram: FrameMap): Uint8Array {
   const pages = new Uint8Array(LEAF_PAGES * HASH_BYTES);
   const digests: Uint8Array[] = [];
   for (let n = 0; n < ram.leaves; n++) {
@@ -83,8 +83,16 @@ function ramDigest(machine: Machine): Uint8Array {
       pages.fill(0);
       const count = Math.min(LEAF_PAGES, ram.pages - n * LEAF_PAGES);
       for (let i = 0; i < count; i++) {
+        const page = n * LEAF_PAGES + i;
         let entry = pool.words[(leaf * PAGE) / 4 + i]!;
-        if (entry & ENTRY_REMOTE) entry = ram.prepare(n * LEAF_PAGES + i, false) / PAGE;
+        if (entry & ENTRY_REMOTE) {
+          const known = ram.source?.hash?.(page);
+          if (known) {
+            pages.set(known, i * HASH_BYTES);
+            continue;
+          }
+          entry = ram.prepare(page, false) / PAGE;
+        }
         const frame = entry & ENTRY_FRAME;
         if (frame === 0) continue;
         if (!hash.known(frame)) hash.keep(frame);
@@ -94,7 +102,6 @@ function ramDigest(machine: Machine): Uint8Array {
     }
     digests.push(hash.of(leaf));
   }
-  engine.dropWriteEntries(machine);
   return hash.digest(concat(digests));
 }
 
@@ -113,8 +120,8 @@ function diskDigest(machine: Machine, index: number): Uint8Array {
   const bytes = new Uint8Array(DISK_CHUNK);
   for (const chunk of stale) {
     const part = bytes.subarray(0, Math.min(DISK_CHUNK, Number(backend.size) - chunk * DISK_CHUNK));
-    if (backend.read(chunk * DISK_CHUNK, part)) {
-      for (const left of written) backend.mark(left * DISK_CHUNK, 1);
+    if (backend.inner.read(chunk * DISK_CHUNK, part)) {
+      backend.putBack(written);
       knownDisks.delete(backend);
       throw new MachineError('a state hash covers disks by content, and this disk cannot be read at once');
     }

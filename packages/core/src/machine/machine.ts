@@ -20,6 +20,7 @@ import { walk } from '../hart/walk.ts';
 import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Ram } from '../memory/ram.ts';
+import { AccessTraces } from './access-traces.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
@@ -37,6 +38,7 @@ import {
 import { patchMemory } from './patch.ts';
 import { Platform } from './platform.ts';
 import { defaultSlice, Schedule } from './schedule.ts';
+import { Watchpoints } from './watchpoints.ts';
 
 /** Where a machine's output goes. Called while it runs; the arrays are the receiver's to keep. */
 export interface Outputs {
@@ -85,8 +87,9 @@ export class Machine implements EngineHost {
   /** The host's end of the guest agent. Its requests enter as logged events at slice boundaries. */
   readonly agent: AgentClient;
   readonly breakpoints: Breakpoints;
-  /** Set by `traceAccesses`. */
-  trace: AccessTrace | undefined;
+  readonly watchpoints: Watchpoints;
+  /** Who hears of accesses to memory. */
+  readonly traces = new AccessTraces(() => this.engine.traceChanged(this));
   /** Idle gaps are jumped over. Changed by an event. */
   skipIdle = false;
   /** In the order of the harts: out of the schedule until somebody starts them. */
@@ -121,6 +124,7 @@ export class Machine implements EngineHost {
     this.ram.tracer = engine;
     this.hartSet = new Harts(engine, options.harts);
     this.breakpoints = new Breakpoints(this);
+    this.watchpoints = new Watchpoints(this);
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
@@ -185,6 +189,11 @@ export class Machine implements EngineHost {
     return sum;
   }
 
+  /** Steps of all harts made before the instruction under way, inside a callback; between runs `totalSteps`. */
+  get stepsNow(): bigint {
+    return this.budget === 0 ? this.totalSteps : this.totalSteps - BigInt(this.engine.left + 1);
+  }
+
   /** Instructions retired by a hart: its steps but the traps. */
   instructions(hart: number): bigint {
     return this.steps(hart) - this.hartSet.get(hart, 'traps');
@@ -213,12 +222,6 @@ export class Machine implements EngineHost {
     this.replay = reader;
   }
 
-  /** Has somebody hear of accesses to memory, or nobody again: no part of the state. Its shadow tables are emptied. */
-  traceAccesses(trace: AccessTrace | undefined): void {
-    this.trace = trace;
-    this.engine.traceChanged(this);
-  }
-
   /** The log that inputs are taken from, while they are. */
   get following(): LogReader | undefined {
     return this.replay;
@@ -229,9 +232,13 @@ export class Machine implements EngineHost {
     if (this.broken !== undefined)
       throw new MachineError(`the machine has failed in the middle of a step (${this.broken}): restore a saved one`);
     this.engine.attach(this);
+    return this.watchpoints.during(() => this.runOn(steps));
+  }
+
+  private runOn(steps: number): Stop {
     let left = steps;
     for (;;) {
-      if (this.exit) return { reason: 'exit', exit: this.exit };
+      if (this.exit) return this.watchpoints.take() ?? { reason: 'exit', exit: this.exit };
       const hint = this.hints.take();
       if (hint) return { reason: 'hint', hint };
       if (this.schedule.atBoundary) {
@@ -240,11 +247,13 @@ export class Machine implements EngineHost {
           return { reason: 'attention' };
         }
         const stop = this.beginSlice();
-        if (stop) return stop;
+        if (stop) return this.watchpoints.take() ?? stop;
       }
       // First what is due: the state at a position does not depend on why the machine stops there.
       this.late = this.platform.advance(this.clock.now);
       this.hartSet.updateTimer(this.schedule.hart, this.clock.ticksAt(this.clock.now));
+      const watched = this.watchpoints.take();
+      if (watched) return watched;
       if (left === 0) return { reason: 'steps' };
       if (this.late) return { reason: 'stalled', until: this.late };
       left -= this.runHart(left);
@@ -265,9 +274,11 @@ export class Machine implements EngineHost {
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
     this.breakpoints.begin(this.budget);
+    this.watchpoints.begin();
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
     this.breakpoints.end(steps);
+    this.watchpoints.end(failure === undefined);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
     const waits = exit !== EXIT.none && exit !== EXIT.breakpoint;
@@ -574,6 +585,10 @@ export class Machine implements EngineHost {
     };
   }
 
+  get trace(): AccessTrace | undefined {
+    return this.traces.current;
+  }
+
   unload(): void {
     this.hartSet.unload();
   }
@@ -728,7 +743,9 @@ export class Machine implements EngineHost {
 
   /** All of the state has been replaced: what had happened to the machine before has not. */
   renew(): void {
+    this.watchpoints.renew();
     this.broken = undefined;
+    this.breakpoints.moved();
     this.late = undefined;
     this.wanted = false;
     this.replay = undefined;
@@ -738,6 +755,7 @@ export class Machine implements EngineHost {
   /** Gives the machine's frames back to the pool. It cannot be used afterwards. */
   free(): void {
     this.breakpoints.clear();
+    this.watchpoints.clear();
     this.engine.detach(this);
     this.ram.free();
     for (const { inner } of this.platform.backends) inner.release?.();

@@ -19,8 +19,10 @@ import type { Pool } from './pool.ts';
 
 /** Where the content of remote pages comes from, at their first touch. */
 export interface PageSource {
-  /** Fills 4096 zeroed bytes with the content of a page. */
-  fetch(page: number, into: Uint8Array): void;
+  /** A frame with the content of a page, one reference to which is given away; others may hold it too. */
+  frame(page: number): number;
+  /** The hash of that content as `FrameHash` keeps it, where it is known without a frame. */
+  hash?(page: number): Uint8Array | undefined;
 }
 
 /** What has to happen before bytes change from which something was derived. */
@@ -41,7 +43,8 @@ export class FrameMap {
   /** Frame numbers of the directories. */
   readonly roots: MapRoots;
   protected readonly pool: Pool;
-  private readonly source: PageSource | undefined;
+  /** Where all of the map's remote pages come from; whoever has the map become another one changes it too. */
+  source: PageSource | undefined;
   tracer: Tracer | undefined;
 
   /** A map of absent pages, or with `roots` the one that they hold: the reference to them is the map's then. */
@@ -95,9 +98,30 @@ export class FrameMap {
     this.pool.words[this.entryWord(page)] = ENTRY_REMOTE;
   }
 
+  /** Gives an absent page a frame, and the map the caller's reference to it. */
+  place(page: number, frame: number): void {
+    this.ownLeaf(page);
+    this.pool.words[this.entryWord(page)] = frame;
+  }
+
   /** Host address of a page's frame, made present; for a write one that nobody shares, and that is not hashed any more. */
   prepare(page: number, write: boolean): number {
     return write ? this.own(page) : this.show(page);
+  }
+
+  /** Makes a page present with the frame of another present page; whoever writes either copies it. */
+  alias(page: number, like: number): void {
+    const { pool } = this;
+    const leaf = this.ownLeaf(page);
+    const word = this.entryWord(page);
+    const frame = this.entry(like) & ENTRY_FRAME;
+    const old = pool.words[word]! & ENTRY_FRAME;
+    if (old === frame) return;
+    pool.retain(frame);
+    if (old !== 0) this.tracer?.replaced(old);
+    pool.words[word] = frame;
+    if (old !== 0) pool.release(old);
+    pool.bytes[FRAME_HASHED + leaf] = 0;
   }
 
   private show(page: number): number {
@@ -123,7 +147,8 @@ export class FrameMap {
     if (frame === 0) {
       frame = this.make(page, entry);
       pool.words[word] = frame;
-    } else if (pool.references(frame) > 1) {
+    }
+    if (pool.references(frame) > 1) {
       const copy = pool.allocate(false);
       pool.routines.copy(frame, copy);
       const flags = pool.words[pool.recordWord(frame, FRAME_RECORD.flags)]! & WATCHED;
@@ -140,16 +165,7 @@ export class FrameMap {
 
   /** A frame for an absent page. */
   private make(page: number, entry: number): number {
-    const { pool } = this;
-    const frame = pool.allocate();
-    if (!(entry & ENTRY_REMOTE)) return frame;
-    try {
-      this.source!.fetch(page, pool.bytes.subarray(frame * PAGE, (frame + 1) * PAGE));
-    } catch (error) {
-      pool.release(frame);
-      throw error;
-    }
-    return frame;
+    return entry & ENTRY_REMOTE ? this.source!.frame(page) : this.pool.allocate();
   }
 
   /** A page's leaf, made when there is none, and a copy of one that another map shares. */

@@ -18,6 +18,13 @@ import { Ram } from './ram.ts';
 
 const MIB = 2 ** 20;
 
+/** A frame with this content. */
+function filled(pool: Pool, content: Uint8Array): number {
+  const frame = pool.allocate();
+  pool.bytes.set(content, frame * PAGE);
+  return frame;
+}
+
 describe('pages', () => {
   test('absent ones read as zero and stay absent; a write makes one present', () => {
     const pool = new Pool();
@@ -64,10 +71,9 @@ describe('pages', () => {
     const pool = new Pool();
     const fetched: number[] = [];
     const source: PageSource = {
-      fetch(page, into) {
-        assert.ok(into.every((byte) => byte === 0));
+      frame(page) {
         fetched.push(page);
-        into.fill(page);
+        return filled(pool, new Uint8Array(PAGE).fill(page));
       },
     };
     const ram = new Ram(pool, 8 * MIB, { source });
@@ -84,12 +90,36 @@ describe('pages', () => {
     assert.equal(pool.used, 0);
   });
 
+  test('a frame that the source keeps is copied by whoever writes it', () => {
+    const pool = new Pool();
+    const kept = filled(pool, new Uint8Array(PAGE).fill(7));
+    const source: PageSource = {
+      frame() {
+        pool.retain(kept);
+        return kept;
+      },
+    };
+    const ram = new Ram(pool, 4 * MIB, { source });
+    for (const page of [1, 2]) ram.markRemote(page);
+    ram.write(RAM_BASE + PAGE, Uint8Array.of(9));
+    const bytes = new Uint8Array(2);
+    ram.read(RAM_BASE + PAGE, bytes);
+    assert.deepEqual([...bytes], [9, 7]);
+    ram.read(RAM_BASE + 2 * PAGE, bytes);
+    assert.deepEqual([...bytes], [7, 7]);
+    assert.equal(pool.references(kept), 2);
+    ram.free();
+    pool.release(kept);
+    assert.equal(pool.used, 0);
+  });
+
   test('a source that fails is asked again, and leaves no frame behind', () => {
     const pool = new Pool();
     let fails = true;
     const source = {
-      fetch() {
+      frame() {
         if (fails) throw new Error('late');
+        return pool.allocate();
       },
     };
     const ram = new Ram(pool, 4 * MIB, { source });
@@ -121,10 +151,10 @@ test('a machine whose pages come from a source equals one that has them', () => 
   const fetched = new Set<number>();
   const lazy = restoreMachine(sharedEngine(), { ...rest, ram: [] });
   const source: PageSource = {
-    fetch(page, into) {
+    frame(page) {
       assert.ok(!fetched.has(page));
       fetched.add(page);
-      into.set(content.get(page)!);
+      return filled(lazy.engine.pool, content.get(page)!);
     },
   };
   // As a restorer that opens a manifest before its segments are here.

@@ -4,6 +4,7 @@ import type { HartState } from '../hart/record.ts';
 import { X_NAMES } from '../hart/state.ts';
 import { visibleState } from '../machine/hash.ts';
 import type { Machine } from '../machine/machine.ts';
+import { recordMachine } from '../machine/save.ts';
 import { ENTRY_FRAME, ENTRY_REMOTE, PAGE, RAM_BASE } from '../memory/layout.ts';
 
 export interface Difference {
@@ -17,17 +18,17 @@ export interface Difference {
 const MAX_PAGES = 32;
 const SHOWN_BYTES = 16;
 
-/** Empty for machines that a guest could not tell apart. */
-export function differences(a: Machine, b: Machine): Difference[] {
+/** Empty for machines that a guest could not tell apart. Without `disks`, what is on these is not looked at. */
+export function differences(a: Machine, b: Machine, { disks = true } = {}): Difference[] {
   const found: Difference[] = [];
-  const { harts: hartsA, ...restA } = visibleState(a) as { harts: HartState[] };
-  const { harts: hartsB, ...restB } = visibleState(b) as { harts: HartState[] };
+  const { harts: hartsA, ...restA } = visibleState(recordMachine(a)) as { harts: HartState[] };
+  const { harts: hartsB, ...restB } = visibleState(recordMachine(b)) as { harts: HartState[] };
   for (let hart = 0; hart < Math.max(hartsA.length, hartsB.length); hart++) {
     compareHarts(`hart ${hart}`, hartsA[hart], hartsB[hart], found);
   }
   compareRam(a, b, found);
   comparePlain('', restA, restB, found);
-  compareDisks(a, b, found);
+  if (disks) compareDisks(a, b, found);
   return found;
 }
 
