@@ -12,21 +12,21 @@ const destination = (text: string) => destinationOf(text, marks, 1_000_000n);
 
 test('moments by name, by number, by position, by time', () => {
   assert.deepEqual(['ready', 'round', 'round#1', 'round#2', '12', 'begin', 'end', '34', '20k'].map(destination), [
-    { kind: 'at', at: 5n },
-    { kind: 'at', at: 7n },
-    { kind: 'at', at: 7n },
-    { kind: 'at', at: 9n },
-    { kind: 'at', at: 11n },
-    { kind: 'at', at: 0n },
-    { kind: 'at', at: 1_000_000n },
-    { kind: 'at', at: 34n },
-    { kind: 'at', at: 20_000n },
+    { at: 5n },
+    { at: 7n },
+    { at: 7n },
+    { at: 9n },
+    { at: 11n },
+    { at: 0n },
+    { at: 1_000_000n },
+    { at: 34n },
+    { at: 20_000n },
   ]);
-  assert.deepEqual(destination('812:3:1200'), { kind: 'position', position: { round: 812n, hart: 3, step: 1200 } });
+  assert.deepEqual(destination('812:3:1200'), { position: { round: 812n, hart: 3, step: 1200 } });
   const times = ['2s', '1.5s', '300ms', '0.25us', '1.9ns', '0.000000001s'];
   assert.deepEqual(
     times.map(destination),
-    [2_000_000_000n, 1_500_000_000n, 300_000_000n, 250n, 1n, 1n].map((time) => ({ kind: 'time', time })),
+    [2_000_000_000n, 1_500_000_000n, 300_000_000n, 250n, 1n, 1n].map((time) => ({ time })),
   );
 });
 

@@ -12,12 +12,11 @@ export interface Named {
 
 export type Destination =
   /** Steps since the recording began. */
-  | { readonly kind: 'at'; readonly at: bigint }
-  | { readonly kind: 'position'; readonly position: Position }
-  /** Guest time since power-on, in ns. */
-  | { readonly kind: 'time'; readonly time: bigint };
+  | { readonly at: bigint }
+  | { readonly position: Position }
+  | { /** Guest time since power-on, in ns. */ readonly time: bigint };
 
-export const MOMENT_HELP = `
+export const DESTINATION_HELP = `
 A MOMENT is one of:
   NAME, NAME#2       a mark ("braid marks" lists them), or the second mark of this name
   begin, end         of the recording
@@ -33,24 +32,24 @@ const TIMES: Readonly<Record<string, number>> = { s: 9, ms: 6, us: 3, ns: 0 };
 /** The moment that is meant; what is the name of a mark means the mark. */
 export function destinationOf(text: string, marks: readonly Named[], end: bigint): Destination {
   const named = marks.filter(({ name }) => name === text);
-  if (named.length > 0) return { kind: 'at', at: named[0]!.at };
+  if (named.length > 0) return { at: named[0]!.at };
   const numbered = /^(.*)#(\d{1,9})$/s.exec(text);
   if (numbered) {
     const [, wanted, which] = numbered;
     const same = marks.filter(({ name }) => name === wanted);
     const mark = same[Number(which) - 1];
-    if (mark) return { kind: 'at', at: mark.at };
+    if (mark) return { at: mark.at };
     if (same.length > 0) refuse(`there are ${same.length} marks "${wanted}"; the first is "${wanted}#1"`);
   }
-  if (text === 'begin') return { kind: 'at', at: 0n };
-  if (text === 'end') return { kind: 'at', at: end };
+  if (text === 'begin') return { at: 0n };
+  if (text === 'end') return { at: end };
   const position = /^(\d{1,18}):(\d):(\d{1,10})$/.exec(text);
   if (position) {
     const [, round, hart, step] = position;
-    return { kind: 'position', position: { round: BigInt(round!), hart: Number(hart), step: Number(step) } };
+    return { position: { round: BigInt(round!), hart: Number(hart), step: Number(step) } };
   }
   const time = /^(\d{1,18})(?:\.(\d{1,9}))?(s|ms|us|ns)$/.exec(text);
-  if (time) return { kind: 'time', time: nanoseconds(time[1]!, time[2] ?? '', TIMES[time[3]!]!) };
+  if (time) return { time: nanoseconds(time[1]!, time[2] ?? '', TIMES[time[3]!]!) };
   const steps = /^(\d{1,18})([KMG]?)$/i.exec(text);
   if (!steps) {
     const near = marks.find(({ name }) => name.includes(text));
@@ -61,7 +60,7 @@ export function destinationOf(text: string, marks: readonly Named[], end: bigint
   }
   const at = BigInt(steps[1]!) * STEPS[steps[2]!.toUpperCase()]!;
   if (at > end) refuse(`the recording ends at step ${end}, before step ${at}`);
-  return { kind: 'at', at };
+  return { at };
 }
 
 /** Digits that stand for less than a nanosecond are left out. */

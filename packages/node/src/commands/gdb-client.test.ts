@@ -21,7 +21,7 @@ test('a gdb that was named has to know RISC-V; it connects before it does anythi
   assert.equal(findGdb(good), good);
   assert.throws(() => findGdb(script('other', 'echo Undefined item; exit 1')), /is no gdb for RISC-V/);
   assert.throws(() => findGdb(join(folder, 'none')), { code: 'ERR_BRAID_OPTION' });
-  assert.equal(await runGdb(good, gdbArguments('/a/b', ['-x', 'do.gdb'])), 3);
+  assert.equal(await runGdb(good, gdbArguments('target remote /a/b', ['-x', 'do.gdb'])), 3);
   assert.equal(await runGdb(script('killed', 'kill -TERM $$'), []), 128 + 15);
   await assert.rejects(runGdb(join(folder, 'none'), []), { code: 'ENOENT' });
 });

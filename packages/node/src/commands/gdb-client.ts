@@ -29,9 +29,9 @@ function knowsRiscv(program: string): boolean {
   return status === 0 && /riscv:rv64/.test(stdout);
 }
 
-/** gdb's command line: it connects first, then does what its own arguments say. */
-export function gdbArguments(address: string, own: readonly string[]): string[] {
-  return ['-q', '-iex', `set remotetimeout ${PATIENCE}`, '-ex', `target remote ${address}`, ...own];
+/** gdb's command line: it connects (`remote`, what one would type) first, then does what its own arguments say. */
+export function gdbArguments(remote: string, own: readonly string[]): string[] {
+  return ['-q', '-iex', `set remotetimeout ${PATIENCE}`, '-ex', remote, ...own];
 }
 
 /** Runs gdb on this terminal; its exit code. */

@@ -8,20 +8,31 @@ export interface ReplayProgress {
   readonly at: bigint;
   /** Where it is going. */
   readonly to: bigint;
-  /** Guest time. */
+  /** Guest time, at least. */
   readonly time: bigint;
-  /** Steps made, and the host's time for them. */
-  readonly steps: bigint;
+  /** The host's time so far. */
   readonly seconds: number;
   /** States that were the same as recorded. */
   readonly verified: number;
 }
 
-/** `37 % at 2,300,000,000, 12.4 s of guest time, 412 M steps/s, 34 states as recorded`. */
-export function progressText({ at, to, time, steps, seconds, verified }: ReplayProgress): string {
+/** What a replay has behind it at a step: keyframes, which are compared, and the last one's time. */
+export function passed(keyframes: readonly Moment[], at: bigint): { readonly time: bigint; readonly verified: number } {
+  let low = 0;
+  for (let high = keyframes.length; low < high; ) {
+    const middle = (low + high) >> 1;
+    if (keyframes[middle]!.at <= at) low = middle + 1;
+    else high = middle;
+  }
+  // The first is where it begins.
+  return { time: keyframes[Math.max(0, low - 1)]!.time, verified: Math.max(0, low - 1) };
+}
+
+/** `37 % at step 2,300,000,000, 12.4 s of guest time, 412 M steps/s, 34 states as recorded`. */
+export function progressText({ at, to, time, seconds, verified }: ReplayProgress): string {
   const percent = to > 0n ? (at * 100n) / to : 100n;
   return (
-    `${percent} % at step ${formatCount(at)}, ${formatTime(time)} of guest time, ${speed(steps, seconds)}, ` +
+    `${percent} % at step ${formatCount(at)}, ${formatTime(time)} of guest time, ${speed(at, seconds)}, ` +
     `${plural(verified, 'state')} as recorded`
   );
 }

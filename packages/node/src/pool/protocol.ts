@@ -274,7 +274,10 @@ export interface Calls {
   /** Where bytes at a hart's virtual address lie in guest-physical memory. */
   physical: [{ readonly hart: number; readonly address: bigint }, bigint | undefined];
   /** The parts of a recording in which a page may have been written, the last one first; and what was there before all of them. */
-  written: [{ readonly page: number; readonly at: bigint }, { readonly intervals: readonly Interval[]; readonly before: LastWrite }];
+  written: [
+    { readonly page: number; readonly at: bigint },
+    { readonly intervals: readonly Interval[]; readonly before: LastWrite },
+  ];
   /** A machine in the state in which a replay stands, to go on from there. */
   divert: [Record<never, never>, { readonly point: ForkPoint; readonly host: HostState }];
   /** What a machine is called that is recorded. */

@@ -43,7 +43,11 @@ export class History {
       const beaten = () => found.some((hit, n) => n < next && hit !== undefined && hit !== 'open');
       while (next < intervals.length && !beaten()) {
         const n = next++;
-        const { stop } = await link.call('replay', { kind: 'last-hit', interval: intervals[n]!, points }, { signal: ended });
+        const { stop } = await link.call(
+          'replay',
+          { kind: 'last-hit', interval: intervals[n]!, points },
+          { signal: ended },
+        );
         found[n] = stop.kind === 'hit' ? stop.hit : undefined;
         const first = searched();
         const part = intervals[Math.min(first, intervals.length - 1)]!;

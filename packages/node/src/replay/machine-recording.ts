@@ -212,7 +212,9 @@ export class MachineRecording implements AsyncDisposable {
     this.failure =
       error instanceof BraidError
         ? error
-        : new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: ${(error as Error).message}`, { cause: error });
+        : new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: ${(error as Error).message}`, {
+            cause: error,
+          });
     this.link.call('stopRecording', { why: this.failure.message }).then(
       () => {},
       () => this.close(),

@@ -47,7 +47,14 @@ export class Replay implements AsyncDisposable {
   private readonly history: History;
   private standing: Standing;
 
-  private constructor(path: string, file: OpenedRecording, pool: Pool, ownPool: boolean, link: Link, standing: Standing) {
+  private constructor(
+    path: string,
+    file: OpenedRecording,
+    pool: Pool,
+    ownPool: boolean,
+    link: Link,
+    standing: Standing,
+  ) {
     const { info, marks, end, complete } = file.recording;
     this.path = path;
     this.file = file;
@@ -122,7 +129,8 @@ export class Replay implements AsyncDisposable {
     let end: bigint | undefined;
     if (to !== undefined) {
       const target = this.target(to);
-      if (!('at' in target)) throw new BraidError('ERR_BRAID_OPTION', 'run goes to a mark or a number of steps; seek goes to others');
+      if (!('at' in target))
+        throw new BraidError('ERR_BRAID_OPTION', 'run goes to a mark or a number of steps; seek goes to others');
       end = target.at;
     }
     return this.ask({ kind: 'run', points, show, ...(end === undefined ? {} : { to: end }) }, wait);

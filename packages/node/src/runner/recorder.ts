@@ -147,7 +147,10 @@ export class Recorder {
     const point = this.point();
     this.mark('end', why);
     this.flushMarks();
-    this.send({ kind: 'end', at, stretch, position: machine.position, time: machine.now, exit: machine.exit, why, point }, 0);
+    this.send(
+      { kind: 'end', at, stretch, position: machine.position, time: machine.now, exit: machine.exit, why, point },
+      0,
+    );
   }
 
   /**

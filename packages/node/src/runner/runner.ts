@@ -23,13 +23,13 @@ import {
 } from '@braid/core/branch/fork-point.ts';
 import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
 import type { BranchPath } from '@braid/core/branch/path.ts';
+import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import { recordedHash, stateHash } from '@braid/core/machine/hash.ts';
 import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
-import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { FileBackend } from '../disk/file-backend.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, fromRecord, toRecord } from '../errors.ts';
@@ -704,9 +704,7 @@ export class Runner {
     if (!decision) return { reason: 'unfinished' };
     decision.watch.stop();
     this.recorder?.flush();
-    const taken: Taken | Refusal = result
-      ? decision.watch.takeOver(result, stackBottom)
-      : { reason: 'unfinished' };
+    const taken: Taken | Refusal = result ? decision.watch.takeOver(result, stackBottom) : { reason: 'unfinished' };
     if (!('reason' in taken)) this.recorder?.replaced('takeover');
     return taken;
   }
