@@ -9,7 +9,14 @@
  * machine somewhere on the way.
  */
 
-import { becomeForkPoint, type ForkPoint, forkPoint, freeForkPoint, machineFrom, rootsOf } from '../branch/fork-point.ts';
+import {
+  becomeForkPoint,
+  type ForkPoint,
+  forkPoint,
+  freeForkPoint,
+  machineFrom,
+  rootsOf,
+} from '../branch/fork-point.ts';
 import { FrameBlocks } from '../disk/frame-blocks.ts';
 import type { Engine } from '../engine/engine.ts';
 import { recordedHash } from '../machine/hash.ts';
@@ -159,21 +166,7 @@ export class Timeline {
     const base = keyframes[later < 0 ? keyframes.length - 1 : Math.max(0, later - 1)]!;
     if (this.machine.now >= time || this.at < base.at) yield* this.seek(base.at);
     if (this.machine.now >= time) return;
-    let low = this.at;
-    while (this.machine.now < time && this.at < this.end) {
-      low = this.at;
-      yield* this.forward(this.within(low + TURN), false);
-    }
-    let high = this.at;
-    // From close by: each try is short.
-    if (high - low > 1n) yield* this.seek(low);
-    while (high - low > 1n) {
-      const middle = (low + high) / 2n;
-      yield* this.seek(middle);
-      if (this.machine.now < time) low = middle;
-      else high = middle;
-    }
-    yield* this.seek(high);
+    yield* this.runUntil(() => this.machine.now >= time);
   }
 
   /** Goes to the first moment whose position is not before this one, in the last stretch that has it; to the end if there is none. */
@@ -181,14 +174,28 @@ export class Timeline {
     const { keyframes } = this.recording;
     const base = keyframes.findLast((one) => comparePositions(one.position, position) <= 0) ?? keyframes[0]!;
     yield* this.seek(base.at);
-    const { machine } = this;
-    while (comparePositions(machine.position, position) < 0 && this.at < this.end) {
-      const { round, hart, step } = machine.position;
-      const same = round === position.round && hart === position.hart;
-      const steps = same ? position.step - step : Math.max(1, machine.schedule.left);
-      yield* this.forward(this.within(this.at + BigInt(steps)), false);
+    yield* this.runUntil(() => comparePositions(this.machine.position, position) >= 0);
+  }
+
+  /** Runs on to the first moment at which something holds that then goes on to hold; to the end if there is none. */
+  private *runUntil(holds: () => boolean): Generator<Progress, void> {
+    let low = this.at;
+    for (let stretch = 64n; !holds(); stretch = stretch < TURN ? stretch * 4n : stretch) {
+      low = this.at;
+      if (low === this.end) return;
+      const before = this.checkpoint();
+      yield* this.forward(this.within(low + stretch), false);
+      if (before && holds()) this.checkpoints.add(before);
+      else if (before) freeForkPoint(this.engine.pool, before.point);
     }
-    yield* this.seek(this.at);
+    let high = this.at;
+    while (high - low > 1n) {
+      const middle = (low + high) / 2n;
+      yield* this.seek(middle);
+      if (holds()) high = middle;
+      else low = middle;
+    }
+    yield* this.seek(high);
   }
 
   /**
@@ -230,12 +237,9 @@ export class Timeline {
   /** Makes the next step, or a hart's next step. */
   *step(hart?: number): Generator<Progress, TimelineStop> {
     if (this.at === this.end) return { kind: 'end' };
-    const before = hart === undefined ? 0n : this.machine.steps(hart);
-    do {
-      const { schedule } = this.machine;
-      const other = hart !== undefined && schedule.hart !== hart;
-      yield* this.forward(this.within(this.at + (other ? BigInt(Math.max(1, schedule.left)) : 1n)), false);
-    } while (hart !== undefined && this.machine.steps(hart) === before && this.at < this.end);
+    const made = hart === undefined ? 0n : this.machine.steps(hart);
+    if (hart === undefined) yield* this.forward(this.at + 1n, false);
+    else yield* this.runUntil(() => this.machine.steps(hart) > made);
     return this.at === this.end ? { kind: 'end' } : { kind: 'there' };
   }
 
@@ -259,28 +263,17 @@ export class Timeline {
     yield* this.seek(end - 1n);
     if (this.machine.steps(hart) < made) return end - 1n;
     for (const { from, to } of this.intervals(end - 1n)) {
-      for (let low = to > from + HART_SCAN ? to - HART_SCAN : from, high = to; ; ) {
+      for (let low = to > from + HART_SCAN ? to - HART_SCAN : from; ; ) {
         yield* this.seek(low);
-        if (this.machine.steps(hart) < made) return yield* this.lastOf(hart, made, high);
+        if (this.machine.steps(hart) < made) {
+          yield* this.runUntil(() => this.machine.steps(hart) >= made);
+          return this.at - 1n;
+        }
         if (low === from) break;
-        high = low;
         low = low > from + HART_SCAN ? low - HART_SCAN : from;
       }
     }
     return undefined;
-  }
-
-  /** From here: the moment before the step with which a hart has made so many, which is before `to`. */
-  private *lastOf(hart: number, made: bigint, to: bigint): Generator<Progress, bigint> {
-    const { machine } = this;
-    for (;;) {
-      const left = made - 1n - machine.steps(hart);
-      const own = machine.schedule.hart === hart;
-      if (own && left === 0n) return this.at;
-      const slice = BigInt(Math.max(1, machine.schedule.left));
-      const steps = own && left < slice ? left : slice;
-      yield* this.forward(this.at + steps < to ? this.at + steps : to, false);
-    }
   }
 
   // --- Looking for something
@@ -395,7 +388,11 @@ export class Timeline {
     return this.recording.keyframes.findLastIndex((one) => one.at <= at);
   }
 
-  private stateBefore(at: bigint): { readonly at: bigint; readonly checkpoint?: Checkpoint; readonly keyframe: number } {
+  private stateBefore(at: bigint): {
+    readonly at: bigint;
+    readonly checkpoint?: Checkpoint;
+    readonly keyframe: number;
+  } {
     const keyframe = this.keyframeBefore(at);
     const { at: first, stretch } = this.recording.keyframes[keyframe]!;
     const checkpoint = this.checkpoints.before(at);
@@ -474,14 +471,15 @@ export class Timeline {
     );
   }
 
-  private addCheckpoint(): void {
+  /** The state here; none when the pool has no room for it, and the next seek takes longer. */
+  private checkpoint(): Checkpoint | undefined {
     const { at, stretch, keyframe, passed } = this;
     try {
       const point = forkPoint(this.machine);
-      this.checkpoints.add({ at, stretch, keyframe, passed, events: this.reader.index, point });
+      return { at, stretch, keyframe, passed, events: this.reader.index, point };
     } catch (error) {
-      // One less: the next seek takes longer.
-      if (!(error instanceof PoolFullError)) throw error;
+      if (error instanceof PoolFullError) return undefined;
+      throw error;
     }
   }
 
@@ -502,8 +500,10 @@ export class Timeline {
       const rung = rungs.find((at) => at > this.at && at < goal && !this.checkpoints.has(at));
       const stop = yield* this.toward(rung ?? goal);
       if (stop) return stop;
-      if (rung !== undefined) this.addCheckpoint();
-      else if (keyframe) {
+      if (rung !== undefined) {
+        const checkpoint = this.checkpoint();
+        if (checkpoint) this.checkpoints.add(checkpoint);
+      } else if (keyframe) {
         this.verify(keyframe.hash, keyframe.index);
         this.passed = keyframe.index;
         this.verifiedKeyframes.add(keyframe.index);
