@@ -17,7 +17,13 @@ export function openTimeline(path: string, outputs: Outputs = {}): OpenTimeline 
   const { recording, close } = openRecording(path);
   try {
     const timeline = new Timeline(new Engine(new Pool()), recording, outputs);
-    return { timeline, [Symbol.dispose]: close };
+    return {
+      timeline,
+      [Symbol.dispose]() {
+        timeline.free();
+        close();
+      },
+    };
   } catch (error) {
     close();
     throw error;
@@ -28,9 +34,9 @@ export function openTimeline(path: string, outputs: Outputs = {}): OpenTimeline 
 export async function stepOf(timeline: Timeline, text: string, options: WorkOptions = {}): Promise<bigint> {
   const { recording, end } = timeline;
   const destination = destinationOf(text, recording.marks, end);
-  if (destination.kind === 'at') return destination.at;
+  if ('at' in destination) return destination.at;
   const work =
-    destination.kind === 'time' ? timeline.seekTime(destination.time) : timeline.seekPosition(destination.position);
+    'time' in destination ? timeline.seekTime(destination.time) : timeline.seekPosition(destination.position);
   await carryOut(work, options);
   return timeline.at;
 }

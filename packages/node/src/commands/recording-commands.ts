@@ -5,8 +5,6 @@ import { DESTINATION_HELP } from './destination.ts';
 import type { GdbFlags } from './gdb.ts';
 import type { JsonFlag } from './recording-info.ts';
 import type { ReplayFlags } from './replay.ts';
-import type { ThreadsFlags } from './threads.ts';
-import type { FunctionsFlags, SyscallsFlags } from './trace.ts';
 
 const REPLAY_EXIT_CODES = `
 Exit codes:
@@ -17,11 +15,13 @@ Exit codes:
   130      it was interrupted
 `;
 
-const EXIT_CODES = `
-Exit codes:
-  0        it is done
-  2        wrong usage, or a file that is no recording
-  125      the replay failed, or differs from what was recorded
+const GDB_HELP = `
+Without --run it waits for gdb, and says where, until it is ended by Ctrl-C:
+  (gdb) target remote /tmp/braid-gdb-XXXXXX/socket
+With --run it starts gdb-multiarch (or what GDB of the environment names), connected; what is behind "--" are its arguments:
+  braid gdb run.braid --run -- program.elf -ex "break complain" -ex continue
+
+Exit codes: gdb's own with --run; 2 wrong usage, or a file that is no recording; 128+N ended by signal N
 `;
 
 /** Adds them; `rest` is what is behind \`--\` of the command line. */
@@ -47,18 +47,25 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
   );
   json(add(program, 'replay', 'replay a recording: shows its console, and compares its states with those recorded'))
     .option('--to <moment>', 'stop there')
-    .option('--replay-only <id...>', 'run replay-only code with these numbers, or "all", and show what it says', codes)
     .addHelpText('after', DESTINATION_HELP + REPLAY_EXIT_CODES)
     .action(async (path: string, flags: ReplayFlags) => {
       const { replay } = await import('./replay.ts');
       done(await replay(path, flags));
     });
+  json(add(program, 'gdb', 'debug a recording with gdb, forwards and backwards'))
+    .usage('RECORDING [options] [-- GDB ARGUMENT...]')
+    .option('--socket <path>', 'Unix socket for gdb to connect to; by default one in a new folder for temporary files')
+    .option('--port <n>', 'instead: TCP port of 127.0.0.1, 0 for any', port)
+    .option('--tasks', "threads are the guest kernel's tasks, and not the harts only")
+    .option('--run', 'start gdb, connected')
+    .addHelpText('after', GDB_HELP)
+    .action(async (path: string, flags: GdbFlags) => {
+      const { gdb } = await import('./gdb.ts');
+      done(await gdb(path, flags, rest));
+    });
 }
 
-function codes(text: string, before: readonly bigint[] | 'all' = []): readonly bigint[] | 'all' {
-  if (text === 'all' || before === 'all') return 'all';
-  if (!/^(\d{1,20}|0x[0-9a-f]{1,16})$/i.test(text) || BigInt(text) >= 1n << 64n) {
-    throw new InvalidArgumentError('Give numbers of 64 bits, or all.');
-  }
-  return [...before, BigInt(text)];
+function port(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new InvalidArgumentError('Give 0 to 65535.');
+  return Number(text);
 }
