@@ -1,14 +1,26 @@
-/** Runs `notices` with one seed after the other until it fails: `npx node examples/race/find.ts`. */
+/**
+ * Runs `notices` with one seed after the other, recorded, until it fails; then finds in the recording, backwards in gdb, who wrote what
+ * should not have been written: `npx node examples/race/find.ts [RECORDING]`.
+ */
 
-import { attempt, prepare } from './race.ts';
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { search } from './race.ts';
 
 const SEEDS = 500;
+const braid = fileURLToPath(new URL('../../packages/node/src/main.ts', import.meta.url));
+const root = fileURLToPath(new URL('../../', import.meta.url));
 
-await using machine = await prepare();
-let found = false;
-for (let seed = 1; seed <= SEEDS && !found; seed++) {
-  const { failed, said } = await attempt(machine, seed);
-  process.stdout.write(`seed ${seed}: ${said}\n`);
-  found = failed;
+const file = process.argv[2] ?? 'race.braid';
+const say = (line: string) => process.stdout.write(`${line}\n`);
+
+const found = await search(file, SEEDS, ({ seed, said }) => say(`seed ${seed}: ${said}`));
+if (!found) {
+  say(`None of ${SEEDS} runs fails.`);
+  process.exitCode = 1;
+} else {
+  say(`\nThat run is in ${file}: go back in it with gdb.`);
+  const gdb = ['gdb', file, '--run', '--', '-batch', '-x', `${root}examples/race/back.gdb`];
+  const { status } = spawnSync(process.execPath, [braid, ...gdb], { stdio: 'inherit' });
+  process.exitCode = status ?? 1;
 }
-process.exitCode = found ? 0 : 1;
