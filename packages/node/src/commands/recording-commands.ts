@@ -5,6 +5,7 @@ import { DESTINATION_HELP } from './destination.ts';
 import type { GdbFlags } from './gdb.ts';
 import type { JsonFlag } from './recording-info.ts';
 import type { ReplayFlags } from './replay.ts';
+import type { SyscallsFlags } from './trace.ts';
 
 const REPLAY_EXIT_CODES = `
 Exit codes:
@@ -12,6 +13,14 @@ Exit codes:
   1        it was not: where they differ is said
   2        wrong usage, or a file that is no recording
   125      the replay failed
+  130      it was interrupted
+`;
+
+const TRACE_EXIT_CODES = `
+Exit codes:
+  0        it is done
+  2        wrong usage, or a file that is no recording
+  125      the replay failed, or no Linux kernel is in it
   130      it was interrupted
 `;
 
@@ -63,6 +72,39 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
       const { gdb } = await import('./gdb.ts');
       done(await gdb(path, flags, rest));
     });
+
+  const trace = program.command('trace').description('find out from a recording what programs in it did');
+  spanned(json(add(trace, 'syscalls', 'show the system calls of programs, as strace does')))
+    .option(
+      '--process <name>',
+      'of this program only, by its name in the kernel (15 bytes); may be repeated',
+      collect,
+      [],
+    )
+    .option('--pid <n>', 'of this task only; may be repeated', pids, [])
+    .option('--follow', 'and of what those start')
+    .option('--calls <names>', 'these calls only: openat,read,write', (names: string) => names.split(','))
+    .addHelpText('after', `\nWith --json each line is a record.\n${DESTINATION_HELP}${TRACE_EXIT_CODES}`)
+    .action(async (path: string, flags: SyscallsFlags) => {
+      const { traceSyscalls } = await import('./trace.ts');
+      done(await traceSyscalls(path, flags));
+    });
+}
+
+/** A part of the recording. */
+function spanned(command: Command): Command {
+  return command
+    .option('--from <moment>', 'begin there, and not where the recording does')
+    .option('--to <moment>', 'end there');
+}
+
+function collect(value: string, all: readonly string[]): string[] {
+  return [...all, value];
+}
+
+function pids(text: string, all: readonly number[]): number[] {
+  if (!/^\d{1,7}$/.test(text)) throw new InvalidArgumentError('Give the number of a task.');
+  return [...all, Number(text)];
 }
 
 function port(text: string): number {

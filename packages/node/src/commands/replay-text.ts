@@ -6,8 +6,9 @@ import type { Moment } from './recording-text.ts';
 
 export interface ReplayProgress {
   readonly at: bigint;
-  /** Where it is going. */
+  /** Where it is going, and where it came from: the beginning unless given. */
   readonly to: bigint;
+  readonly from?: bigint;
   /** Guest time, at least. */
   readonly time: bigint;
   /** The host's time so far. */
@@ -29,10 +30,10 @@ export function passed(keyframes: readonly Moment[], at: bigint): { readonly tim
 }
 
 /** `37 % at step 2,300,000,000, 12.4 s of guest time, 412 M steps/s, 34 states as recorded`. */
-export function progressText({ at, to, time, seconds, verified }: ReplayProgress): string {
-  const percent = to > 0n ? (at * 100n) / to : 100n;
+export function progressText({ at, to, from = 0n, time, seconds, verified }: ReplayProgress): string {
+  const percent = to > from ? ((at - from) * 100n) / (to - from) : 100n;
   return (
-    `${percent} % at step ${formatCount(at)}, ${formatTime(time)} of guest time, ${speed(at, seconds)}, ` +
+    `${percent} % at step ${formatCount(at)}, ${formatTime(time)} of guest time, ${speed(at - from, seconds)}, ` +
     `${plural(verified, 'state')} as recorded`
   );
 }
