@@ -77,6 +77,11 @@ export class OverlayBackend implements BlockBackend {
     this.#unsaved.clear();
   }
 
+  /** Whether its base is one that nobody writes, and that has only a part of the disk. */
+  get partial(): boolean {
+    return this.#base.partial ?? false;
+  }
+
   get frozen(): boolean {
     return this.#frozen;
   }

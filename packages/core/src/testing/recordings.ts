@@ -1,7 +1,7 @@
 /** What tests of recordings stand on: recordings in memory, where nothing is compressed, and machines that are recorded as they run. */
 
 import { forkPoint, freeForkPoint } from '../branch/fork-point.ts';
-import { stateHash } from '../machine/hash.ts';
+import { recordedHash } from '../machine/hash.ts';
 import type { Machine } from '../machine/machine.ts';
 import { restoreMachine } from '../machine/save.ts';
 import { FrameMap, type MapRoots } from '../memory/frame-map.ts';
@@ -93,7 +93,7 @@ export class Recorder {
 
   keyframe(): Promise<void> {
     const { machine } = this;
-    const hash = stateHash(machine);
+    const hash = recordedHash(machine);
     if (this.keyframes.length > 0) void this.events();
     const { pool } = machine.engine;
     const point = forkPoint(machine);

@@ -349,6 +349,11 @@ export class Timeline {
 
   // --- Leaving
 
+  /** The keyframe on whose disks the machine's overlays are. */
+  get base(): number {
+    return this.keyframe;
+  }
+
   /** The state here and now, for a machine that leaves the recording. Its pages are all there. Freed by whoever has it. */
   fork(): ForkPoint {
     const { ram } = this.machine;

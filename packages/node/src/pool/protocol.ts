@@ -31,9 +31,15 @@ import type { Decided } from '../runner/decision-watch.ts';
 export type TimeMode = 'virtual' | 'wall';
 
 /** A disk by its file, or by its content. */
-export type DiskSource =
+export type ImageSource =
   | { readonly path: string; readonly readOnly: boolean }
   | { readonly bytes: Uint8Array; readonly readOnly: boolean };
+
+/** Where a thread finds a disk of a machine. */
+export type DiskSource =
+  | ImageSource
+  /** What a recording has of one, as of a keyframe. What is written to it goes to its overlay. */
+  | { readonly recording: string; readonly disk: number; readonly keyframe: number; readonly readOnly: boolean };
 
 /** Which device the guest's main console is, and so where typed input goes. */
 export type ConsoleDevice = 'serial' | 'virtio';
@@ -52,7 +58,7 @@ export interface Setup {
   /** How often guest programs may execute each hint. */
   readonly hints?: Partial<HintQuotas>;
   readonly console: ConsoleDevice;
-  readonly disks: readonly DiskSource[];
+  readonly disks: readonly ImageSource[];
 }
 
 /** What is known of a machine once it is made. */
@@ -80,7 +86,7 @@ export type Held =
 
 /** What the host's side of a machine knows, and takes with it to another worker. */
 export interface HostState {
-  readonly setup: Omit<Setup, 'boot' | 'state'>;
+  readonly setup: Omit<Setup, 'boot' | 'state' | 'disks'> & { readonly disks: readonly DiskSource[] };
   readonly inputEnded: boolean;
   readonly panic: string | undefined;
   /** Of a clone. */

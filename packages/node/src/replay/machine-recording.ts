@@ -113,8 +113,14 @@ export class MachineRecording implements AsyncDisposable {
 
   get statistics(): RecordingStatistics {
     const { counts, file, path } = this;
-    const { events: logBytes, pages, keyframe, disk } = file.written;
-    return { path, ...counts, bytes: file.size, logBytes, keyframeBytes: pages + keyframe, diskBytes: disk };
+    const { events, pages, hashes, keyframe, blocks, disk } = file.written;
+    const sizes = {
+      bytes: file.size,
+      logBytes: events,
+      keyframeBytes: pages + hashes + keyframe,
+      diskBytes: blocks + disk,
+    };
+    return { path, ...counts, ...sizes };
   }
 
   /** Ends the recording where the machine stands. */

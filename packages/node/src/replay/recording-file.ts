@@ -4,6 +4,7 @@ import { write } from 'node:fs';
 import { constants, crc32, deflateRaw, inflateRawSync, zstdCompress, zstdDecompressSync } from 'node:zlib';
 import {
   type ByteSource,
+  CHUNK_KINDS,
   type ChunkKind,
   type ChunkSink,
   CODEC,
@@ -70,6 +71,8 @@ export class RecordingFile implements ChunkSink {
   readonly path: string;
   /** Bytes of the file so far. */
   size = HEAD_SIZE;
+  /** Of these, bytes of chunks of each kind. */
+  readonly written = Object.fromEntries(CHUNK_KINDS.map((kind) => [kind, 0])) as Record<ChunkKind, number>;
   private readonly files: FileOperations;
   private readonly writeAt: WriteAt;
   private readonly file: number;
@@ -129,6 +132,7 @@ export class RecordingFile implements ChunkSink {
         done += await this.writeAt(this.file, chunk.subarray(done), this.size + done);
       }
       this.size += chunk.length;
+      this.written[kind] += chunk.length;
       this.chunks++;
     } catch (error) {
       throw this.fail(error);
@@ -251,14 +255,14 @@ export class FileSource implements ByteSource {
   }
 }
 
-export interface OpenRecording {
+export interface OpenedRecording {
   readonly recording: Recording;
   /** Nothing can be read afterwards. */
   close(): void;
 }
 
 /** Opens a recording; its contents are read from the file as long as it is used. Throws `BraidError`. */
-export function openRecording(path: string, files: FileOperations = fileSystem): OpenRecording {
+export function openRecording(path: string, files: FileOperations = fileSystem): OpenedRecording {
   const source = new FileSource(path, files);
   try {
     return { recording: Recording.open(source, CODECS, fastCrc32), close: () => source.close() };

@@ -10,9 +10,9 @@ import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/rec
 import type { Recording } from '@braid/core/timeline/recording/reader.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
-import type { ForkOptions } from '../machine.ts';
-import { Machine } from '../machine.ts';
+import { type DivertOptions, Machine } from '../machine.ts';
 import type { Sink } from '../output.ts';
+import { Family } from '../pool/family.ts';
 import type { Link, WaitOptions } from '../pool/link.ts';
 import { Pool } from '../pool/pool.ts';
 import type { ReplayAnswer, ReplayOperation, Standing, Target } from '../pool/protocol.ts';
@@ -41,20 +41,12 @@ export class Replay implements AsyncDisposable {
   /** Whether the recording was ended, and not cut off. */
   readonly complete: boolean;
   private readonly file: OpenedRecording;
-  private readonly pool: Pool;
-  private readonly ownPool: boolean;
+  private readonly family: Family;
   private readonly link: Link;
   private readonly history: History;
   private standing: Standing;
 
-  private constructor(
-    path: string,
-    file: OpenedRecording,
-    pool: Pool,
-    ownPool: boolean,
-    link: Link,
-    standing: Standing,
-  ) {
+  private constructor(path: string, file: OpenedRecording, family: Family, link: Link, standing: Standing) {
     const { info, marks, end, complete } = file.recording;
     this.path = path;
     this.file = file;
@@ -62,11 +54,11 @@ export class Replay implements AsyncDisposable {
     this.marks = marks;
     this.end = end;
     this.complete = complete;
-    this.pool = pool;
-    this.ownPool = ownPool;
+    this.family = family;
+    family.joined();
     this.link = link;
     this.standing = standing;
-    this.history = new History(path, pool, link);
+    this.history = new History(path, family.pool, link);
   }
 
   /** Opens a recording; the replay stands at its beginning. Throws `BraidError`, with what is wrong with the file and where. */
@@ -78,7 +70,7 @@ export class Replay implements AsyncDisposable {
       const { onConsole } = options;
       if (onConsole) link.console.to(onConsole);
       const standing = await link.call('openReplay', { path, show: onConsole !== undefined });
-      return new Replay(path, file, pool, options.pool === undefined, link, standing);
+      return new Replay(path, file, new Family(pool, options.pool === undefined), link, standing);
     } catch (error) {
       file.close();
       if (!options.pool) await pool.dispose();
@@ -191,8 +183,8 @@ export class Replay implements AsyncDisposable {
   }
 
   /** A machine that is what the recorded one was here, and goes its own way from now on. Its disks hold what the recording has of them. */
-  async divert(options: ForkOptions = {}): Promise<Machine> {
-    return Machine.divert(this.pool, this.link, options);
+  async divert(options: DivertOptions = {}): Promise<Machine> {
+    return Machine.divert(this.family, this.link, options);
   }
 
   /** The hash of all that the recording has of the machine: equal in every replay. */
@@ -218,7 +210,7 @@ export class Replay implements AsyncDisposable {
     await this.history.dispose();
     await this.link.dispose();
     this.file.close();
-    if (this.ownPool) await this.pool.dispose();
+    await this.family.left();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -227,7 +219,7 @@ export class Replay implements AsyncDisposable {
 }
 
 /** An operation of a replay in its thread. */
-export async function askReplay(
+async function askReplay(
   link: Link,
   operation: ReplayOperation,
   { onProgress, signal }: ReplayWait = {},

@@ -86,7 +86,8 @@ export class Recorder {
     this.keyframeUnderWay = false;
     // Twice as rare with each eighth of the room that is used up.
     const base = this.options.keyframeMs * 2 ** Math.floor(8 * full);
-    this.interval = Math.max(base, keyframeMs / COST);
+    // The first one has all of the machine, and says little about the next.
+    this.interval = this.keyframes === 1 ? base : Math.max(base, keyframeMs / COST);
   }
 
   /** Before a run: takes a keyframe if it is time. */

@@ -1,13 +1,11 @@
 /** A replay in its thread: one operation at a time, by turns, so that messages are looked at in between and it can be given up. */
 
-import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
-import { DiskError } from '@braid/core/disk/errors.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import type { Outputs } from '@braid/core/machine/machine.ts';
 import type { Progress, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import { Timeline } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
-import type { Calls, HostState, ReplayAnswer, ReplayOperation, Standing } from '../pool/protocol.ts';
+import type { Calls, ReplayAnswer, ReplayOperation, Standing } from '../pool/protocol.ts';
 import { type OpenedRecording, openRecording } from '../replay/recording-file.ts';
 
 const TURN_MS = 5;
@@ -21,6 +19,7 @@ export interface ReplayerHost {
 
 export class Replayer {
   readonly timeline: Timeline;
+  private readonly path: string;
   private readonly file: OpenedRecording;
   private readonly host: ReplayerHost;
   private readonly queue: { readonly id: number; readonly operation: ReplayOperation }[] = [];
@@ -30,6 +29,7 @@ export class Replayer {
   /** Throws `RecordingError` and `BraidError` for a file that cannot be read. */
   constructor(engine: Engine, path: string, outputs: Outputs, host: ReplayerHost) {
     this.host = host;
+    this.path = path;
     this.file = openRecording(path);
     try {
       this.timeline = new Timeline(engine, this.file.recording, outputs);
@@ -103,13 +103,23 @@ export class Replayer {
   }
 
   /** The state here, for a machine that goes on from it with disks as far as they were recorded. */
-  divert(setup: HostState['setup']): { point: ForkPoint; host: HostState } {
-    if (this.timeline.recording.info.disks.length > 0)
-      throw new DiskError('a machine with disks cannot leave its recording: not all of their content is in it');
+  divert(): Calls['divert'][1] {
     if (this.current) throw new BraidError('ERR_BRAID_OPTION', 'the replay is on its way: await its end');
+    const { path, timeline } = this;
+    const { info } = timeline.recording;
+    const { base: keyframe } = timeline;
     const hints = { heard: false, pending: undefined };
+    const setup = {
+      memory: info.memory,
+      harts: info.harts,
+      seed: info.seed,
+      epoch: info.epoch,
+      time: info.time,
+      console: info.console,
+      disks: info.disks.map(({ readOnly }, disk) => ({ recording: path, disk, keyframe, readOnly })),
+    };
     const host = { setup, inputEnded: false, panic: undefined, held: undefined, locks: [], before: [], hints };
-    return { point: this.timeline.fork(), host };
+    return { point: timeline.fork(), host };
   }
 
   free(): void {

@@ -30,7 +30,6 @@ import { comparePositions, formatPosition, type Position } from '@braid/core/mac
 import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
-import type { FileBackend } from '../disk/file-backend.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, fromRecord, toRecord } from '../errors.ts';
 import {
@@ -47,6 +46,7 @@ import {
   type Setup,
   UNKNOWN_POINT,
 } from '../pool/protocol.ts';
+import type { DiskFile } from './assemble.ts';
 import { type Assembled, assemble, assemblePath, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
 import { DecisionWatch } from './decision-watch.ts';
@@ -86,7 +86,7 @@ export class Runner {
   private readonly points: Map<number, ForkPoint>;
   private machine: Machine | undefined;
   private setup: HostState['setup'] | undefined;
-  private files: readonly FileBackend[] = [];
+  private files: readonly DiskFile[] = [];
 
   private readonly waits = new Waits();
   private waitWatch: WaitWatch | undefined;
@@ -478,7 +478,7 @@ export class Runner {
       case 'physical':
         return physicalOf(replayer.timeline.machine, args);
       case 'divert':
-        return replayer.divert(args);
+        return replayer.divert();
       case 'stateHash':
         return recordedHash(replayer.timeline.machine);
       default:
@@ -593,7 +593,7 @@ export class Runner {
     const point = forkPoint(machine);
     const events = args.for === 'adopt' ? machine.log.events : [];
     const files = this.files.values();
-    const locks = this.setup!.disks.map((disk) => ('path' in disk ? files.next().value?.handOver() : undefined));
+    const locks = this.setup!.disks.map((disk) => ('bytes' in disk ? undefined : files.next().value?.handOver()));
     const departed = { point, host: this.hostState(locks), inputs: machine.takeInputs(), events };
     const why =
       args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { stateHash } from '../../machine/hash.ts';
+import { recordedHash } from '../../machine/hash.ts';
 import { LogReader } from '../../machine/log.ts';
 import { PAGE } from '../../memory/layout.ts';
 import { recipeMachine, runSteps, runs, SEED } from '../../testing/machines.ts';
@@ -39,7 +39,7 @@ test(`keyframes of a machine that runs on give back every page, and replay from 
       }
       void recorder.events();
       const { position, now: time, exit } = machine;
-      const end = { at: recorder.at, stretch: 0, position, time, hash: stateHash(machine), exit, why: 'over' };
+      const end = { at: recorder.at, stretch: 0, position, time, hash: recordedHash(machine), exit, why: 'over' };
       await recorder.writer.end(end);
 
       const recording = Recording.open(memorySource(sink.bytes()), []);
@@ -70,10 +70,10 @@ test(`keyframes of a machine that runs on give back every page, and replay from 
       const { log, from, firstSteps } = recording.stretches[0]!;
       for (const { index, events } of recording.keyframes) {
         const again = restored(recording, index);
-        assert.equal(stateHash(again), recording.keyframes[index]!.hash);
+        assert.equal(recordedHash(again), recording.keyframes[index]!.hash);
         again.follow(new LogReader(log, events));
         runSteps(again, Number(end.at - (again.totalSteps - firstSteps + from)));
-        assert.equal(stateHash(again), end.hash);
+        assert.equal(recordedHash(again), end.hash);
         assert.ok(again.following?.finished);
         again.free();
       }
