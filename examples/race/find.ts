@@ -4,6 +4,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
+import { resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { search } from './race.ts';
 
@@ -11,7 +12,7 @@ const SEEDS = 500;
 const braid = fileURLToPath(new URL('../../packages/node/src/main.ts', import.meta.url));
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-const file = process.argv[2] ?? 'race.braid';
+const file = resolve(process.argv[2] ?? 'race.braid');
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
 const found = await search(file, SEEDS, ({ seed, said }) => say(`seed ${seed}: ${said}`));
@@ -20,7 +21,7 @@ if (!found) {
   process.exitCode = 1;
 } else {
   say(`\nThat run is in ${file}: go back in it with gdb.`);
-  const gdb = ['gdb', file, '--run', '--', '-batch', '-x', `${root}examples/race/back.gdb`];
-  const { status } = spawnSync(process.execPath, [braid, ...gdb], { stdio: 'inherit' });
+  const gdb = ['gdb', file, '--run', '--', '-batch', '-x', 'examples/race/back.gdb'];
+  const { status } = spawnSync(process.execPath, [braid, ...gdb], { cwd: root, stdio: 'inherit' });
   process.exitCode = status ?? 1;
 }
