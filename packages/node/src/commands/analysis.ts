@@ -2,9 +2,9 @@
 
 import { once } from 'node:events';
 import { constants } from 'node:os';
+import { KernelError } from '@braid/core/linux/errors.ts';
 import { KernelImage } from '@braid/core/linux/tasks.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
-import type { Timeline } from '@braid/core/timeline/timeline.ts';
 import type { Analysis } from '@braid/core/trace/analysis.ts';
 import { findKernelEdges, type KernelEdges } from '@braid/core/trace/user-edges.ts';
 import { openTimeline, stepOf } from './open-timeline.ts';
@@ -22,9 +22,13 @@ export interface SpanFlags {
 export interface Guest {
   readonly kernel: KernelImage;
   readonly edges: KernelEdges;
-  readonly timeline: Timeline;
   readonly machine: Machine;
+  /** What has to be added to the machine's steps to have the recording's, where the part begins. */
+  readonly stepsBefore: bigint;
 }
+
+/** Steps after which it is looked again whether a kernel has come up. */
+const FIRST_LOOK = 500_000n;
 
 /**
  * Replays a part of a recording under an analysis, which writes to `out`, or shows what it has found at the end. The exit code is 0, or that of
@@ -50,16 +54,36 @@ export async function analyse<A extends Analysis>(
     const from = flags.from === undefined ? 0n : await stepOf(timeline, flags.from, { signal });
     // The kernel stays where it is; at the beginning it may not be there yet.
     await carryOut(timeline.seek(to), { signal });
-    const analysis = make({ kernel: KernelImage.find(machine), edges: findKernelEdges(machine), timeline, machine });
-    await carryOut(timeline.seek(from < to ? from : to), { signal });
+    const [kernel, edges] = [KernelImage.find(machine), findKernelEdges(machine)];
+    const begin = (): A => {
+      const analysis = make({ kernel, edges, machine, stepsBefore: timeline.at - machine.totalSteps });
+      try {
+        analysis.begin(machine);
+      } catch (error) {
+        analysis.end(machine);
+        throw error;
+      }
+      return analysis;
+    };
+    let start = from < to ? from : to;
+    let analysis: A | undefined;
+    for (let further = FIRST_LOOK; !analysis; further *= 2n) {
+      await carryOut(timeline.seek(start), { signal });
+      try {
+        analysis = begin();
+      } catch (error) {
+        // The kernel is not up yet.
+        if (!(error instanceof KernelError) || start + further >= to) throw error;
+        start += further;
+      }
+    }
     const started = performance.now();
     const onProgress = () =>
       line.update(() => {
         const seconds = (performance.now() - started) / 1000;
-        return progressText({ at: timeline.at, to, from, seconds, ...passed(recording.keyframes, timeline.at) });
+        return progressText({ at: timeline.at, to, from: start, seconds, ...passed(recording.keyframes, timeline.at) });
       });
     const ready = () => out.flush(() => line.hide());
-    analysis.begin(machine);
     try {
       await carryOut(timeline.run([], to), { signal, onProgress, ready });
     } finally {

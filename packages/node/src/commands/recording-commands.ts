@@ -5,7 +5,8 @@ import { DESTINATION_HELP } from './destination.ts';
 import type { GdbFlags } from './gdb.ts';
 import type { JsonFlag } from './recording-info.ts';
 import type { ReplayFlags } from './replay.ts';
-import type { SyscallsFlags } from './trace.ts';
+import type { ThreadsFlags } from './threads.ts';
+import type { FunctionsFlags, SyscallsFlags } from './trace.ts';
 
 const REPLAY_EXIT_CODES = `
 Exit codes:
@@ -73,6 +74,15 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
       done(await gdb(path, flags, rest));
     });
 
+  spanned(json(add(program, 'threads', 'show what the tasks of the guest did: who ran where, waited, was woken')))
+    .option('--trace <file>', 'write all of it as a Chrome trace, which ui.perfetto.dev opens')
+    .option('--top <n>', 'how many tasks are shown: those that ran longest', number, 40)
+    .option('--events <n>', 'how many switches, calls and so on are kept, 34 bytes each', number)
+    .addHelpText('after', DESTINATION_HELP + TRACE_EXIT_CODES)
+    .action(async (path: string, flags: ThreadsFlags) => {
+      const { threads } = await import('./threads.ts');
+      done(await threads(path, flags));
+    });
   const trace = program.command('trace').description('find out from a recording what programs in it did');
   spanned(json(add(trace, 'syscalls', 'show the system calls of programs, as strace does')))
     .option(
@@ -88,6 +98,21 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
     .action(async (path: string, flags: SyscallsFlags) => {
       const { traceSyscalls } = await import('./trace.ts');
       done(await traceSyscalls(path, flags));
+    });
+  spanned(
+    json(add(trace, 'functions', 'count the calls and the steps of functions: a profile, and what was never called')),
+  )
+    .option('--elf <program>', 'the program: the file that ran, with its symbols')
+    .option('--kernel', "the guest's kernel instead")
+    .option('--process <name>', 'in processes of this name only (15 bytes); may be repeated', collect, [])
+    .option('--pid <n>', 'in this process only; may be repeated', pids, [])
+    .option('--tree', 'show who called whom')
+    .option('--coverage', 'show which functions were never called')
+    .option('--folded <file>', 'write call paths and their steps, a line each, as flame graphs are drawn from')
+    .addHelpText('after', `\nWith --json each line is a record.\n${DESTINATION_HELP}${TRACE_EXIT_CODES}`)
+    .action(async (path: string, flags: FunctionsFlags) => {
+      const { traceFunctions } = await import('./trace.ts');
+      done(await traceFunctions(path, flags));
     });
 }
 
@@ -105,6 +130,11 @@ function collect(value: string, all: readonly string[]): string[] {
 function pids(text: string, all: readonly number[]): number[] {
   if (!/^\d{1,7}$/.test(text)) throw new InvalidArgumentError('Give the number of a task.');
   return [...all, Number(text)];
+}
+
+function number(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError('Give a whole number.');
+  return Number(text);
 }
 
 function port(text: string): number {
