@@ -17,6 +17,8 @@ import { type Decided, type DecideOptions, decide } from './branch/decide.ts';
 import { heldOf, lineOf } from './branch/lineage.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
+import type { GdbListener } from './gdb/listener.ts';
+import { type GdbServeOptions, serveGdb } from './gdb/serve.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
 import { Family } from './pool/family.ts';
@@ -430,6 +432,11 @@ export class Machine implements AsyncDisposable {
   /** Puts files and ranges of processes' memory in place as another machine has them, whatever is here. */
   copy(other: Machine, options: CopyOptions): Promise<void> {
     return copy(this, other, options);
+  }
+
+  /** Lets gdb connect: while it is attached, the machine runs for its commands only. See docs/gdb.md. */
+  gdb(options?: GdbServeOptions): Promise<GdbListener> {
+    return serveGdb({ machine: this, link: this.link }, options);
   }
 
   private branchHost(): BranchHost {

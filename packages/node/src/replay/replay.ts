@@ -10,6 +10,8 @@ import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/rec
 import type { Recording } from '@braid/core/timeline/recording/reader.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
+import type { GdbListener } from '../gdb/listener.ts';
+import { type GdbServeOptions, serveReplay } from '../gdb/serve.ts';
 import { type DivertOptions, Machine } from '../machine.ts';
 import type { Sink } from '../output.ts';
 import { Family } from '../pool/family.ts';
@@ -185,6 +187,11 @@ export class Replay implements AsyncDisposable {
   /** A machine that is what the recorded one was here, and goes its own way from now on. Its disks hold what the recording has of them. */
   async divert(options: DivertOptions = {}): Promise<Machine> {
     return Machine.divert(this.family, this.link, options);
+  }
+
+  /** Lets gdb connect; until it leaves, nobody else moves the replay. See docs/gdb.md. */
+  gdb(options?: GdbServeOptions): Promise<GdbListener> {
+    return serveReplay({ replay: this, link: this.link }, options);
   }
 
   /** The hash of all that the recording has of the machine: equal in every replay. */
