@@ -1,8 +1,8 @@
-# From the complaint back to the write that is wrong. Run by find.ts: braid gdb RECORDING --run -- -batch -x examples/race/back.gdb
+# From the complaint back to the write that is wrong. As find.ts does it:
+# braid gdb race.braid --run -- -batch -x examples/race/back.gdb examples/race/prebuilt/notices
 set pagination off
 set confirm off
 set width 0
-file examples/race/prebuilt/notices
 
 echo \n1. Forwards to where the program notices it\n
 break complain

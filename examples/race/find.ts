@@ -21,7 +21,7 @@ if (!found) {
   process.exitCode = 1;
 } else {
   say(`\nThat run is in ${file}: go back in it with gdb.`);
-  const gdb = ['gdb', file, '--run', '--', '-batch', '-x', 'examples/race/back.gdb'];
+  const gdb = ['gdb', file, '--run', '--', '-batch', '-x', 'examples/race/back.gdb', 'examples/race/prebuilt/notices'];
   const { status } = spawnSync(process.execPath, [braid, ...gdb], { cwd: root, stdio: 'inherit' });
   process.exitCode = status ?? 1;
 }
