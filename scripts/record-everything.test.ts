@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -45,7 +45,7 @@ function recorded(meanwhile: string): { status: number | null; stderr: string; c
     import { join } from 'node:path';
     import { Machine } from '${new URL('../packages/node/src/index.ts', import.meta.url)}';
     import { endlessProgram } from '${new URL('../packages/node/src/testing.ts', import.meta.url)}';
-    const machine = await Machine.create({ bare: endlessProgram('quiet'), memory: '8M' });
+    const machine = await Machine.create({ bare: endlessProgram('quiet'), memory: '32M' });
     await machine.step(300_000n);
     const [name] = readdirSync(process.env.TMPDIR).filter((name) => name.startsWith('braid-everything-'));
     const path = join(process.env.TMPDIR, name, '0');
@@ -56,7 +56,9 @@ function recorded(meanwhile: string): { status: number | null; stderr: string; c
     const report = join(folder, 'report');
     const env = { ...process.env, NODE_TEST_CONTEXT: 'child', TMPDIR: folder, BRAID_RECORD_EVERYTHING: report };
     const preload = new URL('./record-everything.mjs', import.meta.url).href;
-    const args = ['--import', preload, '--input-type=module', '--eval', program];
+    const main = join(folder, 'main.mjs');
+    writeFileSync(main, program);
+    const args = ['--import', preload, main];
     const { status, stderr } = spawnSync(process.execPath, args, { cwd: root, env, encoding: 'utf8' });
     assert.ok(existsSync(report), stderr);
     return { status, stderr, counts: JSON.parse(readFileSync(report, 'utf8')) };
