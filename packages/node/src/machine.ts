@@ -151,6 +151,7 @@ export class Machine implements AsyncDisposable {
   adoptedBy: Machine | undefined;
   private branching: Branches | undefined;
   private recording: MachineRecording | undefined;
+  private recordingBegins = false;
   private disposing: Promise<void> | undefined;
   /** Of the images of its disks; the original's. */
   private readonly images: DiskUsers;
@@ -461,7 +462,17 @@ export class Machine implements AsyncDisposable {
    * does all of it again, on any machine (`Replay`). Throws `BraidError` for a file that cannot be written.
    */
   async record(path: string, options: RecordMachineOptions = {}): Promise<MachineRecording> {
-    if (this.recording) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
+    if (this.recording || this.recordingBegins)
+      throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
+    this.recordingBegins = true;
+    try {
+      return await this.beginRecording(path, options);
+    } finally {
+      this.recordingBegins = false;
+    }
+  }
+
+  private async beginRecording(path: string, options: RecordMachineOptions): Promise<MachineRecording> {
     const { title = '', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
     const patterns = marks.map((mark) =>
       typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,

@@ -175,6 +175,7 @@ export class MachineRecording implements AsyncDisposable {
   private async keyframe({ stretch, at, written, point }: Extract<Recorded, { kind: 'keyframe' }>): Promise<void> {
     const from = performance.now();
     const { before, pool, writer } = this;
+    if (this.over) return this.free(point);
     this.before = point;
     this.counts.steps = at;
     this.counts.keyframes++;
@@ -223,7 +224,8 @@ export class MachineRecording implements AsyncDisposable {
           });
     this.link.call('stopRecording', { why: this.failure.message }).then(
       () => {},
-      () => this.close(),
+      // Not while a keyframe is read out of its frames.
+      () => this.enqueue(() => this.close()),
     );
   }
 
