@@ -32,11 +32,11 @@ const RECORDINGS: Readonly<Record<string, { needs: string | false; make: (path: 
   console: {
     needs: false,
     make: async (path) => {
-      await using machine = await Machine.create({ bare: askingProgram({ sleeps: false }), memory: '32M', seed: 6n });
-      await using recording = await machine.record(path, { title: 'lines that are typed', keyframeMs: 12 });
+      await using machine = await Machine.create({ bare: askingProgram({ work: 30_000 }), memory: '32M', seed: 6n });
+      await using recording = await machine.record(path, { title: 'lines that are typed', keyframeMs: 1 });
       for (const line of ['one\n', 'two lines\nat once\n', 'q\n']) {
         await machine.type(line);
-        await machine.step(1_100_000n).catch(() => {}); // the last one ends it
+        await machine.step(1_100_000n).catch(() => {}); // it waits for more, or is over
         if (line !== 'q\n') await recording.mark(line.split('\n')[0]!);
       }
     },
