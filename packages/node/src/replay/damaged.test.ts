@@ -83,7 +83,7 @@ test('any bit another one', async () => {
 
 /** The recording with nothing compressed. */
 function unpacked(): Uint8Array {
-  const parts = [good.slice(0, HEAD_SIZE)];
+  const parts: Uint8Array[] = [good.slice(0, HEAD_SIZE)];
   for (const [n, { from, to, kind }] of chunksOf(good).entries()) {
     const stored = good.slice(from + HEADER_SIZE, to);
     const content = good[from + 5] === 2 ? Uint8Array.from(zstdDecompressSync(stored)) : stored;
