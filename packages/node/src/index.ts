@@ -40,6 +40,8 @@ export {
   type Wanted,
 } from './branch/speculate.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
+export { GdbListener } from './gdb/listener.ts';
+export type { GdbServeOptions } from './gdb/serve.ts';
 export {
   type ExecOptions,
   type ExecResult,
