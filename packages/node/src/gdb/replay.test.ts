@@ -299,3 +299,39 @@ test('the guest: its kernel and a program, backwards', { skip: needed }, async (
     assert.match(text, /=> 0x[0-9a-f]+ <do_sys_openat2>:/);
   });
 });
+
+test('what a debugger changed is in the recording', async (t) => {
+  const file = join(
+    temporaryFolder((done) => t.after(done)),
+    'recording',
+  );
+  await using machine = await Machine.create({ bare: endlessProgram('quiet') });
+  const recording = await machine.record(file);
+  await machine.step(1000n);
+  {
+    await using server = await machine.gdb();
+    const client = new Client(server);
+    assert.equal(await client.ask('M80002000,4:01020304'), 'OK');
+    assert.equal(await client.ask('P7=0900000000000000'), 'OK');
+    assert.match((await client.ask('vCont;s:1'))!, /^T05/);
+    assert.equal(await client.ask('M80002000,1:05'), 'OK');
+    client.socket.destroy();
+    await client.closed;
+  }
+  await machine.step(1000n);
+  const { steps } = await recording.stop();
+  const hash = await machine.stateHash();
+  await using replay = await Replay.open(file);
+  assert.deepEqual(await replay.run(), { kind: 'end' });
+  assert.equal(replay.at, steps);
+  await using end = await replay.divert();
+  assert.equal(await end.stateHash(), hash);
+  // Before the changes, and between them.
+  await using server = await replay.gdb();
+  const client = new Client(server);
+  assert.equal(await client.ask('m80002000,4'), '05020304');
+  await replay.seek({ at: 500n });
+  assert.equal(await client.ask('m80002000,4'), '00000000');
+  client.socket.destroy();
+  await client.closed;
+});
