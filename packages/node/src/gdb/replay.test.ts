@@ -1,6 +1,7 @@
 /** gdb on replays: forwards, backwards, and nothing is changed. */
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -8,7 +9,7 @@ import { parseKallsyms, symbolFile } from '@braid/core/gdb/symbol-file.ts';
 import { guestMissing } from '@braid/core/testing/machines.ts';
 import { Machine, Replay } from '../index.ts';
 import { endlessProgram, temporaryFolder } from '../testing.ts';
-import { Client, compile, gdb, missing, SQUARES, WALK } from './testing.ts';
+import { Client, compile, gdb, missing, SQUARES, TOUCH, WALK } from './testing.ts';
 
 /** After a seek, gdb has to be told to look again. */
 const LOOK = 'maintenance flush register-cache';
@@ -223,6 +224,18 @@ test('an interrupt stops what takes long', async (t) => {
   await client.closed;
 });
 
+/** The low part of pc in the stop replies of so many steps, and whether the hart was in user mode at each. */
+async function pcs(client: Client, packet: string, count: number): Promise<string[]> {
+  const seen: string[] = [];
+  for (let n = 0; n < count; n++) {
+    const stop = await client.ask(packet);
+    assert.match(stop!, /^T05thread:/);
+    // Of user mode, in this program: below 4 GiB.
+    seen.push(/;20:([0-9a-f]{8})0{8};/.exec(stop!)?.[1] ?? `kernel ${stop}`);
+  }
+  return seen;
+}
+
 const needed = guestMissing || missing('gdb-multiarch', 'riscv64-linux-gnu-gcc');
 test('the guest: its kernel and a program, backwards', { skip: needed }, async (t) => {
   const folder = temporaryFolder((done) => t.after(done));
@@ -334,4 +347,52 @@ test('what a debugger changed is in the recording', async (t) => {
   assert.equal(await client.ask('m80002000,4'), '00000000');
   client.socket.destroy();
   await client.closed;
+});
+
+test('a step of a program passes over what the kernel does for it', { skip: needed }, async (t) => {
+  const folder = temporaryFolder((done) => t.after(done));
+  const file = join(folder, 'recording');
+  const { path, bytes } = compile(folder, 'touch', TOUCH, 'linux');
+  const { status, stdout } = spawnSync('riscv64-linux-gnu-nm', [path], { encoding: 'utf8' });
+  assert.equal(status, 0);
+  const touch = /0*([0-9a-f]+) t touch$/m.exec(stdout)![1]!;
+  await using machine = await Machine.create({ seed: 7n, harts: 2 });
+  await machine.boot();
+  await machine.writeFile('/tmp/touch', bytes);
+  await machine.exec(['chmod', '+x', '/tmp/touch']);
+  const recording = await machine.record(file);
+  await using live = await machine.gdb();
+  const client = new Client(live);
+  await client.ask('QStartNoAckMode');
+  await client.ask('?');
+  const running = machine.exec(['/tmp/touch']);
+  await client.ask(`Z0,${touch},4`);
+  assert.match((await client.ask('c'))!, /^T05/);
+  await client.ask(`z0,${touch},4`);
+  const forwards = await pcs(client, 's', 150);
+  assert.deepEqual(
+    forwards.filter((pc) => pc.startsWith('kernel')),
+    [],
+  );
+  await client.ask('D');
+  await client.closed;
+  assert.equal((await running).exitCode, 0);
+  await recording.stop();
+
+  await using replay = await Replay.open(file);
+  await using server = await replay.gdb();
+  const again = new Client(server);
+  await again.ask('QStartNoAckMode');
+  await again.ask(`Z0,${touch},4`);
+  await again.ask('c');
+  await again.ask(`z0,${touch},4`);
+  assert.deepEqual(await pcs(again, 's', 150), forwards);
+  assert.deepEqual(await pcs(again, 'bs', 149), forwards.slice(0, -1).reverse());
+  // By option it goes into the kernel.
+  const said = again.ask(`qRcmd,${Buffer.from('step-into on').toString('hex')}`);
+  assert.match(Buffer.from((await said)!.slice(1), 'hex').toString(), /go into/);
+  assert.equal(await again.reply(), 'OK');
+  assert.ok((await pcs(again, 's', 30)).some((pc) => pc.startsWith('kernel')));
+  again.socket.destroy();
+  await again.closed;
 });

@@ -136,3 +136,24 @@ int main(void) {
   return 0;
 }
 `;
+
+/** A program for Linux whose every other instruction meets a page that is not there yet, or calls the kernel. */
+export const TOUCH = `
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+static volatile char *page;
+__attribute__((noinline)) static void touch(void) {
+  for (int i = 0; i < 12; i++) {
+    page[i * 4096L] = i;
+    register long a7 __asm__("a7") = SYS_getppid;
+    register long a0 __asm__("a0");
+    __asm__ volatile("ecall" : "=r"(a0) : "r"(a7) : "memory");
+  }
+}
+int main(void) {
+  page = mmap(0, 12 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  touch();
+  return 0;
+}
+`;
