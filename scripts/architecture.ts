@@ -43,6 +43,7 @@ export const FOLDERS: Record<string, Folder> = {
     imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch'],
     types: ['devices'],
   }, // recordings, replay, reverse execution, bisection
+  trace: { imports: ['hart', 'machine', 'linux', 'branch'], types: ['engine'] }, // system calls and functions of guests' programs
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };
 

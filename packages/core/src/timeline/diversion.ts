@@ -24,6 +24,7 @@ import { EventLog, formatPosition, LogReader } from '../machine/log.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { Stop } from '../machine/options.ts';
 import type { Attachments } from '../machine/save.ts';
+import type { PageSource } from '../memory/frame-map.ts';
 import { PoolFullError } from '../memory/pool.ts';
 import { CapturedOutput, ProgramWrites } from './captured-output.ts';
 import { type GuestThread, isThreadOf, rootOf, threadOf } from './guest-thread.ts';
@@ -71,7 +72,7 @@ export class DiversionError extends Error {
 }
 
 /** A stop that somebody has set up in the diversion. */
-export type DiversionStop = Extract<Stop, { reason: 'breakpoint' | 'system-call' | 'replay-only' }>;
+export type DiversionStop = Extract<Stop, { reason: 'breakpoint' | 'watchpoint' | 'system-call' | 'replay-only' }>;
 
 /** Steps between two looks at the limits. */
 const TURN = 1_000_000;
@@ -104,7 +105,8 @@ export class Diversion {
   private last: { readonly why: 'fault' | 'signal'; readonly text: string; readonly now: bigint } | undefined;
 
   /**
-   * From a fork point, which is used up, for what one of its harts runs. `attachments` has the disks' bases, as for `machineFrom`.
+   * From a fork point, which is used up, for what one of its harts runs. `attachments` has the disks' bases, as for `machineFrom`, and
+   * `source` what the fork point's remote pages come from.
    * Throws `PoolFullError` and `MachineError`, as that does.
    */
   constructor(
@@ -113,12 +115,14 @@ export class Diversion {
     attachments: Attachments,
     hart: number,
     { steps = 1e9, time = 10_000_000_000n, output = 2 ** 20 }: DiversionOptions = {},
+    source?: PageSource,
   ) {
     this.output = new CapturedOutput(output);
-    this.machine = machineFrom(engine, point, attachments, {
-      console: (bytes) => this.output.add('console', bytes),
-      terminal: (bytes) => this.output.add('terminal', bytes),
-    });
+    const outputs = {
+      console: (bytes: Uint8Array) => this.output.add('console', bytes),
+      terminal: (bytes: Uint8Array) => this.output.add('terminal', bytes),
+    };
+    this.machine = machineFrom(engine, point, attachments, outputs, { source });
     const { machine } = this;
     this.hart = hart;
     this.steps = steps;
@@ -140,7 +144,7 @@ export class Diversion {
     const { epoch } = machine.options;
     const disks = (machine.options.disks ?? []).map((disk) => ({ ...disk, backend: baseOf(disk.backend) }));
     const attachments = { disks, ...(epoch === undefined ? {} : { epoch }) };
-    return new Diversion(machine.engine, forkPoint(machine), attachments, hart, options);
+    return new Diversion(machine.engine, forkPoint(machine), attachments, hart, options, machine.ram.source);
   }
 
   /** Steps that it has made. */
