@@ -25,6 +25,7 @@ import type { Moment } from '@braid/core/timeline/recording/moment.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
+import type { DebugCall } from '../runner/debug-session.ts';
 import type { Decided } from '../runner/decision-watch.ts';
 
 /** How guest time goes while the guest is idle. */
@@ -158,8 +159,8 @@ export type Goal =
 export interface RecordOptions {
   /** What the console says that is to be marked. */
   readonly patterns: readonly RegExp[];
-  /** Milliseconds of running between two keyframes, at least. */
-  readonly keyframeMs: number;
+  /** Milliseconds of running between two keyframes; without it they are as dense as they are cheap. */
+  readonly keyframeMs?: number;
 }
 
 /** What a machine's recorder sends to be written, in this order. */
@@ -312,6 +313,8 @@ export interface Calls {
   takeOver: [{ readonly result: PathResult | undefined; readonly stackBottom?: bigint }, Taken | Refusal];
   /** Goes one way of a branch, in a clone made of a fork point, which is used up. */
   path: [{ readonly point: ForkPoint; readonly host: HostState; readonly way: Way }, PathResult | PathRefusal];
+  /** For a debugger; what comes of it is with `DebugCall`. A replay is looked at only. */
+  debug: [DebugCall, unknown];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   /** Nobody else reads the images of the machine's disks: brings into them what has been written. */

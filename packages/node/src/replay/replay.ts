@@ -10,6 +10,8 @@ import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/rec
 import type { Recording } from '@braid/core/timeline/recording/reader.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
+import type { GdbListener } from '../gdb/listener.ts';
+import { type GdbServeOptions, serveReplay } from '../gdb/serve.ts';
 import { type DivertOptions, Machine } from '../machine.ts';
 import type { Sink } from '../output.ts';
 import { Family } from '../pool/family.ts';
@@ -45,6 +47,7 @@ export class Replay implements AsyncDisposable {
   private readonly link: Link;
   private readonly history: History;
   private standing: Standing;
+  private disposed = false;
 
   private constructor(path: string, file: OpenedRecording, family: Family, link: Link, standing: Standing) {
     const { info, marks, end, complete } = file.recording;
@@ -187,6 +190,11 @@ export class Replay implements AsyncDisposable {
     return Machine.divert(this.family, this.link, options);
   }
 
+  /** Lets gdb connect; until it leaves, nobody else moves the replay. See docs/gdb.md. */
+  gdb(options?: GdbServeOptions): Promise<GdbListener> {
+    return serveReplay({ replay: this, link: this.link }, options);
+  }
+
   /** The hash of all that the recording has of the machine: equal in every replay. */
   stateHash(): Promise<string> {
     return this.link.call('stateHash', {});
@@ -207,6 +215,8 @@ export class Replay implements AsyncDisposable {
   }
 
   async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
     await this.history.dispose();
     await this.link.dispose();
     this.file.close();
@@ -219,7 +229,7 @@ export class Replay implements AsyncDisposable {
 }
 
 /** An operation of a replay in its thread. */
-export async function askReplay(
+async function askReplay(
   link: Link,
   operation: ReplayOperation,
   { onProgress, signal }: ReplayWait = {},

@@ -158,6 +158,14 @@ export class Recording {
     take(this.pageContents, this.keptPages, version, into);
   }
 
+  /** The page contents that are stored together with one, by the number of the first; 4096 bytes each. Throws `RecordingError`. */
+  together(version: number): { readonly first: number; readonly contents: Uint8Array } {
+    if (!(version >= 0 && version < this.pageContents.count))
+      throw new RangeError(`there is no page content ${version}`);
+    const place = this.pageContents.find(version);
+    return { first: version - place.index, contents: this.keptPages.content(place) };
+  }
+
   /** The hash of a page's content, where the recording has it: a view, as `FrameHash` keeps it. Throws `RecordingError`. */
   pageHash(version: number): Uint8Array | undefined {
     if (!(version >= 0 && version < this.pageContents.count))
