@@ -19,8 +19,8 @@ export interface ActivityOptions {
   readonly kernel?: KernelImage;
   /** Events that are kept, 34 bytes each (default 4 million). When they are full the recording ends, and says where. */
   readonly limit?: number;
-  /** Added to the machine's steps to get the positions that events carry (default 0): for recordings of several stretches. */
-  readonly stepsBefore?: bigint;
+  /** The step that events carry: `atNow` of a timeline; the machine's own steps by default. */
+  readonly at?: () => bigint;
 }
 
 /** What a hart is in, from the outermost to the innermost. */
@@ -113,7 +113,7 @@ export class Activity extends ActivityQueries {
     }
   }
 
-  /** Listens no more. May begin again, on the same machine later in the same run. */
+  /** Listens no more. May begin again on the same machine later, and has to where its state is replaced: at the stretches of a recording. */
   end(machine: Machine): void {
     this.deaf(machine);
     for (let hart = 0; hart < machine.harts; hart++) this.note('end', hart, 0, 0, 0);
@@ -202,11 +202,10 @@ export class Activity extends ActivityQueries {
 
   private note(kind: Kind, hart: number, task: number, other: number, value: number): boolean {
     const machine = this.machine!;
-    const step = Number(machine.stepsNow + (this.options.stepsBefore ?? 0n));
-    const { full } = this.events;
-    return full
-      ? this.events.push(kind, full.time, full.step, hart, task, other, value)
-      : this.events.push(kind, Number(machine.now), step, hart, task, other, value);
+    const { at } = this.options;
+    const now = { time: Number(machine.now), step: Number(at ? at() : machine.stepsNow) };
+    const { time, step } = this.events.full ?? now;
+    return this.events.push(kind, time, step, hart, task, other, value);
   }
 
   private current(hart: number): number {
