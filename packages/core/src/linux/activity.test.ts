@@ -278,6 +278,14 @@ test('a recording that is full says where it ends, and may go on in another', { 
   check(small);
   assert.ok(small.events.full!.time > 0);
   assert.match(summaryText(small), /The recording of threads ends at .*100 events are full/);
+  const less = new Activity({ without: ['calls', 'faults', 'interrupts'] });
+  guest.record('sleep 0.01; ls /bin', less);
+  check(less);
+  const kinds = new Set([...less.events].map(({ kind }) => kind));
+  for (const kind of ['call', 'return', 'fault', 'mended', 'irq', 'irq-end', 'softirq'] as const)
+    assert.ok(!kinds.has(kind));
+  assert.ok([...less.waits({ comm: 'sleep' })].some(({ in: where }) => where === 'clock_nanosleep'));
+  assert.ok([...less.wakeups({ comm: 'sleep' })].some(({ by }) => by === 'interrupt: timer'));
   const twice = new Activity({ at: () => guest.machine.stepsNow + 10n ** 9n });
   guest.record('ls /bin', twice);
   const { length } = twice.events;

@@ -19,6 +19,8 @@ export interface ActivityOptions {
   readonly kernel?: KernelImage;
   /** Events that are kept, 34 bytes each (default 4 million). When they are full the recording ends, and says where. */
   readonly limit?: number;
+  /** What is left out, so that a longer time fits: it is most of what happens. Slices and waits tell what they were in nevertheless. */
+  readonly without?: readonly ('calls' | 'faults' | 'interrupts')[];
   /** The step that events carry: `atNow` of a timeline; the machine's own steps by default. */
   readonly at?: () => bigint;
 }
@@ -64,6 +66,12 @@ const DEFAULT_LIMIT = 4 << 20;
 const SCHED_YIELD = 124;
 const MAX_CALL = 0xfffn;
 
+const LEFT_OUT: Readonly<Record<'calls' | 'faults' | 'interrupts', readonly Kind[]>> = {
+  calls: ['call', 'return'],
+  faults: ['fault', 'mended'],
+  interrupts: ['irq', 'source', 'irq-end', 'softirq', 'softirq-end'],
+};
+
 export class Activity extends ActivityQueries {
   readonly events: ActivityEvents;
   readonly tasks: RecordedTask[] = [];
@@ -72,6 +80,7 @@ export class Activity extends ActivityQueries {
   private readonly byAddress = new Map<bigint, number>();
   private readonly byName = new Map<string, number>();
   private readonly options: ActivityOptions;
+  private readonly left: ReadonlySet<Kind>;
   private readonly breakpoints: number[] = [];
   private kernel: KernelImage | undefined;
   private machine: Machine | undefined;
@@ -80,6 +89,7 @@ export class Activity extends ActivityQueries {
   constructor(options: ActivityOptions = {}) {
     super();
     this.options = options;
+    this.left = new Set(options.without?.flatMap((what) => LEFT_OUT[what]));
     this.events = new ActivityEvents(options.limit ?? DEFAULT_LIMIT);
   }
 
@@ -202,6 +212,7 @@ export class Activity extends ActivityQueries {
 
   private note(kind: Kind, hart: number, task: number, other: number, value: number): boolean {
     const machine = this.machine!;
+    if (this.left.has(kind)) return false;
     const { at } = this.options;
     const now = { time: Number(machine.now), step: Number(at ? at() : machine.stepsNow) };
     const { time, step } = this.events.full ?? now;
