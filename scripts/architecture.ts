@@ -33,13 +33,16 @@ export const FOLDERS: Record<string, Folder> = {
   boot: { imports: ['memory'], types: ['machine'] }, //        loaders of ELF files and kernels, device tree
   firmware: { imports: ['state', 'hart', 'memory'], types: ['devices', 'machine'] }, // SBI
   machine: {
-    imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
+    imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'disk', 'boot', 'firmware', 'agent'],
   },
-  timeline: { imports: ['state', 'isa', 'memory', 'hart', 'engine', 'machine'] }, // replay, bisection; later marks and reverse execution
   branch: {
     imports: ['state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],
     types: ['devices'],
   }, // fork, explore, speculate, converge
+  timeline: {
+    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch'],
+    types: ['devices'],
+  }, // recordings, replay, reverse execution, bisection
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };
 

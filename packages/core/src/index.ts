@@ -67,8 +67,10 @@ export {
   MachineError,
   type MachineOptions,
   type Stop,
+  type WatchAccess,
 } from './machine/options.ts';
 export { type Attachments, type MachineState, restoreMachine, saveMachine } from './machine/save.ts';
+export type { WatchHit, Watchpoint } from './machine/watchpoints.ts';
 export { Pool, PoolFullError } from './memory/pool.ts';
 export { decodeState, encodeState } from './state/encode.ts';
 export { StateError } from './state/errors.ts';

@@ -1,11 +1,11 @@
 /** The command line: what commands there are, and what their errors look like. */
 
-import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import type { ExploreFlags } from './commands/explore.ts';
 import { addExploreOptions, addMachineOptions, count, type RunFlags } from './commands/flags.ts';
 import type { BraidError } from './errors.ts';
+import { VERSION } from './version.ts';
 
 export const EXIT = {
   /** Wrong usage, or an input that cannot be used: nothing ran. */
@@ -46,12 +46,9 @@ export async function main(args: readonly string[]): Promise<void> {
   const split = args.indexOf('--');
   const own = split < 0 ? args : args.slice(0, split);
   const rest = split < 0 ? undefined : args.slice(split + 1);
-  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
-    version: string;
-  };
   const program = new Command('braid')
     .description('A deterministic RISC-V computer that runs Linux')
-    .version(version, '-V, --version')
+    .version(VERSION, '-V, --version')
     .showHelpAfterError('("braid --help" lists commands and options)')
     .exitOverride()
     .configureOutput({ writeErr: (text) => process.stderr.write(text) });
@@ -66,7 +63,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .addHelpText('after', EXIT_CODES)
     .action(async (image: string | undefined, flags: RunFlags) => {
       const { run } = await import('./commands/run.ts');
-      process.exitCode = await run(image, flags, rest, version);
+      process.exitCode = await run(image, flags, rest, VERSION);
     });
   addMachineOptions(
     program.command('tour').description('try repairs of a program in clones of a machine, and go on with the best'),

@@ -15,13 +15,14 @@ import { restoreQuotas } from '../machine/hints.ts';
 import type { LinkState, Machine, Outputs } from '../machine/machine.ts';
 import { MachineError } from '../machine/options.ts';
 import { type Attachments, fillMachine, type MachineRecord, machineOf, recordMachine } from '../machine/save.ts';
-import { freeMap, type MapRoots, shareMap } from '../memory/frame-map.ts';
+import { freeMap, type MapRoots, type PageSource, shareMap } from '../memory/frame-map.ts';
 import { type Pool, PoolFullError } from '../memory/pool.ts';
 import { Fields } from '../state/check.ts';
 
 export interface ForkPoint {
   readonly record: MachineRecord;
-  readonly link: LinkState;
+  /** Without it nobody has spoken to the agent. */
+  readonly link: LinkState | undefined;
   readonly ram: MapRoots;
   /** In the order of the disks: what has been written to each since it was frozen; nothing for one that is only read. */
   readonly disks: readonly (MapRoots | undefined)[];
@@ -114,6 +115,8 @@ export interface MachineFromOptions {
   readonly handlersOf?: (key: string) => ExecHandlers | undefined;
   /** What makes a disk's overlay durable; nothing does in a clone. */
   readonly journalOf?: (disk: number) => OverlayJournal | undefined;
+  /** Where remote pages of the fork point come from. */
+  readonly source?: PageSource | undefined;
 }
 
 /**
@@ -126,7 +129,7 @@ export function machineFrom(
   point: ForkPoint,
   attachments: Attachments = {},
   outputs: Outputs = {},
-  { handlersOf, journalOf }: MachineFromOptions = {},
+  { handlersOf, journalOf, source }: MachineFromOptions = {},
 ): Machine {
   const { pool } = engine;
   const bases = attachments.disks ?? [];
@@ -142,6 +145,7 @@ export function machineFrom(
   try {
     const record = new Fields(point.record, 'machine');
     machine = machineOf(engine, record, { ...attachments, disks }, outputs, point.ram);
+    machine.ram.source = source;
     fillMachine(machine, record);
     machine.watchHostInterface();
   } catch (error) {
@@ -149,7 +153,7 @@ export function machineFrom(
     else freeForkPoint(pool, point);
     throw error;
   }
-  machine.restoreLink(point.link, handlersOf);
+  if (point.link) machine.restoreLink(point.link, handlersOf);
   return machine;
 }
 
@@ -192,5 +196,5 @@ export function becomeForkPoint(
   const inputs = machine.takeInputs();
   machine.renew();
   if (options.keepInput) for (const input of inputs) machine.input(input);
-  return machine.restoreLink(point.link, options.handlersOf);
+  return point.link ? machine.restoreLink(point.link, options.handlersOf) : new Map();
 }

@@ -122,7 +122,7 @@ const SCRATCH = [
   'disabled',
   /** How many breakpoints the machine has. */
   'breakpoints',
-  /** 1 while the host hears of accesses to memory (`EngineHost.trace`), and the bytes of the one under way; 0 for an atomic one. */
+  /** 1 while the host hears of accesses to memory (`EngineHost.trace`), and the bytes of the one under way, with ATOMIC_SIZE. */
   'tracing',
   'accessSize',
   /** What was read that is no memory: bit p for a counter, bit 4 + p for the floating-point flags, at privilege p. */

@@ -102,6 +102,12 @@ export class Breakpoints implements HostBreakpoints {
     return this.byPage.get(page) ?? [];
   }
 
+  /** The machine has become another one: it stands at no breakpoint. */
+  moved(): void {
+    this.hit = undefined;
+    this.standing = undefined;
+  }
+
   /** A run of the engine begins, of so many steps at most. */
   begin(budget: number): void {
     // A stop that was not told, because an output threw, comes again.

@@ -84,9 +84,9 @@ export function saveLog(log: EventLog, from = 0): LogState {
 }
 
 const MAX_EVENTS = 2 ** 26;
-const MAX_BYTES = 2 ** 24;
-const MAX_PATCHES = 2 ** 16;
-const U63 = (1n << 63n) - 1n;
+export const MAX_BYTES = 2 ** 24;
+export const MAX_PATCHES = 2 ** 16;
+export const U63 = (1n << 63n) - 1n;
 
 /** A log from a record, which may come from anywhere. Throws `StateError`. */
 export function restoreLog(state: unknown): EventLog {
@@ -157,6 +157,8 @@ function restorePatch(state: unknown, where: string): Patch {
 /** Hands the events of a log out again, each at its position and time. */
 export class LogReader {
   readonly log: EventLog;
+  /** How many events it may hand out; the rest stays for later. */
+  until = Number.POSITIVE_INFINITY;
   private next: number;
 
   /** `from`: how many events the machine has had already. */
@@ -173,7 +175,7 @@ export class LogReader {
   /** The next event if it belongs here. Throws when one was passed over: the run is not the one recorded. */
   take(position: Position, time: bigint): InputEvent | undefined {
     const logged = this.log.events[this.next];
-    if (!logged) return undefined;
+    if (!logged || this.next >= this.until) return undefined;
     const order = comparePositions(logged.position, position);
     if (order < 0 || (order === 0 && logged.time < time)) throw new ReplayError(logged, position, time);
     if (order > 0 || logged.time > time) return undefined;

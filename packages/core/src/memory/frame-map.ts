@@ -98,9 +98,30 @@ export class FrameMap {
     this.pool.words[this.entryWord(page)] = ENTRY_REMOTE;
   }
 
+  /** Gives an absent page a frame, and the map the caller's reference to it. */
+  place(page: number, frame: number): void {
+    this.ownLeaf(page);
+    this.pool.words[this.entryWord(page)] = frame;
+  }
+
   /** Host address of a page's frame, made present; for a write one that nobody shares, and that is not hashed any more. */
   prepare(page: number, write: boolean): number {
     return write ? this.own(page) : this.show(page);
+  }
+
+  /** Makes a page present with the frame of another present page; whoever writes either copies it. */
+  alias(page: number, like: number): void {
+    const { pool } = this;
+    const leaf = this.ownLeaf(page);
+    const word = this.entryWord(page);
+    const frame = this.entry(like) & ENTRY_FRAME;
+    const old = pool.words[word]! & ENTRY_FRAME;
+    if (old === frame) return;
+    pool.retain(frame);
+    if (old !== 0) this.tracer?.replaced(old);
+    pool.words[word] = frame;
+    if (old !== 0) pool.release(old);
+    pool.bytes[FRAME_HASHED + leaf] = 0;
   }
 
   private show(page: number): number {

@@ -36,6 +36,9 @@ export const HEADER = {
   codeEpoch: 24,
 } as const;
 
+/** 4 KiB for whoever computes something outside of the workers: one thread of the pool's process. */
+export const HOST_SCRATCH = 0x0000_8000;
+
 export const CSR_NUMBERS = 0x0001_0000;
 
 export const WORKER_AREA = 0x0010_0000;

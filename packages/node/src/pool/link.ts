@@ -258,6 +258,10 @@ export class Link {
         return this.emit('panic', report.message);
       case 'halt':
         return this.emit('halt', undefined);
+      case 'progress':
+        return this.emit('progress', report);
+      case 'recorded':
+        return this.emit('recorded', report.item);
       case 'hint':
         if (report.hint.kind === 'mark') this.emit('mark', report.hint.name);
         return this.emit('hint', report.hint);

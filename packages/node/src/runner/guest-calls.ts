@@ -21,8 +21,8 @@ export interface GuestCallsHost {
   /** Whether a call still waits. */
   waiting(id: number): boolean;
   output(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
-  /** A program is over. */
-  exited(id: number): void;
+  /** A program is over; `how` is for people. */
+  exited(id: number, how: string): void;
 }
 
 export class GuestCalls {
@@ -31,8 +31,8 @@ export class GuestCalls {
   private readonly running = new Map<number, ExecHandle>();
   /** Programs of the parent, in a clone: by their names there. */
   private readonly inherited = new Map<string, ExecHandle>();
-  /** The machine's steps when each was asked for. */
-  private readonly started = new Map<number, bigint>();
+  /** What each is called, and the machine's steps when it was asked for. */
+  private readonly started = new Map<number, { readonly name: string; readonly steps: bigint }>();
 
   constructor(host: GuestCallsHost) {
     this.host = host;
@@ -93,7 +93,7 @@ export class GuestCalls {
   private spawn(machine: Machine, id: number, request: Calls['spawn'][0]): void {
     this.host.act(() => {
       if (!this.host.waiting(id)) return;
-      this.started.set(id, machine.totalSteps);
+      this.started.set(id, { name: request.argv[0] ?? '', steps: machine.totalSteps });
       const program = machine.agent.exec(request, this.handlers(machine, id));
       if (this.host.waiting(id)) this.running.set(id, program);
     });
@@ -112,10 +112,12 @@ export class GuestCalls {
   /** A program is over, at so many steps of the machine. */
   exited(id: number, outcome: Parameters<ExecHandlers['exit']>[0], at: bigint): void {
     this.running.delete(id);
-    const steps = at - (this.started.get(id) ?? at);
+    const { name = '', steps: from = at } = this.started.get(id) ?? {};
+    const steps = at - from;
     this.started.delete(id);
-    this.host.exited(id);
-    this.answer(id, outcome instanceof AgentError ? outcome : { ...outcome, steps });
+    const failed = outcome instanceof AgentError;
+    this.host.exited(id, `${name}: ${failed ? outcome.message : (outcome.code ?? `signal ${outcome.signal}`)}`);
+    this.answer(id, failed ? outcome : { ...outcome, steps });
   }
 
   /** Handlers for a program of ours by its name, when the machine has become another one in which it runs too. */

@@ -79,6 +79,7 @@ export function addSystem(
   const touchBlock = (s: SystemInstruction) => {
     const { f } = s;
     const address = f.let(i64.and(s.rs1(), -64n));
+    w.set32(f, 'accessSize', i32.const(0));
     f.drop(f.call(access.dataAddress, address, i32.const(ACCESS.block)));
     f.if(w.get32('trapped'), () => s.resync());
   };
@@ -142,6 +143,7 @@ export function addSystem(
         () => i32.eq(status, HINT.load),
         () => {
           const address = f.let(w.get('mailbox'));
+          w.set32(f, 'accessSize', i32.const(0));
           const host = f.let(f.call(access.dataAddress, address, i32.const(ACCESS.load)));
           f.if(w.get32('trapped'), () => s.resync());
           // What a hint points to is RAM.

@@ -1,0 +1,233 @@
+/**
+ * A machine's recorder, in the machine's thread: collects what has come from outside, takes keyframes when it is time, and sends all of it
+ * to the main thread, which writes it. Nothing of that changes what the guest sees.
+ */
+
+import { escapeGuestText } from '@braid/core/agent/escape.ts';
+import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
+import { type CapturedBlock, DiskCapture } from '@braid/core/machine/disk-capture.ts';
+import type { Machine } from '@braid/core/machine/machine.ts';
+import { recordMachine } from '@braid/core/machine/save.ts';
+import { PoolFullError } from '@braid/core/memory/pool.ts';
+import type { Mark } from '@braid/core/timeline/recording/info.ts';
+import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
+
+/** Milliseconds between keyframes, at least; what these may cost of that time, more rather than be further apart, and never more than that. */
+const KEYFRAME_MS = 500;
+const COST = 0.03;
+const FAR_APART_MS = 800;
+const MOST_COST = 0.25;
+/** Frames that have to be free for a keyframe. */
+const HEAD_ROOM = 4096;
+/** Bytes on the way to the main thread before the machine waits. */
+const AHEAD = 64 * 2 ** 20;
+const SEARCHED_TEXT = 4096;
+/** What may be lost with the process, in ms of running. */
+const FLUSH_MS = 50;
+
+export class Recorder {
+  private readonly machine: Machine;
+  private readonly options: RecordOptions;
+  private readonly send: (item: Recorded, bytes: number) => void;
+  private readonly capture: DiskCapture;
+  private stretch = -1;
+  /** Steps since the recording began, at the beginning of the stretch. */
+  private from = 0n;
+  private firstSteps: bigint;
+  /** Steps since the recording began, when something was sent last. */
+  private reached = 0n;
+  /** Events of the machine's log that have been sent. */
+  private sent = 0;
+  private keyframes = 0;
+  private captured: CapturedBlock[] = [];
+  private capturedBytes = 0;
+  private marks: Mark[] = [];
+  /** Bytes that the main thread has not written yet. */
+  private ahead = 0;
+  private keyframeUnderWay = false;
+  /** Host time (ms) that the machine has run since something was sent. */
+  private unsent = 0;
+  /** Host time (ms) that the machine has run since the last keyframe, and how much there is to be between two. */
+  private ran = 0;
+  private interval: number;
+  private recent = '';
+
+  /** Begins: sends the first keyframe. The machine is to stand still. */
+  constructor(machine: Machine, options: RecordOptions, send: (item: Recorded) => void) {
+    this.machine = machine;
+    this.options = options;
+    this.interval = options.keyframeMs ?? KEYFRAME_MS;
+    this.send = (item, bytes) => {
+      this.ahead += bytes;
+      send(item);
+    };
+    this.firstSteps = machine.totalSteps;
+    this.settle();
+    this.capture = new DiskCapture(
+      machine.platform.backends,
+      (block) => {
+        this.captured.push(block);
+        this.capturedBytes += block.content.length;
+      },
+      (disk, error) => this.send({ kind: 'failed', why: `disk ${disk}: ${(error as Error).message}` }, 0),
+    );
+    this.beginStretch('begin', '');
+  }
+
+  /** Steps since the recording began. */
+  get at(): bigint {
+    return this.from + this.machine.totalSteps - this.firstSteps;
+  }
+
+  /** Whether the machine has to wait until more has been written. */
+  get behind(): boolean {
+    return this.ahead > AHEAD;
+  }
+
+  /** Some of it has been written. */
+  written({ bytes, keyframeMs, full }: Extract<Request, { type: 'written' }>): void {
+    this.ahead -= bytes;
+    if (keyframeMs === undefined) return;
+    this.keyframeUnderWay = false;
+    // Twice as rare with each eighth of the room that is used up.
+    // Each half of what is left of the room makes them twice as rare.
+    const rarer = full < 0.5 ? 1 : 2 / Math.max(2 ** -20, 1 - full);
+    // The first one has all of the machine, and says little about the next.
+    const fair = this.keyframes === 1 ? 0 : Math.min(keyframeMs / COST, Math.max(FAR_APART_MS, keyframeMs / MOST_COST));
+    this.interval = (this.options.keyframeMs ?? Math.max(KEYFRAME_MS, fair)) * rarer;
+  }
+
+  /** Before a run: takes a keyframe if it is time. */
+  beforeRun(): void {
+    if (this.ran < this.interval || this.keyframeUnderWay || this.machine.exit) return;
+    if (!this.settle() || this.capture.busy) return;
+    this.flush();
+    this.keyframe();
+  }
+
+  /** After a run, which took so many ms. */
+  afterRun(spent: number): void {
+    this.ran += spent;
+    this.unsent += spent;
+    if (this.unsent >= FLUSH_MS) this.flush();
+  }
+
+  /** The machine's log is about to be emptied. */
+  logDropped(): void {
+    this.flush();
+    this.sent = 0;
+  }
+
+  /** It has been: the recording goes on from the new one. `kind` is how. */
+  replaced(kind: 'adopt' | 'reset' | 'takeover' | 'host', name = ''): void {
+    // What the log has now is of before, or of the clone that it was.
+    this.sent = this.machine.log.length;
+    this.settle();
+    this.beginStretch(kind, name);
+  }
+
+  mark(kind: Mark['kind'], name: string): void {
+    const { machine } = this;
+    const at = this.from + machine.stepsNow - this.firstSteps;
+    const text = escapeGuestText(name, { limit: 300 });
+    this.marks.push({ at, stretch: this.stretch, position: machine.position, time: machine.now, kind, name: text });
+  }
+
+  /** The guest's console says something, a byte a character. */
+  console(text: string): void {
+    for (const pattern of this.options.patterns) {
+      const before = this.recent.length;
+      const all = this.recent + text;
+      pattern.lastIndex = 0;
+      const found = new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, '')).exec(all);
+      // Once for each time that it is completed.
+      if (found && found.index + found[0].length > before) this.mark('console', found[0]);
+    }
+    this.recent = (this.recent + text).slice(-SEARCHED_TEXT);
+  }
+
+  /** Ends the recording where the machine stands. */
+  stop(why: string): void {
+    this.settle();
+    this.flush();
+    this.capture.stop();
+    const { machine, at, stretch } = this;
+    const point = this.point();
+    this.mark('end', why);
+    this.flushMarks();
+    this.send(
+      { kind: 'end', at, stretch, position: machine.position, time: machine.now, exit: machine.exit, why, point },
+      0,
+    );
+  }
+
+  /**
+   * Has the machine do what is due where it stands, as every run does first: so that a replay that comes here finds the same. False when
+   * host data is late.
+   */
+  private settle(): boolean {
+    for (;;) {
+      const { reason } = this.machine.run(0);
+      if (reason !== 'attention') return reason !== 'stalled';
+    }
+  }
+
+  private beginStretch(kind: Mark['kind'], name: string): void {
+    const { machine } = this;
+    this.from = this.reached;
+    this.firstSteps = machine.totalSteps;
+    this.stretch++;
+    this.sent = machine.log.length;
+    this.mark(kind, name);
+    if (!this.keyframe()) throw new PoolFullError(machine.engine.pool.limit, 'frames of 4 KiB; a recording needs some');
+  }
+
+  /** Sends a keyframe; false when there is no room for what its sharing will have copied. */
+  private keyframe(): boolean {
+    const { machine, at, stretch } = this;
+    if (machine.engine.pool.available < HEAD_ROOM) return false;
+    this.flushCaptured();
+    const first = this.keyframes++ === 0;
+    const written = first ? machine.platform.backends.map(() => new Uint32Array(0)) : this.capture.nextEpoch();
+    this.send({ kind: 'keyframe', stretch, at, written, point: this.point() }, 0);
+    this.keyframeUnderWay = true;
+    this.ran = 0;
+    this.flushMarks();
+    return true;
+  }
+
+  private point(): ForkPoint {
+    const { machine } = this;
+    return { record: recordMachine(machine), link: undefined, ram: machine.ram.share(), disks: [] };
+  }
+
+  /** Sends what there is. To be done before the machine's state is replaced, and when the machine stands still. */
+  flush(): void {
+    const { machine, stretch } = this;
+    this.reached = this.at;
+    const events = machine.log.events.slice(this.sent);
+    if (events.length > 0 || this.unsent > 0) {
+      this.sent += events.length;
+      this.unsent = 0;
+      const bytes = events.reduce((sum, { event }) => sum + 32 + ('bytes' in event ? event.bytes.length : 0), 0);
+      const reached = { at: this.reached, position: machine.position, time: machine.now };
+      this.send({ kind: 'events', stretch, events, reached, bytes }, bytes);
+    }
+    this.flushCaptured();
+    this.flushMarks();
+  }
+
+  private flushCaptured(): void {
+    if (this.captured.length === 0) return;
+    const { captured, capturedBytes } = this;
+    this.captured = [];
+    this.capturedBytes = 0;
+    this.send({ kind: 'disk', blocks: captured, bytes: capturedBytes }, capturedBytes);
+  }
+
+  private flushMarks(): void {
+    if (this.marks.length === 0) return;
+    this.send({ kind: 'marks', marks: this.marks }, 0);
+    this.marks = [];
+  }
+}
