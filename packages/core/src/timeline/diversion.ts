@@ -71,7 +71,7 @@ export class DiversionError extends Error {
 }
 
 /** A stop that somebody has set up in the diversion. */
-export type DiversionStop = Extract<Stop, { reason: 'breakpoint' | 'system-call' | 'replay-only' }>;
+export type DiversionStop = Extract<Stop, { reason: 'breakpoint' | 'watchpoint' | 'system-call' | 'replay-only' }>;
 
 /** Steps between two looks at the limits. */
 const TURN = 1_000_000;
