@@ -588,8 +588,8 @@ export class Machine implements EngineHost {
     });
   }
 
-  get hearsSystemCalls(): boolean {
-    return this.interceptions.hearsSystemCalls;
+  get hears(): number {
+    return this.interceptions.hears;
   }
 
   systemCall(): void {
