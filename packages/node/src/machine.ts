@@ -462,7 +462,7 @@ export class Machine implements AsyncDisposable {
    */
   async record(path: string, options: RecordMachineOptions = {}): Promise<MachineRecording> {
     if (this.recording) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
-    const { title = '', marks = [], keyframeMs = 500, keyframeBytes, overwrite = false } = options;
+    const { title = '', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
     const patterns = marks.map((mark) =>
       typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,
     );
@@ -477,7 +477,7 @@ export class Machine implements AsyncDisposable {
     });
     this.recording = recording;
     try {
-      await this.link.call('record', { patterns, keyframeMs });
+      await this.link.call('record', { patterns, ...(keyframeMs === undefined ? {} : { keyframeMs }) });
     } catch (error) {
       await recording.abandon();
       throw error;

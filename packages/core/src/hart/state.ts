@@ -127,6 +127,8 @@ const SCRATCH = [
   'accessSize',
   /** What was read that is no memory: bit p for a counter, bit 4 + p for the floating-point flags, at privilege p. */
   'observed',
+  /** 1 while the host hears of system calls of U-mode. */
+  'systemCalls',
 ] as const;
 export type ScratchField = (typeof SCRATCH)[number];
 

@@ -15,7 +15,7 @@ export interface TaskSummary {
   wakeups: number;
   /** The longest time between being woken, or preempted, and running. */
   longestDelay: number;
-  /** What it was blocked in, and how long. */
+  /** What it was blocked in, and how long; the kernel's own threads are in nothing. */
   readonly blockedIn: Map<string, { times: number; time: number; longest: number }>;
 }
 
@@ -23,7 +23,7 @@ export interface ActivitySummary {
   readonly from: number;
   readonly to: number;
   readonly harts: readonly { busy: number; idle: number; interrupts: Record<string, number> }[];
-  /** Those that ran or were woken, the busiest first; the idle tasks are in `harts`. */
+  /** The busiest first; the idle tasks are in `harts`. */
   readonly tasks: readonly TaskSummary[];
   /** When the list of events was full, if it was. */
   readonly full: number | undefined;
@@ -72,7 +72,8 @@ export function summarize(activity: ActivityQueries): ActivitySummary {
       sum.longestDelay = Math.max(sum.longestDelay, to - from);
       continue;
     }
-    const name = where || (task.kernel ? 'the kernel' : 'no system call');
+    if (task.kernel) continue;
+    const name = where || 'no system call';
     const sums = sum.blockedIn.get(name) ?? { times: 0, time: 0, longest: 0 };
     sums.times++;
     sums.time += to - from;
@@ -93,6 +94,8 @@ export function summarize(activity: ActivityQueries): ActivitySummary {
 export function summaryText(activity: ActivityQueries, limit = 40): string {
   const { from, to, harts, tasks, full } = summarize(activity);
   const lines = [`${duration(to - from)} of guest time from ${duration(from)} on, ${tasks.length} tasks`];
+  // The kernel has many threads that wait for work all the time.
+  const shown = tasks.filter(({ task, switches, wakeups }) => !task.kernel || switches > 0 || wakeups > 0);
   if (full !== undefined) {
     const { events } = activity;
     lines.push(
@@ -105,7 +108,7 @@ export function summaryText(activity: ActivityQueries, limit = 40): string {
     lines.push(`hart ${hart}: busy ${share} %${counts.length > 0 ? `; interrupts: ${counts.join(', ')}` : ''}`);
   }
   const rows = [['pid', 'name', 'ran', 'switches', 'waited', 'preempted', 'woken', 'longest delay', 'blocked in']];
-  for (const sum of tasks.slice(0, limit)) {
+  for (const sum of shown.slice(0, limit)) {
     const places = [...sum.blockedIn].sort(([, a], [, b]) => b.time - a.time).slice(0, 3);
     rows.push([
       `${sum.task.pid}`,
@@ -123,7 +126,8 @@ export function summaryText(activity: ActivityQueries, limit = 40): string {
     ]);
   }
   lines.push('', ...table(rows));
-  if (tasks.length > limit) lines.push(`... and ${tasks.length - limit} more`);
+  if (shown.length > limit) lines.push(`... and ${shown.length - limit} more`);
+  if (shown.length < tasks.length) lines.push(`${tasks.length - shown.length} threads of the kernel did nothing`);
   return `${lines.join('\n')}\n`;
 }
 

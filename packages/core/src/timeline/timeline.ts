@@ -74,6 +74,8 @@ const HART_SCAN = 50_000_000n;
 export class Timeline {
   readonly recording: Recording;
   readonly machine: Machine;
+  /** Called where the machine stands while `run` goes on: at the stops of hooks, replay-only code and others. They change nothing. */
+  readonly listeners = new Set<(stop: Stop) => void>();
   private readonly engine: Engine;
   private readonly cache: PageCache;
   private readonly checkpoints: Checkpoints;
@@ -81,6 +83,8 @@ export class Timeline {
   private readonly link: LinkState;
   private readonly shown: Outputs;
   private showing = false;
+  /** Hears of stops while `run` goes on, and says whether it ends. */
+  private stopped: ((stop: Stop) => boolean) | undefined;
   private stretch = 0;
   /** What remote pages and disks are based on. */
   private keyframe = 0;
@@ -212,12 +216,17 @@ export class Timeline {
       return true;
     });
     this.showing = show;
+    this.stopped = (stop) => {
+      for (const listener of this.listeners) listener(stop);
+      return hit !== undefined;
+    };
     try {
-      const stopped = yield* this.forward(to < this.end ? to : this.end, false);
-      if (stopped && hit) return { kind: 'hit', hit };
+      yield* this.forward(to < this.end ? to : this.end, false);
+      if (hit) return { kind: 'hit', hit };
       return this.at === this.end ? { kind: 'end' } : { kind: 'there' };
     } finally {
       this.showing = false;
+      this.stopped = undefined;
       disarm();
     }
   }
@@ -313,10 +322,10 @@ export class Timeline {
       const { at: from, stretch } = keyframes[k]!;
       const next = keyframes[k + 1];
       const known = next !== undefined && next.at <= at && next.stretch === stretch;
-      if (from < to && !(known && !this.recording.changed(k + 1).includes(page))) yield { from, to };
+      if (from < to && !(known && !this.recording.mayDiffer(k + 1, page))) yield { from, to };
       to = from;
       // What was before the state was replaced is not the past of what is now there.
-      if (k > 0 && stretches[stretch]!.firstKeyframe === k && this.recording.changed(k).includes(page)) return;
+      if (k > 0 && stretches[stretch]!.firstKeyframe === k && this.recording.mayDiffer(k, page)) return;
     }
   }
 
@@ -342,7 +351,7 @@ export class Timeline {
     const { stretches, keyframes } = this.recording;
     const border = stretches.findLast(
       ({ from, firstKeyframe }) =>
-        firstKeyframe > 0 && from <= at && this.recording.changed(keyframes[firstKeyframe]!.index).includes(page),
+        firstKeyframe > 0 && from <= at && this.recording.mayDiffer(keyframes[firstKeyframe]!.index, page),
     );
     return border ? { kind: 'replaced', at: border.from } : { kind: 'before' };
   }
@@ -490,8 +499,8 @@ export class Timeline {
 
   // --- Running
 
-  /** Runs to a moment that is not behind. A stop at a point comes back, and ends it. `ladder`: leaves checkpoints on the way. */
-  private *forward(target: bigint, ladder: boolean): Generator<Progress, Stop | undefined> {
+  /** Runs to a moment that is not behind, unless `stopped` ends it before. `ladder`: leaves checkpoints on the way. */
+  private *forward(target: bigint, ladder: boolean): Generator<Progress, void> {
     const { end, stretches } = this.recording;
     const rungs = ladder ? LADDER.map((distance) => target - distance).reverse() : [];
     for (;;) {
@@ -503,8 +512,7 @@ export class Timeline {
       this.timeLimit = keyframe ? keyframe.time : next ? FOREVER : end.time;
       const goal = keyframe ? keyframe.at : limit;
       const rung = rungs.find((at) => at > this.at && at < goal && !this.checkpoints.has(at));
-      const stop = yield* this.toward(rung ?? goal);
-      if (stop) return stop;
+      if (yield* this.toward(rung ?? goal)) return;
       if (rung !== undefined) {
         const checkpoint = this.checkpoint();
         if (checkpoint) this.checkpoints.add(checkpoint);
@@ -518,7 +526,7 @@ export class Timeline {
           this.verify(end.hash);
           this.endVerified = true;
         }
-        return undefined;
+        return;
       }
     }
   }
@@ -534,8 +542,8 @@ export class Timeline {
     return undefined;
   }
 
-  /** Runs to a moment of this stretch, and settles there. */
-  private *toward(target: bigint): Generator<Progress, Stop | undefined> {
+  /** Runs to a moment of this stretch, and settles there; true when `stopped` ends it before. */
+  private *toward(target: bigint): Generator<Progress, boolean> {
     for (;;) {
       const left = target - this.at;
       const stop = this.runMachine(Number(left < TURN ? left : TURN));
@@ -543,7 +551,11 @@ export class Timeline {
       switch (stop.reason) {
         case 'breakpoint':
         case 'watchpoint':
-          return stop;
+        case 'system-call':
+        case 'replay-only':
+        case 'hint':
+          if (this.stopped?.(stop)) return true;
+          break;
         case 'exit':
         case 'idle':
           if (this.at < target) {
@@ -551,11 +563,11 @@ export class Timeline {
               stop.reason === 'exit' ? 'the machine is over' : 'every hart waits, where the recorded machine went on',
             );
           }
-          return undefined;
+          return false;
         case 'stalled':
           throw new MachineError('a disk of a recording answers late');
         case 'steps':
-          if (this.at === target) return undefined;
+          if (this.at === target) return false;
       }
       yield { at: this.at };
     }

@@ -8,7 +8,7 @@
  *   entry, sp below the top's                  a call
  *   entry, same sp, same ra, other function    a tail call: shown as a call, and both return at once
  *   entry, same sp, same ra, same function     a loop to its first instruction: no call
- *   entry, same sp, ra within the top          a call by a function that keeps no frame
+ *   entry, same sp, ra within the top          a call by the top, if it makes no room on the stack
  *   entry or return, sp above an activation's  it has been left without its return: longjmp, an exception
  *   sp far away                                another stack (a signal's, a coroutine's): a call, until a return fits
  * ```
@@ -95,6 +95,8 @@ export class CallTree {
 export interface Range {
   readonly address: bigint;
   readonly end: bigint;
+  /** What it calls may be entered with its own stack pointer. */
+  readonly frameless: boolean;
 }
 
 /** The activations of one task. */
@@ -126,8 +128,8 @@ export class CallStack {
           this.closeLoop(index, sp, ra);
           break;
         }
-        const { address, end } = this.range(top.function);
-        if (ra > address && ra <= end) break;
+        const { address, end, frameless } = this.range(top.function);
+        if (frameless && ra > address && ra <= end) break;
       }
       stack.pop();
     }

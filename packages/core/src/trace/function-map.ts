@@ -14,17 +14,33 @@ export interface TracedFunction {
   readonly end: bigint;
 }
 
+/** A function whose code has been read. */
+export interface MappedFunction extends TracedFunction {
+  /** It never lowers the stack pointer by a constant: what it calls is entered with its own. */
+  readonly frameless: boolean;
+}
+
 export interface FunctionMap {
   /** By ascending address, one an address. */
-  readonly functions: readonly TracedFunction[];
+  readonly functions: readonly MappedFunction[];
   /** Addresses of instructions that return through ra. */
   readonly returns: readonly bigint[];
+}
+
+/** What is read of a function's code: its returns, and whether it ever makes room on the stack. */
+interface Read {
+  readonly returns: readonly bigint[];
+  readonly frameless: boolean;
 }
 
 /** More would take a machine's breakpoints some hundreds of MB. */
 const MAX_PLACES = 2 ** 19;
 const RET = 0x00008067;
 const SHORT_RET = 0x8082;
+/** Additions to the stack pointer, without their constants. */
+const ADDI_SP = 0x10113;
+const C_ADDI_SP = 0x0101;
+const C_ADDI16_SP = 0x6101;
 
 /** The map of functions in any order; `half` gives 16 bits of code. Throws `TraceError`. */
 export function functionMap(
@@ -36,22 +52,12 @@ export function functionMap(
     const before = byAddress.get(one.address);
     if (!before || one.end > before.end) byAddress.set(one.address, one);
   }
-  const functions = [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+  const functions: MappedFunction[] = [];
   const returns = new Set<bigint>();
-  for (const { address, end } of functions) {
-    for (let at = address; at < end; ) {
-      const low = half(at);
-      if (low === undefined) break;
-      if ((low & 3) !== 3) {
-        if (low === SHORT_RET) returns.add(at);
-        at += 2n;
-        continue;
-      }
-      const high = half(at + 2n);
-      if (high === undefined) break;
-      if (low + high * 65536 === RET) returns.add(at);
-      at += 4n;
-    }
+  for (const one of [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1))) {
+    const read = readCode(one, half);
+    functions.push({ ...one, frameless: read.frameless });
+    for (const at of read.returns) returns.add(at);
     if (functions.length + returns.size > MAX_PLACES) {
       throw new TraceError('program', `more than ${MAX_PLACES} functions and returns: choose fewer of them`);
     }
@@ -60,6 +66,28 @@ export function functionMap(
     throw new TraceError('program', 'the file names no functions: use one that is not stripped of its symbols');
   }
   return { functions, returns: [...returns] };
+}
+
+function readCode({ address, end }: TracedFunction, half: (address: bigint) => number | undefined): Read {
+  const returns: bigint[] = [];
+  let frameless = true;
+  for (let at = address; at < end; ) {
+    const low = half(at);
+    if (low === undefined) break;
+    if ((low & 3) !== 3) {
+      if (low === SHORT_RET) returns.push(at);
+      if ((low & 0xef83) === C_ADDI_SP || (low & 0xef83) === C_ADDI16_SP) frameless = false;
+      at += 2n;
+      continue;
+    }
+    const high = half(at + 2n);
+    if (high === undefined) break;
+    const word = low + high * 65536;
+    if (word === RET) returns.push(at);
+    if ((word & 0xfffff) === ADDI_SP) frameless = false;
+    at += 4n;
+  }
+  return { returns, frameless };
 }
 
 /** A program's file, wherever it is loaded. */
@@ -89,13 +117,18 @@ export class TracedProgram {
     );
   }
 
+  /** 16 bits of the file's code, at an address as it is linked. */
+  half(address: bigint): number | undefined {
+    return this.code.half(address);
+  }
+
   /** Whether memory holds this file's code, loaded `bias` above its own addresses, where a program is about to execute. */
   isAt(address: bigint, bias: bigint, memory: (address: bigint, length: number) => Uint8Array): boolean {
     const from = BigInt.asUintN(64, address - bias);
     const found = memory(address, SAMPLE);
     const view = new DataView(found.buffer, found.byteOffset, found.length);
     for (let at = 0; at + 2 <= found.length; at += 2) {
-      const half = this.code.half(from + BigInt(at));
+      const half = this.half(from + BigInt(at));
       if (half === undefined) return at > 0;
       if (view.getUint16(at, true) !== half) return false;
     }

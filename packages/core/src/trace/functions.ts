@@ -323,10 +323,10 @@ export class ProgramTrace extends Functions {
       return undefined;
     }
     const { functions } = this.map;
-    const range = (index: number) => ({
-      address: functions[index]!.address + bias,
-      end: functions[index]!.end + bias,
-    });
+    const range = (index: number) => {
+      const { address: from, end, frameless } = functions[index]!;
+      return { address: from + bias, end: end + bias, frameless };
+    };
     const sp = machine.hartSet.getX(hart, SP);
     const goesOn = parent?.bias === bias && parent.stack.reaches(sp);
     const stack = goesOn ? parent.stack : new CallStack(this.tree, range, USER_REACH);

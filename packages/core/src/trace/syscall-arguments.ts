@@ -185,11 +185,12 @@ function vector(of: 'in' | 'out'): Show {
 function strings(value: bigint, context: Context): string | undefined {
   if (value === 0n) return 'NULL';
   const texts: string[] = [];
-  for (let n = 0; n < context.limits.elements; n++) {
+  for (let n = 0; n <= context.limits.elements; n++) {
     const slot = context.memory(value + BigInt(8 * n), 8);
     if (slot.length < 8) return undefined;
     const address = new DataView(slot.buffer, slot.byteOffset).getBigUint64(0, true);
     if (address === 0n) return `[${texts.join(', ')}]`;
+    if (n === context.limits.elements) break;
     texts.push(stringAt(address, context, context.limits.string) ?? hexOf(address));
   }
   return `[${texts.join(', ')}, ...]`;

@@ -159,8 +159,8 @@ export type Goal =
 export interface RecordOptions {
   /** What the console says that is to be marked. */
   readonly patterns: readonly RegExp[];
-  /** Milliseconds of running between two keyframes, at least. */
-  readonly keyframeMs: number;
+  /** Milliseconds of running between two keyframes; without it they are as dense as they are cheap. */
+  readonly keyframeMs?: number;
 }
 
 /** What a machine's recorder sends to be written, in this order. */

@@ -47,6 +47,7 @@ export class Replay implements AsyncDisposable {
   private readonly link: Link;
   private readonly history: History;
   private standing: Standing;
+  private disposed = false;
 
   private constructor(path: string, file: OpenedRecording, family: Family, link: Link, standing: Standing) {
     const { info, marks, end, complete } = file.recording;
@@ -214,6 +215,8 @@ export class Replay implements AsyncDisposable {
   }
 
   async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
     await this.history.dispose();
     await this.link.dispose();
     this.file.close();

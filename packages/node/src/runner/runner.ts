@@ -254,6 +254,7 @@ export class Runner {
         return this.reset(machine, args);
       case 'mergeDisk': {
         const { disk, base, theirs } = args as Calls['mergeDisk'][0];
+        this.recorder?.flush();
         const merged = mergeDisk(machine, disk, base, theirs);
         this.recorder?.replaced('host', 'a disk was merged');
         return merged;

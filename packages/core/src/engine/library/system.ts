@@ -92,6 +92,10 @@ export function addSystem(
         f.do(imports.monitorCall);
         s.resync();
       });
+      f.if(i32.and(i32.eqz(privilege()), w.get32('systemCalls')), () => {
+        f.do(imports.systemCall);
+        f.if(w.get32('trapped'), () => s.resync());
+      });
       s.trap(i64.add(i64.extendU(privilege()), CAUSE.ecallUser), i64.const(0));
     },
     ebreak: (s) => s.trap(i64.const(CAUSE.breakpoint), w.get('pc')),

@@ -137,8 +137,7 @@ export class Recording {
 
   /** The number of a page's content as of a keyframe, or -1 of one that is zero. Equal numbers are equal contents. */
   version(keyframe: number, page: number): number {
-    this.place(keyframe);
-    if (!(page >= 0 && page < this.info.memory / PAGE)) throw new RangeError(`there is no page ${page}`);
+    this.requirePage(keyframe, page);
     return this.versions.find(keyframe, page);
   }
 
@@ -153,9 +152,23 @@ export class Recording {
     return this.keyframe(keyframe).pages.map((page) => page & ~ZERO_PAGE);
   }
 
+  /** Whether a page is among those. Fast. */
+  mayDiffer(keyframe: number, page: number): boolean {
+    this.requirePage(keyframe, page);
+    return this.versions.named(keyframe, page);
+  }
+
   /** Fills 4096 bytes with a page's content. Contents of neighbouring numbers are read together. Throws `RecordingError`. */
   content(version: number, into: Uint8Array): void {
     take(this.pageContents, this.keptPages, version, into);
+  }
+
+  /** The page contents that are stored together with one, by the number of the first; 4096 bytes each. Throws `RecordingError`. */
+  together(version: number): { readonly first: number; readonly contents: Uint8Array } {
+    if (!(version >= 0 && version < this.pageContents.count))
+      throw new RangeError(`there is no page content ${version}`);
+    const place = this.pageContents.find(version);
+    return { first: version - place.index, contents: this.keptPages.content(place) };
   }
 
   /** The hash of a page's content, where the recording has it: a view, as `FrameHash` keeps it. Throws `RecordingError`. */
@@ -171,6 +184,11 @@ export class Recording {
   /** Fills in what a block of a disk held; `ref` is what `disks` gives. Throws `RecordingError`. */
   block(ref: number, into: Uint8Array): void {
     take(this.blockContents, this.keptBlocks, ref, into);
+  }
+
+  private requirePage(keyframe: number, page: number): void {
+    this.place(keyframe);
+    if (!(page >= 0 && page < this.info.memory / PAGE)) throw new RangeError(`there is no page ${page}`);
   }
 
   private place(keyframe: number): KeyframePlace {
@@ -252,7 +270,7 @@ class Scan {
     const { reader } = this;
     const { source } = reader;
     const head = new Uint8Array(Math.min(HEAD_SIZE, source.size));
-    source.read(0, head);
+    reader.read(0, head);
     checkHead(head);
     let offset = HEAD_SIZE;
     for (let number = 0; ; number++) {
