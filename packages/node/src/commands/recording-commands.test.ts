@@ -1,14 +1,16 @@
 /** The commands that work on recordings, as processes. */
 
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { guestMissing } from '@braid/core/testing/machines.ts';
 import { decodeHeader, encodeHeader, HEAD_SIZE, HEADER_SIZE } from '@braid/core/timeline/recording/chunk.ts';
 import { CODECS } from '../replay/recording-file.ts';
-import { braid, echoProgram, temporaryFolder } from '../testing.ts';
+import { braid, echoProgram, MAIN, temporaryFolder } from '../testing.ts';
 
 const linux = { skip: guestMissing };
 
@@ -129,6 +131,19 @@ test('what cannot be used is refused, and says what to do', async (t) => {
   const { code, stderr } = await braid(['threads', path]);
   assert.equal(code, 125);
   assert.match(stderr, /^braid: .*kernel/);
+});
+
+test('gdb is waited for at a socket, which goes away with us', async (t) => {
+  const { path } = await echoed(temporaryFolder(t.after.bind(t)));
+  const child = spawn(process.execPath, [MAIN, 'gdb', path, '--json'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'close');
+  const [line] = (await once(child.stdout.setEncoding('utf8'), 'data')) as [string];
+  const { remote, socket } = JSON.parse(line);
+  assert.equal(remote, `target remote ${socket}`);
+  assert.ok(lstatSync(socket).isSocket());
+  child.kill('SIGTERM');
+  assert.deepEqual(await ended, [128 + 15, null]);
+  assert.ok(!existsSync(socket));
 });
 
 test('what Linux did is found out from a recording', linux, async (t) => {
