@@ -1,5 +1,7 @@
 /** Braid in Node: machines that run in threads of their own. */
 
+export { type FileSymbol, parseKallsyms, symbolFile } from '@braid/core/gdb/symbol-file.ts';
+export type { DebugTask } from '@braid/core/gdb/target.ts';
 export { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 export type { Exit } from '@braid/core/machine/options.ts';
 export { decodeState, encodeState } from '@braid/core/state/encode.ts';

@@ -257,7 +257,10 @@ test('commands of a person', async () => {
   const { machine, script } = await attached();
   await script.ask('vCont;s:1');
   assert.equal(await script.monitor('when'), 'at 1\nOK');
-  assert.match(await script.monitor('help'), /^when +how many steps.*\nphysical on\|off .*\nhelp .*\nOK$/);
+  assert.match(
+    await script.monitor('help'),
+    /^when +how many steps.*\nstep-into on\|off .*\nphysical on\|off .*\nhelp .*\nOK$/,
+  );
   assert.equal(await script.monitor('nothing'), 'there is no command nothing\nE01');
   assert.equal(await script.monitor('physical'), 'addresses are virtual\nOK');
   assert.equal(await script.monitor('physical on'), 'addresses are guest-physical\nOK');

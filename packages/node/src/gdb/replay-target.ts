@@ -101,7 +101,9 @@ export class ReplayTarget implements DebugTarget {
     const { points } = how;
     if (how.kind === 'step') return how.direction === 'forward' ? this.step(how, wait) : this.stepBack(how, wait);
     if (how.direction === 'forward') return this.stopOf(await replay.run({ ...wait, points, show: true }), points);
-    return this.stopOf(await replay.reverse(points, wait), points);
+    if (points.length > 0) return this.stopOf(await replay.reverse(points, wait), points);
+    await replay.seek({ at: 0n }, wait);
+    return this.stopped('begin');
   }
 
   /** A step of a hart; others that run meanwhile may come to points. */
