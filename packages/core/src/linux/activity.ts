@@ -4,8 +4,8 @@
  * nothing in it changes: breakpoints in the kernel look at registers and memory, and let the run go on.
  *
  * The places are functions that a kernel of this architecture has under their names whatever it was built with: those that
- * assembly calls (`__switch_to`, `do_irq`, `do_page_fault`, `do_trap_ecall_u`) and some that several others do. Each costs about a
- * microsecond at every pass.
+ * assembly calls (`__switch_to`, `do_irq`, `do_page_fault`, `do_trap_ecall_u`) and some that several others do. Each pass costs
+ * what a breakpoint costs, and a little work.
  */
 
 import type { Machine } from '../machine/machine.ts';
