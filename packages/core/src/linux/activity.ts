@@ -19,8 +19,10 @@ export interface ActivityOptions {
   readonly kernel?: KernelImage;
   /** Events that are kept, 34 bytes each (default 4 million). When they are full the recording ends, and says where. */
   readonly limit?: number;
-  /** Added to the machine's steps to get the positions that events carry (default 0): for recordings of several stretches. */
-  readonly stepsBefore?: bigint;
+  /** What is left out, so that a longer time fits: it is most of what happens. Slices and waits tell what they were in nevertheless. */
+  readonly without?: readonly ('calls' | 'faults' | 'interrupts')[];
+  /** The step that events carry: `atNow` of a timeline; the machine's own steps by default. */
+  readonly at?: () => bigint;
 }
 
 /** What a hart is in, from the outermost to the innermost. */
@@ -64,6 +66,12 @@ const DEFAULT_LIMIT = 4 << 20;
 const SCHED_YIELD = 124;
 const MAX_CALL = 0xfffn;
 
+const LEFT_OUT: Readonly<Record<'calls' | 'faults' | 'interrupts', readonly Kind[]>> = {
+  calls: ['call', 'return'],
+  faults: ['fault', 'mended'],
+  interrupts: ['irq', 'source', 'irq-end', 'softirq', 'softirq-end'],
+};
+
 export class Activity extends ActivityQueries {
   readonly events: ActivityEvents;
   readonly tasks: RecordedTask[] = [];
@@ -72,6 +80,7 @@ export class Activity extends ActivityQueries {
   private readonly byAddress = new Map<bigint, number>();
   private readonly byName = new Map<string, number>();
   private readonly options: ActivityOptions;
+  private readonly left: ReadonlySet<Kind>;
   private readonly breakpoints: number[] = [];
   private kernel: KernelImage | undefined;
   private machine: Machine | undefined;
@@ -80,6 +89,7 @@ export class Activity extends ActivityQueries {
   constructor(options: ActivityOptions = {}) {
     super();
     this.options = options;
+    this.left = new Set(options.without?.flatMap((what) => LEFT_OUT[what]));
     this.events = new ActivityEvents(options.limit ?? DEFAULT_LIMIT);
   }
 
@@ -90,21 +100,12 @@ export class Activity extends ActivityQueries {
     this.machine = machine;
     this.harts = Array.from({ length: machine.harts }, () => ({ frames: [], wakings: [], mode: 0, stateBefore: 0 }));
     this.recognize(kernel);
-    this.hook('__switch_to', (hart) => this.switched(hart));
-    this.hook('__schedule', (hart) => this.scheduling(hart));
-    this.hook('wake_up_new_task', (hart) => this.forked(hart));
-    this.hook('try_to_wake_up', (hart) => this.waking(hart));
-    this.hookReturns('try_to_wake_up', (hart) => this.woken(hart));
-    this.hook('do_trap_ecall_u', (hart) => this.called(hart));
-    this.hook('syscall_exit_to_user_mode', (hart) => this.returned(hart));
-    this.hook('do_page_fault', (hart) => this.faulted(hart));
-    this.hook('do_irq', (hart) => this.interrupted(hart));
-    this.hook('generic_handle_domain_irq', (hart) => this.source(hart));
-    this.hook('irqentry_exit', (hart) => this.leavesTrap(hart));
-    this.hook('handle_softirqs', (hart) => this.push(hart, 'softirq', 0, this.x(hart, SP)));
-    this.hookReturns('handle_softirqs', (hart) => this.pop(hart, 'softirq', this.x(hart, SP)));
-    this.hook('__set_task_comm', (hart) => this.renamed(hart));
-    this.hook('do_exit', (hart) => this.note('exit', hart, this.current(hart), 0, Number(this.x(hart, A[0]))));
+    try {
+      this.hookAll(kernel);
+    } catch (error) {
+      this.deaf(machine);
+      throw error;
+    }
     const running = new Set<bigint>();
     for (let hart = 0; hart < machine.harts; hart++) {
       const task = kernel.currentTask(hart);
@@ -122,10 +123,14 @@ export class Activity extends ActivityQueries {
     }
   }
 
-  /** Listens no more. May begin again, on the same machine later in the same run. */
+  /** Listens no more. May begin again on the same machine later, and has to where its state is replaced: at the stretches of a recording. */
   end(machine: Machine): void {
-    for (const id of this.breakpoints.splice(0)) machine.breakpoints.delete(id);
+    this.deaf(machine);
     for (let hart = 0; hart < machine.harts; hart++) this.note('end', hart, 0, 0, 0);
+  }
+
+  private deaf(machine: Machine): void {
+    for (const id of this.breakpoints.splice(0)) machine.breakpoints.delete(id);
   }
 
   /** Of the tasks that were seen before, keeps those that are still there. */
@@ -136,6 +141,26 @@ export class Activity extends ActivityQueries {
       this.states[index] = { call: -1, faults: [] };
       if (now && !now.kernel) this.lookInside(index);
     }
+  }
+
+  private hookAll({ symbols }: KernelImage): void {
+    this.hook('__switch_to', (hart) => this.switched(hart));
+    this.hook('__schedule', (hart) => this.scheduling(hart));
+    this.hook('wake_up_new_task', (hart) => this.forked(hart));
+    this.hook('try_to_wake_up', (hart) => this.waking(hart));
+    this.hookReturns('try_to_wake_up', (hart) => this.woken(hart));
+    this.hook('do_trap_ecall_u', (hart) => this.called(hart));
+    this.hook('syscall_exit_to_user_mode', (hart) => this.returned(hart));
+    this.hook('do_page_fault', (hart) => this.faulted(hart));
+    this.hook('do_irq', (hart) => this.interrupted(hart));
+    this.hook('generic_handle_domain_irq', (hart) => this.source(hart));
+    this.hook('irqentry_exit', (hart) => this.leavesTrap(hart));
+    // The first of these is what the second consisted of before Linux 6.10.
+    const softirqs = symbols.function('handle_softirqs') === undefined ? '__do_softirq' : 'handle_softirqs';
+    this.hook(softirqs, (hart) => this.push(hart, 'softirq', 0, this.x(hart, SP)));
+    this.hookReturns(softirqs, (hart) => this.pop(hart, 'softirq', this.x(hart, SP)));
+    this.hook('__set_task_comm', (hart) => this.renamed(hart));
+    this.hook('do_exit', (hart) => this.note('exit', hart, this.current(hart), 0, Number(this.x(hart, A[0]))));
   }
 
   private hook(name: string, visit: (hart: number) => void): void {
@@ -187,8 +212,11 @@ export class Activity extends ActivityQueries {
 
   private note(kind: Kind, hart: number, task: number, other: number, value: number): boolean {
     const machine = this.machine!;
-    const step = Number(machine.stepsNow + (this.options.stepsBefore ?? 0n));
-    return this.events.push(kind, Number(machine.now), step, hart, task, other, value);
+    if (this.left.has(kind)) return false;
+    const { at } = this.options;
+    const now = { time: Number(machine.now), step: Number(at ? at() : machine.stepsNow) };
+    const { time, step } = this.events.full ?? now;
+    return this.events.push(kind, time, step, hart, task, other, value);
   }
 
   private current(hart: number): number {

@@ -47,6 +47,8 @@ export interface Outputs {
   console?(bytes: Uint8Array): void;
   /** The virtio console's port 0. */
   terminal?(bytes: Uint8Array): void;
+  /** The guest agent's port, besides the client. */
+  agent?(bytes: Uint8Array): void;
 }
 
 /** What the host's end of the agent's port knows besides the machine's state: plain data. */
@@ -143,7 +145,11 @@ export class Machine implements EngineHost {
       setSupervisorExternal: (hart, level) => this.hartSet.setSupervisorExternal(hart, level),
       finish: (exit) => this.finish(exit),
       console: (bytes) => this.outputs.console?.(bytes),
-      port: (port, bytes) => (port === AGENT ? this.fromAgent.push(bytes) : this.outputs.terminal?.(bytes)),
+      port: (port, bytes) => {
+        if (port !== AGENT) return this.outputs.terminal?.(bytes);
+        this.fromAgent.push(bytes);
+        this.outputs.agent?.(bytes);
+      },
     });
     this.sbi = new Sbi(this.sbiHost());
     this.agent = new AgentClient({ send: (bytes) => this.sendToPort(AGENT, bytes), now: () => this.now });
@@ -582,8 +588,8 @@ export class Machine implements EngineHost {
     });
   }
 
-  get hearsSystemCalls(): boolean {
-    return this.interceptions.hearsSystemCalls;
+  get hears(): number {
+    return this.interceptions.hears;
   }
 
   systemCall(): void {

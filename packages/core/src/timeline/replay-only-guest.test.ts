@@ -229,6 +229,7 @@ describe('replay-only code of a program', { skip: programsMissing }, () => {
 #include <braid.h>
 static char block[4096] __attribute__((aligned(4096)));
 int main(void) {
+  write(1, "begin\\n", 6);
   mount("dev", "/dev", "devtmpfs", 0, 0);
   int disk = open("/dev/vda", O_RDWR | O_DIRECT | O_SYNC);
   pread(disk, block, 4096, 0);
@@ -268,8 +269,12 @@ int main(void) {
     };
     let said = '';
     const machine = bootInto(program, { disks: [disk(false)] }, (text) => (said += text));
+    const until = (text: string) => {
+      for (let n = 0; n < 5000 && !said.includes(text); n++) machine.run(3e4);
+    };
+    until('begin');
     const recording = record(machine);
-    for (let n = 0; n < 5000 && !said.includes('that is all aaaa'); n++) machine.run(3e4);
+    until('that is all aaaa');
     assert.match(said, /ready aaaa\r?\nthat is all aaaa/);
     const steps = Number(machine.totalSteps);
     const expected = summary(machine);

@@ -25,6 +25,8 @@ export interface Guest {
   readonly machine: Machine;
   /** What has to be added to the machine's steps to have the recording's, where the part begins. */
   readonly stepsBefore: bigint;
+  /** The step under way, counted from the beginning of the recording. */
+  readonly at: () => bigint;
 }
 
 /** Steps after which it is looked again whether a kernel has come up. */
@@ -56,7 +58,13 @@ export async function analyse<A extends Analysis>(
     await carryOut(timeline.seek(to), { signal });
     const [kernel, edges] = [KernelImage.find(machine), findKernelEdges(machine)];
     const begin = (): A => {
-      const analysis = make({ kernel, edges, machine, stepsBefore: timeline.at - machine.totalSteps });
+      const analysis = make({
+        kernel,
+        edges,
+        machine,
+        stepsBefore: timeline.at - machine.totalSteps,
+        at: () => timeline.atNow,
+      });
       try {
         analysis.begin(machine);
       } catch (error) {

@@ -9,6 +9,7 @@ import { GuestOutput } from './guest-output.ts';
 import { ProgressLine } from './progress-line.ts';
 import { momentJson } from './recording-text.ts';
 import { passed, progressText, resultText } from './replay-text.ts';
+import { QueryFilter } from './terminal-queries.ts';
 
 export interface ReplayFlags {
   readonly to?: string;
@@ -64,7 +65,9 @@ async function stepOf(recorded: Replay, text: string, signal: AbortSignal): Prom
 }
 
 function tell(recorded: Replay, seconds: number, json: boolean | undefined): void {
-  const { at, position, time, verified, end } = recorded;
+  const { at, position, time, end } = recorded;
+  // The end is no keyframe, and has been compared like one.
+  const verified = recorded.verified + (at === end.at && end.hash !== undefined ? 1 : 0);
   const result = { at, position, time, seconds, verified };
   if (!json) {
     process.stderr.write(`braid: ${resultText(result)}\n`);
@@ -81,6 +84,7 @@ class Show implements Disposable {
   private readonly silent: boolean;
   private readonly line = new ProgressLine(process.stderr);
   private readonly guest = new GuestOutput();
+  private readonly queries = new QueryFilter();
   private readonly shared = Boolean(process.stdout.isTTY && process.stderr.isTTY);
 
   constructor(silent: boolean) {
@@ -91,8 +95,9 @@ class Show implements Disposable {
   readonly output = async (bytes: Uint8Array): Promise<void> => {
     if (this.silent) return;
     if (this.shared) this.line.hide();
-    if (process.stdout.isTTY) this.guest.note(bytes);
-    if (!process.stdout.write(bytes)) await once(process.stdout, 'drain');
+    const shown = process.stdout.isTTY ? this.queries.pass(bytes) : bytes;
+    if (process.stdout.isTTY) this.guest.note(shown);
+    if (!process.stdout.write(shown)) await once(process.stdout, 'drain');
   };
 
   progress(text: () => string): void {

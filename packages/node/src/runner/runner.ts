@@ -485,7 +485,16 @@ export class Runner {
   }
 
   private openReplay({ path, show }: Calls['openReplay'][0]): Calls['openReplay'][1] {
-    this.replayer = new Replayer(this.engine, path, show ? this.outputs : {}, {
+    const program = (stream: 'stdout' | 'stderr', bytes: Uint8Array) => {
+      this.flushConsole();
+      this.host.report({ type: 'overheard', stream, bytes });
+    };
+    this.replayer = new Replayer(this.engine, path, show ? { ...this.outputs, program } : {}, {
+      hooked: (hit) => this.host.report({ type: 'hooked', hit }),
+      replayOnly: (run) => {
+        this.flushConsole();
+        this.host.report({ type: 'replay-only', run });
+      },
       result: (id, answer) => this.result(id, answer),
       failed: (id, error) => this.fail(id, error),
       progress: (id, at) => this.host.report({ type: 'progress', id, at }),
@@ -507,6 +516,14 @@ export class Runner {
         if (call.op === 'registers' || call.op === 'read') return look(replayer.timeline.machine, call);
         throw new GdbError('a replay is what was recorded: it cannot be changed');
       }
+      case 'hook':
+        return replayer.hooks.add(args);
+      case 'unhook':
+        return replayer.hooks.delete((args as Calls['unhook'][0]).hook);
+      case 'release':
+        return replayer.release();
+      case 'callGuest':
+        return replayer.hooks.call(args);
       case 'divert':
         return replayer.divert();
       case 'stateHash':
