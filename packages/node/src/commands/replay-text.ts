@@ -1,6 +1,8 @@
 /** How a replay gets on, and what came of it, as text. */
 
+import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import { formatPosition } from '@braid/core/machine/log.ts';
+import type { ReplayOnlyReport } from '../pool/protocol.ts';
 import { formatCount, formatRate, formatTime, plural } from './quantities.ts';
 import type { Moment } from './recording-text.ts';
 
@@ -49,6 +51,18 @@ export function resultText({ at, time, position, seconds, verified }: ReplayResu
     `replayed ${plural(at, 'step')} in ${seconds.toFixed(2)} s (${speed(at, seconds)}), up to ${formatTime(time)} of guest time ` +
     `at ${formatPosition(position)}: ${plural(verified, 'state')} as recorded`
   );
+}
+
+/** What came of a run of replay-only code; its output is apart from that. */
+export function replayOnlyText({ code, hart, at, steps, truncated, error }: ReplayOnlyReport): string {
+  const what = `replay-only code ${code} at step ${formatCount(at)} on hart ${hart}: ${plural(steps, 'step')}`;
+  const cut = truncated ? ', only the first part of its output is kept' : '';
+  return `${what}${cut}${error === undefined ? '' : `; it was given up: ${escapeGuestText(error)}`}`;
+}
+
+export function replayOnlyJson({ code, hart, at, steps, output, truncated, error }: ReplayOnlyReport): object {
+  const pieces = output.map(({ stream, bytes }) => ({ stream, text: Buffer.from(bytes).toString() }));
+  return { code: String(code), hart, step: Number(at), steps: Number(steps), output: pieces, truncated, error };
 }
 
 function speed(steps: bigint, seconds: number): string {
