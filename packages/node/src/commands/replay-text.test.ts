@@ -38,7 +38,12 @@ test('what is behind a step: keyframes, and the time of the last', () => {
 });
 
 test('what replay-only code said', () => {
-  const output = [{ stream: 'stdout' as const, bytes: new TextEncoder().encode('é\n') }];
+  const bytes = new TextEncoder().encode('é\n');
+  const piece = (stream: 'stdout' | 'stderr', from: number, to: number) => ({
+    stream,
+    bytes: bytes.subarray(from, to),
+  });
+  const output = [piece('stdout', 0, 1), piece('stdout', 1, 3), piece('stderr', 2, 3), piece('stdout', 0, 2)];
   const run = { code: 7n, hart: 2, at: 12_345n, steps: 1n, output, truncated: false, error: undefined };
   assert.equal(replayOnlyText(run), 'replay-only code 7 at step 12,345 on hart 2: 1 step');
   assert.match(
@@ -50,7 +55,11 @@ test('what replay-only code said', () => {
     hart: 2,
     step: 12_345,
     steps: 1,
-    output: [{ stream: 'stdout', text: 'é\n' }],
+    output: [
+      { stream: 'stdout', text: 'é\n' },
+      { stream: 'stderr', text: '\n' },
+      { stream: 'stdout', text: 'é' },
+    ],
     truncated: false,
   });
 });

@@ -61,8 +61,15 @@ export function replayOnlyText({ code, hart, at, steps, truncated, error }: Repl
 }
 
 export function replayOnlyJson({ code, hart, at, steps, output, truncated, error }: ReplayOnlyReport): object {
-  const pieces = output.map(({ stream, bytes }) => ({ stream, text: Buffer.from(bytes).toString() }));
-  return { code: String(code), hart, step: Number(at), steps: Number(steps), output: pieces, truncated, error };
+  const texts: { stream: string; text: string }[] = [];
+  for (let from = 0; from < output.length; ) {
+    const { stream } = output[from]!;
+    const end = output.findIndex((piece, n) => n > from && piece.stream !== stream);
+    const pieces = output.slice(from, end < 0 ? output.length : end);
+    texts.push({ stream, text: Buffer.concat(pieces.map(({ bytes }) => bytes)).toString() });
+    from += pieces.length;
+  }
+  return { code: String(code), hart, step: Number(at), steps: Number(steps), output: texts, truncated, error };
 }
 
 function speed(steps: bigint, seconds: number): string {
