@@ -33,14 +33,16 @@ export const FOLDERS: Record<string, Folder> = {
   boot: { imports: ['memory'], types: ['machine'] }, //        loaders of ELF files and kernels, device tree
   firmware: { imports: ['state', 'hart', 'memory'], types: ['devices', 'machine'] }, // SBI
   machine: {
-    imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'boot', 'firmware', 'agent'],
+    imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'disk', 'boot', 'firmware', 'agent'],
   },
   branch: {
     imports: ['state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],
     types: ['devices'],
   }, // fork, explore, speculate, converge
+  linux: { imports: ['hart', 'memory', 'machine'] }, //        a guest's kernel, from outside: symbols, types, tasks, what they do
+  gdb: { imports: ['isa', 'hart', 'memory', 'machine'] }, //   gdb's remote protocol, and machines as it sees them
   timeline: {
-    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch'],
+    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch', 'agent', 'linux'],
     types: ['devices'],
   }, // recordings, replay, reverse execution, bisection
   trace: { imports: ['hart', 'machine', 'linux', 'branch'], types: ['engine'] }, // system calls and functions of guests' programs

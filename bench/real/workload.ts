@@ -81,7 +81,7 @@ function* numbers(seed: number): Generator<number, never> {
 const SYLLABLES = 'an be con da el for ga in ja ker lo ment na or per ra sta tion un ver ing wor xi yet zo'.split(' ');
 
 /** Lines of words, frequent and rare ones. */
-function prose(bytes: number): string {
+export function prose(bytes: number): string {
   const random = numbers(1);
   const next = (below: number) => random.next().value % below;
   const words = Array.from({ length: 4000 }, () =>

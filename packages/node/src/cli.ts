@@ -1,11 +1,12 @@
 /** The command line: what commands there are, and what their errors look like. */
 
-import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import type { ExploreFlags } from './commands/explore.ts';
-import { addExploreOptions, addMachineOptions, count, type RunFlags } from './commands/flags.ts';
+import { addExploreOptions, addMachineOptions, addRecordOptions, count, type RunFlags } from './commands/flags.ts';
+import { addRecordingCommands } from './commands/recording-commands.ts';
 import type { BraidError } from './errors.ts';
+import { VERSION } from './version.ts';
 
 export const EXIT = {
   /** Wrong usage, or an input that cannot be used: nothing ran. */
@@ -46,12 +47,9 @@ export async function main(args: readonly string[]): Promise<void> {
   const split = args.indexOf('--');
   const own = split < 0 ? args : args.slice(0, split);
   const rest = split < 0 ? undefined : args.slice(split + 1);
-  const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
-    version: string;
-  };
   const program = new Command('braid')
     .description('A deterministic RISC-V computer that runs Linux')
-    .version(version, '-V, --version')
+    .version(VERSION, '-V, --version')
     .showHelpAfterError('("braid --help" lists commands and options)')
     .exitOverride()
     .configureOutput({ writeErr: (text) => process.stderr.write(text) });
@@ -60,13 +58,13 @@ export async function main(args: readonly string[]): Promise<void> {
     .description('run a machine: the guest that ships, a disk image, a kernel, a firmware or a bare program')
     .argument('[image]', 'bootable disk image: the first disk, started with the kernel that ships (root=/dev/vda rw)')
     .usage('[IMAGE] [options] [-- COMMAND ARGUMENT...]');
-  addMachineOptions(program.commands[0]!)
+  addRecordOptions(addMachineOptions(program.commands[0]!))
     .option('-i, --input', 'the command reads our standard input (read to its end before the machine starts)')
     .option('-t, --tty', 'the command gets a terminal, and our keys')
     .addHelpText('after', EXIT_CODES)
     .action(async (image: string | undefined, flags: RunFlags) => {
       const { run } = await import('./commands/run.ts');
-      process.exitCode = await run(image, flags, rest, version);
+      process.exitCode = await run(image, flags, rest, VERSION);
     });
   addMachineOptions(
     program.command('tour').description('try repairs of a program in clones of a machine, and go on with the best'),
@@ -98,6 +96,7 @@ export async function main(args: readonly string[]): Promise<void> {
       const { bisect } = await import('./commands/bisect.ts');
       process.exitCode = await bisect(flags, rest ?? []);
     });
+  addRecordingCommands(program, rest);
   try {
     await program.parseAsync(own.length === 0 ? ['--help'] : [...own], { from: 'user' });
   } catch (error) {
@@ -118,6 +117,7 @@ export function explain(error: unknown): number {
       'ERR_BRAID_MACHINE',
       'ERR_BRAID_STATE',
       'ERR_BRAID_EXPLORE',
+      'ERR_BRAID_RECORDING',
     ];
     return input.includes(code) ? EXIT.usage : code === 'ERR_BRAID_MAX_STEPS' ? EXIT.maxSteps : EXIT.failed;
   }

@@ -14,6 +14,8 @@ export type ErrorCode =
   | 'ERR_BRAID_DISK_LOCKED'
   /** A disk's journal is damaged, or belongs to another image. */
   | 'ERR_BRAID_JOURNAL'
+  /** A recording that cannot be written, or is damaged. */
+  | 'ERR_BRAID_RECORDING'
   /** The machine is over: powered off, or its program has ended. */
   | 'ERR_BRAID_EXITED'
   /** The guest's kernel panicked. */

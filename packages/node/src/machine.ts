@@ -17,8 +17,11 @@ import { type Decided, type DecideOptions, decide } from './branch/decide.ts';
 import { heldOf, lineOf } from './branch/lineage.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
+import type { GdbListener } from './gdb/listener.ts';
+import { type GdbServeOptions, serveGdb } from './gdb/serve.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
+import { Family } from './pool/family.ts';
 import type { Link, ProgramExit, WaitOptions } from './pool/link.ts';
 import type { Pool } from './pool/pool.ts';
 import type {
@@ -35,7 +38,10 @@ import type {
 } from './pool/protocol.ts';
 import { UNKNOWN_POINT } from './pool/protocol.ts';
 import { nextPool } from './pool/thread.ts';
+import { MachineRecording, type RecordMachineOptions } from './replay/machine-recording.ts';
+import { RecordingFile } from './replay/recording-file.ts';
 import type { Conditions, ProgramKey, Reached } from './runner/conditions.ts';
+import { VERSION } from './version.ts';
 
 export interface SpawnOptions extends WaitOptions {
   /** Added to the agent's environment. */
@@ -91,6 +97,15 @@ export interface ForkOptions {
   readonly generation?: string;
 }
 
+/** How a machine that leaves a replay differs from the one that was recorded. */
+export interface DivertOptions {
+  /** Where its random numbers come from. */
+  readonly seed?: bigint | number;
+  readonly time?: TimeMode;
+  /** It stops for good when it has made so many steps, those of the recording counted. */
+  readonly maxSteps?: bigint | number;
+}
+
 export interface MachineEvents {
   /** The machine is over. */
   exit: Exit;
@@ -135,6 +150,7 @@ export class Machine implements AsyncDisposable {
   /** The machine that has become what this one was. */
   adoptedBy: Machine | undefined;
   private branching: Branches | undefined;
+  private recording: MachineRecording | undefined;
   private disposing: Promise<void> | undefined;
   /** Of the images of its disks; the original's. */
   private readonly images: DiskUsers;
@@ -180,6 +196,23 @@ export class Machine implements AsyncDisposable {
   static async restore(saved: SavedMachine, options: AttachOptions = {}): Promise<Machine> {
     const from = { state: saved, memory: 0, harts: 1, seed: 0n, console: 'serial' } as const;
     return Machine.make(options.pool, async (link) => link.call('create', { ...from, ...attachmentsOf(options) }));
+  }
+
+  /** A machine that leaves a replay. @internal */
+  static async divert(family: Family, replay: Link, options: DivertOptions): Promise<Machine> {
+    const { pool } = family;
+    const { seed, time = 'virtual', maxSteps } = options;
+    const { point, host } = pool.hold(await replay.call('divert', {}));
+    const link = pool.link();
+    try {
+      const setup = { ...host.setup, time, ...(maxSteps === undefined ? {} : { maxSteps: BigInt(maxSteps) }) };
+      const inputs: InputEvent[] = seed === undefined ? [] : [{ kind: 'reseed', seed: BigInt(seed) }];
+      const made = await pool.arrive(link, { point, host: { ...host, setup }, inputs, clone: false });
+      return new Machine(family, link, made);
+    } catch (error) {
+      link.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine was not made'));
+      throw error;
+    }
   }
 
   /** A machine in a pool that was given, or in one of its own. */
@@ -401,6 +434,11 @@ export class Machine implements AsyncDisposable {
     return copy(this, other, options);
   }
 
+  /** Lets gdb connect: while it is attached, the machine runs for its commands only. See docs/gdb.md. */
+  gdb(options?: GdbServeOptions): Promise<GdbListener> {
+    return serveGdb({ machine: this, link: this.link }, options);
+  }
+
   private branchHost(): BranchHost {
     return {
       machine: this,
@@ -424,19 +462,22 @@ export class Machine implements AsyncDisposable {
    */
   async record(path: string, options: RecordMachineOptions = {}): Promise<MachineRecording> {
     if (this.recording) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
-    const { title = '', marks = [], keyframeMs = 500, keyframeBytes, overwrite = false } = options;
-    const patterns = marks.map((mark) => (typeof mark === 'string' ? new RegExp(RegExp.escape(mark)) : mark));
-    const file = await RecordingFile.create(path, { overwrite });
+    const { title = '', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
+    const patterns = marks.map((mark) =>
+      typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,
+    );
+    const info = { braid: VERSION, title, ...(await this.link.call('recordingInfo', {})) };
+    const file = new RecordingFile(path, { overwrite });
     // What is sent is of one thread.
     const { onActivate } = this.link;
     this.link.onActivate = undefined;
-    const recording = new MachineRecording(this.pool, this.link, file, await this.recordingInfo(title), keyframeBytes, () => {
+    const recording = new MachineRecording(this.pool, this.link, file, info, keyframeBytes, () => {
       this.recording = undefined;
       this.link.onActivate = onActivate;
     });
     this.recording = recording;
     try {
-      await this.link.call('record', { patterns, keyframeMs });
+      await this.link.call('record', { patterns, ...(keyframeMs === undefined ? {} : { keyframeMs }) });
     } catch (error) {
       await recording.abandon();
       throw error;
@@ -642,8 +683,10 @@ export class Machine implements AsyncDisposable {
     try {
       await this.branching?.dispose();
       await forgetMerges(this);
+      const { recording } = this;
       const left = await this.link.dispose(!this.parent && this.images.frozen);
       if (!this.parent) this.images.ended(left);
+      await recording?.ended.catch(() => {}); // whoever looks at it hears of it
     } finally {
       this.leaveImages();
       await this.images.settled();
@@ -666,27 +709,6 @@ export class Machine implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
-  }
-}
-
-/** The machines of a pool that is theirs: it goes with the last one. */
-class Family {
-  readonly pool: Pool;
-  private readonly own: boolean;
-  private members = 0;
-
-  constructor(pool: Pool, own: boolean) {
-    this.pool = pool;
-    this.own = own;
-  }
-
-  joined(): void {
-    this.members++;
-  }
-
-  async left(): Promise<void> {
-    this.members--;
-    if (this.own && this.members <= 0) await this.pool.dispose();
   }
 }
 

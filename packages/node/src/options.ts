@@ -7,7 +7,7 @@ import { type Boot, checkOptions } from '@braid/core/machine/options.ts';
 import { BraidError } from './errors.ts';
 import { readWhole, unpack } from './files.ts';
 import type { Pool } from './pool/pool.ts';
-import type { ConsoleDevice, DiskSource, Setup, TimeMode } from './pool/protocol.ts';
+import type { ConsoleDevice, ImageSource, Setup, TimeMode } from './pool/protocol.ts';
 
 /** A file by its path, or its content. */
 export type FileOption = string | Uint8Array;
@@ -114,7 +114,7 @@ export function attachmentsOf(options: AttachOptions): Pick<Setup, 'disks' | 'ti
   return { disks: (options.disks ?? []).map(diskOf), time, epoch, ...maxSteps };
 }
 
-function diskOf(disk: DiskOption): DiskSource {
+function diskOf(disk: DiskOption): ImageSource {
   if (typeof disk === 'string') return { path: disk, readOnly: false };
   if (disk instanceof Uint8Array) return { bytes: disk, readOnly: false };
   return { ...disk, readOnly: disk.readOnly ?? false };

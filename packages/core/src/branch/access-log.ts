@@ -6,10 +6,10 @@
  * anybody else, the kernel and devices included, are kept apart by guest-physical page.
  */
 
-import type { AccessTrace } from '../engine/engine.ts';
+import { type AccessKind, type AccessTrace, addressOf } from '../engine/engine.ts';
 import { PRIVILEGE } from '../hart/state.ts';
 import type { Machine } from '../machine/machine.ts';
-import { PAGE } from '../memory/layout.ts';
+import { PAGE, RAM_BASE } from '../memory/layout.ts';
 
 /** Marks of a byte: its value from outside was read; it was written. */
 export const READ = 1;
@@ -52,26 +52,31 @@ export class AccessLog implements AccessTrace {
     this.machine = machine;
     this.space = space;
     this.byBytes = byBytes;
-    machine.ram.onWrite = (page) => this.foreign.add(page);
-    machine.traceAccesses(this);
+    machine.ram.onWrite.add(this.hearWrite);
+    machine.traces.add(this);
   }
 
   end(): void {
-    this.machine.ram.onWrite = undefined;
-    this.machine.traceAccesses(undefined);
+    this.machine.ram.onWrite.delete(this.hearWrite);
+    this.machine.traces.delete(this);
   }
 
-  touched(address: bigint, page: number, access: 'read' | 'write' | 'fetch', size: number): boolean {
+  private readonly hearWrite = (address: number): void => {
+    this.foreign.add(Math.floor((address - RAM_BASE) / PAGE));
+  };
+
+  touched(low: number, high: number, page: number, access: AccessKind, size: number): boolean {
+    if (access === 'walk') return true;
+    const writes = access === 'write' || access === 'update';
     if (!this.isOwn) {
-      // One that does both is told as a write.
-      if (access === 'write' && page >= 0) this.foreign.add(page);
+      if (writes && page >= 0) this.foreign.add(page);
       return true;
     }
     if (page < 0) {
       this.device = true;
       return true;
     }
-    const number = address >> 12n;
+    const number = addressOf(low, high) >> 12n;
     let touched = this.pages.get(number);
     if (!touched) {
       touched = { page, read: false, written: false, bytes: undefined };
@@ -84,15 +89,15 @@ export class AccessLog implements AccessTrace {
     }
     if (size > 0 && this.byBytes(number)) {
       touched.bytes ??= new Uint8Array(PAGE);
-      const at = Number(address & 4095n);
+      const at = low & (PAGE - 1);
       for (let n = at; n < at + size; n++) {
-        if (access === 'write') touched.bytes[n]! |= WRITTEN;
-        else if (touched.bytes[n] === 0) touched.bytes[n] = READ;
+        if (access !== 'write' && touched.bytes[n] === 0) touched.bytes[n] = READ;
+        if (writes) touched.bytes[n]! |= WRITTEN;
       }
       return false;
     }
-    if (access === 'write') touched.written = true;
-    if (access === 'read' || size === 0) touched.read = true;
+    if (writes) touched.written = true;
+    if (access !== 'write') touched.read = true;
     return true;
   }
 

@@ -3,15 +3,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Machine } from '../machine/machine.ts';
-import { bootProgram, compileProgram, compilerMissing } from '../testing/guest-program.ts';
-import { guestMissing, sharedEngine } from '../testing/machines.ts';
+import { bootInto, compileProgram, FREESTANDING, programsMissing } from '../testing/guest-program.ts';
+import { sharedEngine } from '../testing/machines.ts';
 import { decisionOf } from './decision.ts';
 import { functionAt } from './flow.ts';
 import { type DecisionEnd, HostBranch } from './host-branch.ts';
 import { branchPoints } from './points.ts';
 import { ProgramCode } from './program-code.ts';
-
-const missing = compilerMissing || guestMissing;
 
 /** Programs are the guest's first and only one, without a library. */
 const COMMON = `
@@ -132,10 +130,9 @@ void _start(void) {
 }
 `;
 
-const FLAGS = ['-O2', '-static', '-nostdlib', '-ffreestanding', '-fno-stack-protector'];
-const compile = (text: string) => compileProgram(`${COMMON}${text}`, FLAGS);
+const compile = (text: string) => compileProgram(`${COMMON}${text}`, FREESTANDING);
 
-describe('a program in the default guest', { skip: missing }, () => {
+describe('a program in the default guest', { skip: programsMissing }, () => {
   for (const harts of [1, 2]) {
     test(`${harts} harts: results are taken over, and refused where they would be wrong`, () => {
       const program = compile(DECIDE.replaceAll('TURNS', '400000'));
@@ -143,7 +140,7 @@ describe('a program in the default guest', { skip: missing }, () => {
       let said = '';
       const boot = (): Machine => {
         said = '';
-        return bootProgram(program, harts, (text) => (said += text));
+        return bootInto(program, { harts }, (text) => (said += text));
       };
       const until = (machine: Machine, text: string): string => {
         for (let n = 0; n < 400 && !said.includes(text); n++) machine.run(1e6);
@@ -219,7 +216,7 @@ describe('a program in the default guest', { skip: missing }, () => {
       const code = new ProgramCode(program);
       const flow = functionAt(code, { symbol: 'choose' });
       const branch = new HostBranch(decisionOf(flow, branchPoints(flow)[0]!, code));
-      const machine = bootProgram(program, harts);
+      const machine = bootInto(program, { harts });
       const activation = branch.reach(machine, 2e9);
       assert.ok(!('reason' in activation));
       const end = branch.ahead(machine, activation).run();

@@ -12,6 +12,8 @@ export interface BlockMap {
    * when there is no room for it, and has changed nothing then. A view that is valid until the next call.
    */
   own(block: number): { bytes: Uint8Array; fresh: boolean };
+  /** Makes a block present and zero; many such blocks take little room. Throws when there is no room for it. */
+  zero(block: number): void;
   /** Present blocks whose content is not shared with `other` (without it all present ones), ascending. */
   changed(other?: BlockMap): Iterable<number>;
   /** Makes every block absent. */

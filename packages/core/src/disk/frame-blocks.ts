@@ -9,6 +9,8 @@ export class FrameBlocks implements BlockMap {
   private readonly pool: Pool;
   private readonly blocks: number;
   private map: FrameMap;
+  /** The block that was made zero last: the next one may have its frame. */
+  private zeroed: number | undefined;
 
   /** For a disk of `size` bytes; with `roots`, the blocks that they hold. Costs a frame for each 4 GiB of the disk. */
   constructor(pool: Pool, size: bigint, roots?: MapRoots) {
@@ -26,6 +28,21 @@ export class FrameBlocks implements BlockMap {
     const fresh = (this.map.entry(block) & ENTRY_FRAME) === 0;
     const host = this.map.prepare(block, true);
     return { bytes: this.pool.bytes.subarray(host, host + PAGE), fresh };
+  }
+
+  zero(block: number): void {
+    const like = this.zeroed;
+    if (like !== undefined && like !== block && this.isZero(like)) {
+      this.map.alias(block, like);
+      return;
+    }
+    this.own(block).bytes.fill(0);
+    this.zeroed = block;
+  }
+
+  private isZero(block: number): boolean {
+    const first = ((this.map.entry(block) & ENTRY_FRAME) * PAGE) / 4;
+    return first !== 0 && this.pool.words.subarray(first, first + PAGE / 4).every((word) => word === 0);
   }
 
   changed(other?: FrameBlocks): Iterable<number> {

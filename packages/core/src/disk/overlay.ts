@@ -10,7 +10,8 @@
  * the rest of a block changes nothing before it has all of it. After an error for lack of room the same call can be made again.
  *
  * Costs: a copy a block, and one call of the base for each run of absent blocks; a write that covers part of an absent block reads
- * that block first. Clearing reads absent blocks first too, so that those which are zero in the base take no room.
+ * that block first. Clearing reads absent blocks first too, so that those which are zero in the base take no room; over a base that has
+ * only a part of the disk it does not, and cleared blocks share a frame.
  */
 
 import type { BlockBackend } from '../devices/virtio-block/backend.ts';
@@ -74,6 +75,11 @@ export class OverlayBackend implements BlockBackend {
   remapped(): void {
     this.#saved = false;
     this.#unsaved.clear();
+  }
+
+  /** Whether its base is one that nobody writes, and that has only a part of the disk. */
+  get partial(): boolean {
+    return this.#base.partial ?? false;
   }
 
   get frozen(): boolean {
@@ -210,6 +216,13 @@ export class OverlayBackend implements BlockBackend {
   /** Makes the blocks `from` to `to` (exclusive) read as zeroes. */
   #clear(from: number, to: number): void | Promise<void> {
     const blocks = Array.from({ length: to - from }, (_, i) => from + i);
+    if (this.#base.partial) {
+      for (const block of blocks) {
+        this.#map.zero(block);
+        this.#note(block);
+      }
+      return undefined;
+    }
     const below = new Uint8Array((to - 1 - from) * BLOCK + this.#length(to - 1));
     const allPresent = blocks.every((block) => this.#map.get(block) !== undefined);
     return after(allPresent ? undefined : this.#base.read(from * BLOCK, below), () => {

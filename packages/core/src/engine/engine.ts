@@ -18,6 +18,7 @@ import {
   HAS_CODE,
   MAX_HARTS,
   PAGE,
+  RAM_BASE,
   REGION,
   WATCHED,
   WORKER_AREA,
@@ -30,7 +31,7 @@ import { ArmedPlaces, type HostBreakpoints } from './armed.ts';
 import { CodePages, frameOf } from './code-pages.ts';
 import { SlotDecoder } from './decode.ts';
 import { generateInterpreter } from './interpreter.ts';
-import { ACCESS } from './library/access.ts';
+import { ACCESS, ATOMIC_SIZE } from './library/access.ts';
 import { probeFloatHost } from './translator/floats.ts';
 import type { CoveredFrame, PortableModule } from './translator/installer.ts';
 import {
@@ -42,13 +43,22 @@ import {
   type TranslatorStatistics,
 } from './translator/translator.ts';
 
+/**
+ * How a hart accesses memory: `update` is to read and write, as an atomic instruction does; `walk`, that the hardware sets flags of a
+ * page-table entry.
+ */
+export type AccessKind = 'read' | 'write' | 'update' | 'fetch' | 'walk';
+
 /** Who hears of accesses to memory. Those that go on where an entry was made are not told again. */
 export interface AccessTrace {
   /**
-   * `size` bytes at a virtual address are about to be read, written or executed by the hart in the window; 0 for an access that does
-   * both, or of unknown size. `page` is the guest page, -1 for a device. Says whether an entry may be made.
+   * `size` bytes are about to be accessed by the hart in the window, all in one page: an access across two is told in two parts, of which
+   * the second may trap. 0 where nothing is said of the bytes: for `fetch`, cache block management, and what the monitor reads. The
+   * address, in two halves, is virtual; physical for `walk`. `page` is the guest page, -1 for a device: then the mailbox holds the
+   * physical address. A conditional store that fails is not told. Says whether an entry may be made: for reading after `read`, for
+   * reading and writing at once (`update`) and writing after the others.
    */
-  touched(address: bigint, page: number, access: 'read' | 'write' | 'fetch', size: number): boolean;
+  touched(low: number, high: number, page: number, access: AccessKind, size: number): boolean;
 }
 
 /** What generated code needs of the machine that is attached. */
@@ -70,6 +80,10 @@ export interface EngineHost {
    * byte at the address left in the mailbox, which comes with the next call; `host` is 0 in the first one.
    */
   hint(number: number, host: number): number;
+  /** Bits of HEARS in `hart/state.ts`: what `systemCall`, and `hint` for replay-only code, are called for. */
+  readonly hears: number;
+  /** The hart in the window is about to make a system call from U-mode; `standBefore` ends the run there. */
+  systemCall(): void;
   /** Something was stored to a frame that `watch` named. */
   watched(): void;
   readonly breakpoints: HostBreakpoints;
@@ -97,6 +111,14 @@ export interface RunResult {
   readonly failure: unknown;
 }
 
+const KINDS: Readonly<Record<number, AccessKind>> = {
+  [ACCESS.load]: 'read',
+  [ACCESS.store]: 'write',
+  [ACCESS.fetch]: 'fetch',
+  [ACCESS.block]: 'read',
+  [ACCESS.walk]: 'walk',
+};
+
 type Exports = {
   run(budget: number): void;
   selectSpace(): void;
@@ -123,7 +145,8 @@ const COUNTERS = [
 ] as const satisfies readonly ScratchField[];
 export type EngineCounters = Readonly<Record<(typeof COUNTERS)[number], bigint>>;
 
-const addressOf = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+/** The address of two halves. */
+export const addressOf = (low: number, high: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 
 export class Engine implements Tracer {
   readonly pool: Pool;
@@ -181,6 +204,10 @@ export class Engine implements Tracer {
       timerChanged: () => attached().timerChanged(),
       watched: () => attached().watched(),
       hint: guard((number: number, host: number) => attached().hint(number, host >>> 0)),
+      systemCall: guard(() => {
+        attached().systemCall();
+        return 0;
+      }),
       table,
       hot: (slot: number, low: number, high: number) => {
         this.translator?.hot(slot >>> 0, (BigInt(high) << 32n) | BigInt(low >>> 0));
@@ -189,8 +216,9 @@ export class Engine implements Tracer {
         this.armed.arm(frame, attached().breakpoints.offsetsIn(addressOf(low, high) >> 12n)),
       stopsAt: (low: number, high: number) => this.stopsAt(addressOf(low, high)),
       touched: guard((low: number, high: number, page: number, access: number, size: number) => {
-        const kind = access === ACCESS.store ? 'write' : access === ACCESS.fetch ? 'fetch' : 'read';
-        return attached().trace?.touched(addressOf(low, high), page, kind, size) ? 1 : 0;
+        if (size & ATOMIC_SIZE.conditional && !this.reserves(page, low)) return 0;
+        const kind = size & ATOMIC_SIZE.update ? 'update' : KINDS[access]!;
+        return attached().trace?.touched(low, high, page, kind, size & ATOMIC_SIZE.mask) ? 1 : 0;
       }),
     };
     const module = new WebAssembly.Module(interpreter.bytes);
@@ -222,6 +250,7 @@ export class Engine implements Tracer {
     this.set('monitorSbi', host.monitorSbi ? 1n : 0n);
     this.set('breakpoints', BigInt(host.breakpoints.size));
     this.set('tracing', host.trace ? 1n : 0n);
+    this.hearsChanged(host);
   }
 
   /** No table is in use: what is decoded and translated belongs to frames, and stays. */
@@ -241,6 +270,11 @@ export class Engine implements Tracer {
     this.host = undefined;
   }
 
+  /** Whether the hart in the window holds a reservation of an address in a guest page. */
+  private reserves(page: number, address: number): boolean {
+    return this.get('reservation') === BigInt(RAM_BASE + page * PAGE + (address & (PAGE - 1)));
+  }
+
   /** Forgets every shadow table, because rights changed that they hold. */
   dropShadows(): void {
     this.exports.flushAll();
@@ -258,6 +292,11 @@ export class Engine implements Tracer {
     if (this.host !== host) return;
     this.set('tracing', host.trace ? 1n : 0n);
     this.exports.flushAll();
+  }
+
+  /** A machine's host hears of other things than before. */
+  hearsChanged(host: EngineHost): void {
+    if (this.host === host) this.set('hears', BigInt(host.hears));
   }
 
   private codePage(frame: number): number {
@@ -357,12 +396,17 @@ export class Engine implements Tracer {
     this.set('trapped', 1n);
   }
 
+  /** From inside a hint or a system call: ends the run before it, as a breakpoint does. */
+  standBefore(): void {
+    this.set('exit', BigInt(EXIT.breakpoint));
+    this.stopBefore();
+  }
+
   /** Before an instruction of the interpreter: ends the run there if the host wants it, and says so. */
   private stopsAt(address: bigint): number {
     try {
       if (!this.host!.breakpoints.stopsAt(address)) return 0;
-      this.set('exit', BigInt(EXIT.breakpoint));
-      this.stopBefore();
+      this.standBefore();
     } catch (error) {
       this.fail(error);
     }

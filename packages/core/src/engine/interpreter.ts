@@ -24,7 +24,7 @@ import {
   select,
   type ValType,
 } from '../wasm/index.ts';
-import { ACCESS, type AccessFunctions, addAccess } from './library/access.ts';
+import { ACCESS, type AccessFunctions, ATOMIC, addAccess } from './library/access.ts';
 import { addBridge } from './library/bridge.ts';
 import { has, importHost, type Library, Window } from './library/context.ts';
 import { addCsrs } from './library/csr.ts';
@@ -255,7 +255,7 @@ class SlotSemantics implements Semantics {
     return host;
   }
 
-  /** Guest-physical address of an atomic's operand, whose entry has just been filled. */
+  /** Guest-physical address of an atomic's operand, whose entry has just been filled, or holds its page at least. */
   private physical(): Expr {
     const entry = entryOf(this.w, this.rs1());
     const page = i64.shl(i64.load32U(entry, DATA.page), 12);
@@ -268,7 +268,7 @@ class SlotSemantics implements Semantics {
 
   amo(size: 4 | 8, update: (old: Expr) => Expr): void {
     const { f, parts } = this;
-    const host = this.atomic(size, ACCESS.store);
+    const host = this.atomic(size, ATOMIC.update);
     const old = f.let(SlotSemantics.loadAtomic(size, host));
     const next = f.let(update(old));
     f.do(parts.access.storeTraced, host, i32.const(size), next);
@@ -285,7 +285,7 @@ class SlotSemantics implements Semantics {
 
   storeConditional(size: 4 | 8): void {
     const { f, w, parts } = this;
-    const host = this.atomic(size, ACCESS.store);
+    const host = this.atomic(size, ATOMIC.conditional);
     const success = f.let(i64.eq(w.get('reservation'), this.physical()));
     w.set(f, 'reservation', i64.const(0));
     f.if(success, () => f.do(parts.access.storeTraced, host, i32.const(size), this.rs2()));

@@ -122,11 +122,13 @@ const SCRATCH = [
   'disabled',
   /** How many breakpoints the machine has. */
   'breakpoints',
-  /** 1 while the host hears of accesses to memory (`EngineHost.trace`), and the bytes of the one under way; 0 for an atomic one. */
+  /** 1 while the host hears of accesses to memory (`EngineHost.trace`), and the bytes of the one under way, with ATOMIC_SIZE. */
   'tracing',
   'accessSize',
   /** What was read that is no memory: bit p for a counter, bit 4 + p for the floating-point flags, at privilege p. */
   'observed',
+  /** What the host hears of: HEARS. */
+  'hears',
 ] as const;
 export type ScratchField = (typeof SCRATCH)[number];
 
@@ -147,6 +149,12 @@ export const LEFT = -1;
 
 /** Values of `exit`. */
 export const EXIT = { none: 0, wait: 1, pause: 2, breakpoint: 3, hint: 4 } as const;
+
+/** Bits of `hears`: what the host is asked about before it is done. */
+export const HEARS = { systemCalls: 1, replayOnly: 2 } as const;
+
+/** Numbers of the hints that begin and end replay-only code, and never act. */
+export const REPLAY_ONLY = { begin: 6, end: 7 } as const;
 
 /** What becomes of a hint: nothing; it is done; the byte at the address in `mailbox` has to be there first. */
 export const HINT = { ignored: 0, done: 1, load: 2 } as const;

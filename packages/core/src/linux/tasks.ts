@@ -120,19 +120,20 @@ export class KernelImage {
       if (task) found.set(address, task);
       return task !== undefined;
     };
+    let steps = 0;
     const links = (head: bigint, offset: number, visit: (task: bigint) => boolean) => {
       let at = memory.u64(head);
-      for (let i = 0; i < MAX_TASKS && at !== undefined && at !== head; i++) {
+      for (; steps < 2 * MAX_TASKS && at !== undefined && at !== head; steps++) {
         if (!visit(at - BigInt(offset))) return;
         at = memory.u64(at);
       }
     };
     add(this.initTask);
     links(this.initTask + BigInt(layout.tasks), layout.tasks, (leader) => {
-      if (found.size >= MAX_TASKS || !add(leader)) return false;
+      if (!add(leader)) return false;
       const signal = memory.u64(leader + BigInt(layout.signal));
       if (signal === undefined) return true;
-      links(signal + BigInt(layout.threadHead), layout.threadNode, (thread) => found.size < MAX_TASKS && add(thread));
+      links(signal + BigInt(layout.threadHead), layout.threadNode, add);
       return true;
     });
     // The idle tasks of the other harts are in no list.

@@ -120,8 +120,8 @@ function diskDigest(machine: Machine, index: number): Uint8Array {
   const bytes = new Uint8Array(DISK_CHUNK);
   for (const chunk of stale) {
     const part = bytes.subarray(0, Math.min(DISK_CHUNK, Number(backend.size) - chunk * DISK_CHUNK));
-    if (backend.read(chunk * DISK_CHUNK, part)) {
-      for (const left of written) backend.mark(left * DISK_CHUNK, 1);
+    if (backend.inner.read(chunk * DISK_CHUNK, part)) {
+      backend.putBack(written);
       knownDisks.delete(backend);
       throw new MachineError('a state hash covers disks by content, and this disk cannot be read at once');
     }

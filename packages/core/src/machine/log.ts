@@ -84,9 +84,9 @@ export function saveLog(log: EventLog, from = 0): LogState {
 }
 
 const MAX_EVENTS = 2 ** 26;
-const MAX_BYTES = 2 ** 24;
-const MAX_PATCHES = 2 ** 16;
-const U63 = (1n << 63n) - 1n;
+export const MAX_BYTES = 2 ** 24;
+export const MAX_PATCHES = 2 ** 16;
+export const U63 = (1n << 63n) - 1n;
 
 /** A log from a record, which may come from anywhere. Throws `StateError`. */
 export function restoreLog(state: unknown): EventLog {

@@ -67,6 +67,9 @@ export interface Exit {
   readonly code: number;
 }
 
+/** What was done to watched memory; `update` is both, by one instruction. */
+export type WatchAccess = 'read' | 'write' | 'update';
+
 /** Why `Machine.run` came back. */
 export type Stop =
   /** The position or the number of steps asked for is reached. */
@@ -79,6 +82,27 @@ export type Stop =
   | { readonly reason: 'stalled'; readonly until: Promise<void> }
   /** A hart stands before the instruction of a breakpoint; `ids` are those that it has hit. The next run executes it. */
   | { readonly reason: 'breakpoint'; readonly hart: number; readonly address: bigint; readonly ids: readonly number[] }
+  /**
+   * Memory of watchpoints was accessed: the machine stands behind the instruction. `hart` did it, or a device, the firmware or an event
+   * where there is none. `address` is where the first such access was, virtual for a watchpoint that is.
+   */
+  | {
+      readonly reason: 'watchpoint';
+      readonly hart: number | undefined;
+      readonly address: bigint;
+      readonly access: WatchAccess;
+      readonly ids: readonly number[];
+    }
+  /** A program in U-mode is about to make a system call; `ids` are the interceptions that want to know. The next run makes it. */
+  | { readonly reason: 'system-call'; readonly hart: number; readonly ids: readonly number[] }
+  /** A program is about to begin or to end replay-only code `code`; `ids` are the interceptions that want to know. */
+  | {
+      readonly reason: 'replay-only';
+      readonly hart: number;
+      readonly phase: 'begin' | 'end';
+      readonly code: bigint;
+      readonly ids: readonly number[];
+    }
   /** A guest program has executed a hint that acts; nothing runs until the next call. In a replay the log has the answer. */
   | { readonly reason: 'hint'; readonly hint: Hint }
   | { readonly reason: 'exit'; readonly exit: Exit };

@@ -109,6 +109,21 @@ export class FrameMap {
     return write ? this.own(page) : this.show(page);
   }
 
+  /** Makes a page present with the frame of another present page; whoever writes either copies it. */
+  alias(page: number, like: number): void {
+    const { pool } = this;
+    const leaf = this.ownLeaf(page);
+    const word = this.entryWord(page);
+    const frame = this.entry(like) & ENTRY_FRAME;
+    const old = pool.words[word]! & ENTRY_FRAME;
+    if (old === frame) return;
+    pool.retain(frame);
+    if (old !== 0) this.tracer?.replaced(old);
+    pool.words[word] = frame;
+    if (old !== 0) pool.release(old);
+    pool.bytes[FRAME_HASHED + leaf] = 0;
+  }
+
   private show(page: number): number {
     const { pool } = this;
     if (this.leaf(Math.floor(page / LEAF_PAGES)) === 0) this.ownLeaf(page);

@@ -10,8 +10,8 @@ import { ENTRY_FRAME, ENTRY_REMOTE, FRAME_RECORD, HAS_CODE, IS_TABLE, PAGE, RAM_
 import type { Pool } from './pool.ts';
 
 export class Ram extends FrameMap {
-  /** Hears of the pages that `write` changes. */
-  onWrite: ((page: number) => void) | undefined;
+  /** Hear of what `write` is about to change, page by page: guest-physical address and length. */
+  readonly onWrite = new Set<(address: number, length: number) => void>();
 
   /** `size` in bytes, a multiple of 4 KiB. With `roots`: RAM that they hold already. */
   constructor(pool: Pool, size: number, from: { roots?: MapRoots; source?: PageSource | undefined } = {}) {
@@ -70,8 +70,8 @@ export class Ram extends FrameMap {
   write(address: number, bytes: Uint8Array): boolean {
     if (!this.contains(address, bytes.length)) return false;
     this.forParts(address, bytes.length, (page, offset, length, done) => {
-      this.onWrite?.(page);
       const host = this.prepare(page, true) + offset;
+      for (const hear of this.onWrite) hear(address + done, length);
       const flags = this.pool.words[this.pool.recordWord(Math.floor(host / PAGE), FRAME_RECORD.flags)]!;
       if (flags & (HAS_CODE | IS_TABLE)) this.tracer?.trace(host, length);
       this.pool.bytes.set(bytes.subarray(done, done + length), host);

@@ -34,6 +34,10 @@ export class MemoryBlockMap implements BlockMap {
     return { bytes, fresh: there === undefined };
   }
 
+  zero(block: number): void {
+    this.own(block).bytes.fill(0);
+  }
+
   changed(other?: MemoryBlockMap): Iterable<number> {
     const mine = [...this.blocks].filter(([block, bytes]) => other?.blocks.get(block) !== bytes);
     return mine.map(([block]) => block).sort((a, b) => a - b);

@@ -1,26 +1,33 @@
-/** C programs as the default guest's first and only one. */
+/** C programs for tests, and the default guest booted into one of them instead of its init. */
 
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Machine } from '../machine/machine.ts';
-import { defaultGuest, linuxMachine } from './machines.ts';
+import type { MachineOptions } from '../machine/options.ts';
+import { defaultGuest, guestMissing, linuxMachine } from './machines.ts';
 
 const COMPILER = 'riscv64-linux-gnu-gcc';
+const INCLUDE = fileURLToPath(new URL('../../../../guest/include/', import.meta.url));
 
-/** Why there is no compiler for guests, or false. */
-export const compilerMissing: string | false =
-  spawnSync(COMPILER, ['--version']).status !== 0 && `${COMPILER} is not installed`;
+/** Why programs cannot be built and run, or false. */
+export const programsMissing: string | false =
+  spawnSync(COMPILER, ['--version']).status === 0 ? guestMissing : `${COMPILER} is not installed`;
 
-/** Compiles and links a program. */
-export function compileProgram(source: string, flags: readonly string[]): Uint8Array {
+/** For programs without a library, that begin at `_start`. */
+export const FREESTANDING = ['-nostdlib', '-ffreestanding', '-fno-stack-protector', '-Wl,--build-id=none'];
+
+/** A static executable; `braid.h` is there to be included. */
+export function compileProgram(text: string, flags: readonly string[] = []): Uint8Array {
   const folder = mkdtempSync(join(tmpdir(), 'braid-program-'));
   try {
-    const [text, program] = [join(folder, 'program.c'), join(folder, 'program')];
-    writeFileSync(text, source);
-    const built = spawnSync(COMPILER, [...flags, '-w', '-Wl,--build-id=none', '-o', program, text], {
+    const [source, program] = [join(folder, 'program.c'), join(folder, 'program')];
+    writeFileSync(source, text);
+    const kind = flags.includes('-static-pie') ? [] : ['-static'];
+    const built = spawnSync(COMPILER, ['-O2', ...kind, '-I', INCLUDE, ...flags, '-o', program, source], {
       encoding: 'utf8',
     });
     assert.equal(built.status, 0, built.stderr);
@@ -31,7 +38,7 @@ export function compileProgram(source: string, flags: readonly string[]): Uint8A
 }
 
 /** One file more for the root file system: archives may follow each other (Linux, initramfs-buffer-format). */
-export function withFile(initrd: Uint8Array, name: string, content: Uint8Array): Uint8Array {
+function withFile(initrd: Uint8Array, name: string, content: Uint8Array): Uint8Array {
   const parts: Uint8Array[] = [initrd];
   const pad = (length: number) => parts.push(new Uint8Array((4 - (length % 4)) % 4));
   const entry = (path: string, mode: number, data: Uint8Array) => {
@@ -48,12 +55,16 @@ export function withFile(initrd: Uint8Array, name: string, content: Uint8Array):
   return Buffer.concat(parts);
 }
 
-/** A machine that boots into a program. */
-export function bootProgram(program: Uint8Array, harts: number, say: (text: string) => void = () => {}): Machine {
+/** A machine that boots into a program, which is its first and only one. */
+export function bootInto(
+  program: Uint8Array,
+  options: Partial<MachineOptions> = {},
+  say: (text: string) => void = () => {},
+): Machine {
   const { kernel, initrd } = defaultGuest();
   const append = 'console=ttyS0 quiet rdinit=/program';
   return linuxMachine(
-    { harts, boot: { kind: 'linux', kernel, initrd: withFile(initrd, 'program', program), append } },
+    { boot: { kind: 'linux', kernel, initrd: withFile(initrd, 'program', program), append }, ...options },
     { console: (bytes) => say(new TextDecoder().decode(bytes)) },
   );
 }

@@ -7,11 +7,15 @@ import type { PageSource } from '../memory/frame-map.ts';
 import { FRAME_HASHED, FRAME_HASHES, HASH_BYTES, PAGE } from '../memory/layout.ts';
 import type { Pool } from '../memory/pool.ts';
 
+/** Frames that have to be free for contents that nobody has asked for. */
+const HEAD_ROOM = 4096;
+
 /** What the cache needs of a recording. */
 export interface PageContents {
   /** Number of a page's content as of a keyframe; -1 for a page of zeros. */
   version(keyframe: number, page: number): number;
-  content(version: number, into: Uint8Array): void;
+  /** The contents that are stored together with one, by the number of the first. */
+  together(version: number): { readonly first: number; readonly contents: Uint8Array };
   pageHash(version: number): Uint8Array | undefined;
 }
 
@@ -40,27 +44,40 @@ export class PageCache {
 
   /** The frame of a version; a reference to it is the caller's. */
   frame(version: number): number {
-    const { pool, contents, frames } = this;
-    const known = frames.get(version);
-    if (known !== undefined) {
-      pool.retain(known);
-      return known;
+    const { pool, frames } = this;
+    const frame = frames.get(version) ?? this.load(version);
+    pool.retain(frame);
+    return frame;
+  }
+
+  /** Reads a version, and what is stored with it: a run that needs the one soon needs others of them. */
+  private load(wanted: number): number {
+    const { contents, frames } = this;
+    const { first, contents: bytes } = contents.together(wanted);
+    // First the one that there has to be room for; the others give way when there is none.
+    const frame = this.keep(wanted, bytes.subarray((wanted - first) * PAGE, (wanted - first + 1) * PAGE));
+    for (let n = 0; n < bytes.length / PAGE && this.pool.available > HEAD_ROOM; n++) {
+      if (!frames.has(first + n)) this.keep(first + n, bytes.subarray(n * PAGE, (n + 1) * PAGE));
     }
+    if (frames.size > this.limit) {
+      // It is to stay, whoever goes.
+      frames.delete(wanted);
+      this.drop(frames.size + 1 - this.limit);
+      frames.set(wanted, frame);
+    }
+    return frame;
+  }
+
+  private keep(version: number, content: Uint8Array): number {
+    const { pool } = this;
     const frame = pool.allocate(false);
-    try {
-      contents.content(version, pool.bytes.subarray(frame * PAGE, (frame + 1) * PAGE));
-    } catch (error) {
-      pool.release(frame);
-      throw error;
-    }
-    const hash = contents.pageHash(version);
+    pool.bytes.set(content, frame * PAGE);
+    const hash = this.contents.pageHash(version);
     if (hash) {
       pool.bytes.set(hash, FRAME_HASHES + frame * HASH_BYTES);
       pool.bytes[FRAME_HASHED + frame] = 1;
     }
-    pool.retain(frame);
-    frames.set(version, frame);
-    if (frames.size > this.limit) this.drop(frames.size - this.limit);
+    this.frames.set(version, frame);
     return frame;
   }
 

@@ -9,11 +9,19 @@
  * machine somewhere on the way.
  */
 
-import { becomeForkPoint, type ForkPoint, forkPoint, freeForkPoint, machineFrom } from '../branch/fork-point.ts';
+import { OverheardPrograms } from '../agent/overheard.ts';
+import {
+  becomeForkPoint,
+  type ForkPoint,
+  forkPoint,
+  freeForkPoint,
+  machineFrom,
+  rootsOf,
+} from '../branch/fork-point.ts';
 import { FrameBlocks } from '../disk/frame-blocks.ts';
 import type { Engine } from '../engine/engine.ts';
 import { recordedHash } from '../machine/hash.ts';
-import { LogReader, type Position, ReplayError } from '../machine/log.ts';
+import { comparePositions, LogReader, type Position, ReplayError } from '../machine/log.ts';
 import type { LinkState, Machine, Outputs } from '../machine/machine.ts';
 import { MachineError, type Stop } from '../machine/options.ts';
 import type { MapRoots } from '../memory/frame-map.ts';
@@ -27,6 +35,12 @@ import { PageCache } from './page-cache.ts';
 import { arm, type Hit, type Point } from './points.ts';
 import { RecordedDisk } from './recorded-disk.ts';
 import type { Keyframe, Recording } from './recording/reader.ts';
+
+/** Who hears what the guest says. */
+export interface TimelineOutputs extends Pick<Outputs, 'console' | 'terminal'> {
+  /** Programs that the guest's agent runs. */
+  program?(stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
+}
 
 /** Where a search or a run is. */
 export interface Progress {
@@ -67,13 +81,18 @@ const HART_SCAN = 50_000_000n;
 export class Timeline {
   readonly recording: Recording;
   readonly machine: Machine;
+  /** Called where the machine stands while `run` goes on: at the stops of hooks, replay-only code and others. They change nothing. */
+  readonly listeners = new Set<(stop: Stop) => void>();
   private readonly engine: Engine;
   private readonly cache: PageCache;
   private readonly checkpoints: Checkpoints;
   private readonly disks: readonly RecordedDisk[];
   private readonly link: LinkState;
-  private readonly shown: Outputs;
+  private readonly shown: TimelineOutputs;
+  private readonly programs = new OverheardPrograms((stream, bytes) => this.shown.program?.(stream, bytes));
   private showing = false;
+  /** Hears of stops while `run` goes on, and says whether it ends. */
+  private stopped: ((stop: Stop) => boolean) | undefined;
   private stretch = 0;
   /** What remote pages and disks are based on. */
   private keyframe = 0;
@@ -87,7 +106,7 @@ export class Timeline {
   private endVerified = false;
 
   /** A timeline at its beginning. `outputs` hear what the guest says while `show` runs. Throws `StateError` and `RecordingError`. */
-  constructor(engine: Engine, recording: Recording, outputs: Outputs = {}) {
+  constructor(engine: Engine, recording: Recording, outputs: TimelineOutputs = {}) {
     const { pool } = engine;
     const { info } = recording;
     this.engine = engine;
@@ -97,7 +116,7 @@ export class Timeline {
     this.checkpoints = new Checkpoints(pool);
     this.disks = info.disks.map(
       ({ size, readOnly }, n) =>
-        new RecordedDisk(recording.disks, n, size, readOnly, (ref, into) => recording.diskContent(ref, into)),
+        new RecordedDisk(recording.disks, n, { size, readOnly }, (ref, into) => recording.block(ref, into)),
     );
     this.reader = new LogReader(recording.stretches[0]!.log);
     const bases = this.disks.map((backend) => ({ backend }));
@@ -110,6 +129,7 @@ export class Timeline {
       {
         console: (bytes) => this.showing && this.shown.console?.(bytes),
         terminal: (bytes) => this.showing && this.shown.terminal?.(bytes),
+        agent: (bytes) => this.showing && this.programs.receive(bytes),
       },
       { source: this.cache.source(0) },
     );
@@ -159,19 +179,34 @@ export class Timeline {
     const base = keyframes[later < 0 ? keyframes.length - 1 : Math.max(0, later - 1)]!;
     if (this.machine.now >= time || this.at < base.at) yield* this.seek(base.at);
     if (this.machine.now >= time) return;
+    yield* this.runUntil(() => this.machine.now >= time);
+  }
+
+  /** Goes to the first moment whose position is not before this one, in the last stretch that has it; to the end if there is none. */
+  *seekPosition(position: Position): Generator<Progress, void> {
+    const { keyframes } = this.recording;
+    const base = keyframes.findLast((one) => comparePositions(one.position, position) <= 0) ?? keyframes[0]!;
+    yield* this.seek(base.at);
+    yield* this.runUntil(() => comparePositions(this.machine.position, position) >= 0);
+  }
+
+  /** Runs on to the first moment at which something holds that then goes on to hold; to the end if there is none. */
+  private *runUntil(holds: () => boolean): Generator<Progress, void> {
     let low = this.at;
-    while (this.machine.now < time && this.at < this.end) {
+    for (let stretch = 64n; !holds(); stretch = stretch < TURN ? stretch * 4n : stretch) {
       low = this.at;
-      yield* this.forward(this.within(low + TURN), false);
+      if (low === this.end) return;
+      const before = this.checkpoint();
+      yield* this.forward(this.within(low + stretch), false);
+      if (before && holds()) this.checkpoints.add(before);
+      else if (before) freeForkPoint(this.engine.pool, before.point);
     }
     let high = this.at;
-    // From close by: each try is short.
-    if (high - low > 1n) yield* this.seek(low);
     while (high - low > 1n) {
       const middle = (low + high) / 2n;
       yield* this.seek(middle);
-      if (this.machine.now < time) low = middle;
-      else high = middle;
+      if (holds()) high = middle;
+      else low = middle;
     }
     yield* this.seek(high);
   }
@@ -190,12 +225,18 @@ export class Timeline {
       return true;
     });
     this.showing = show;
+    this.programs.reset();
+    this.stopped = (stop) => {
+      for (const listener of this.listeners) listener(stop);
+      return hit !== undefined;
+    };
     try {
-      const stopped = yield* this.forward(to < this.end ? to : this.end, false);
-      if (stopped && hit) return { kind: 'hit', hit };
+      yield* this.forward(to < this.end ? to : this.end, false);
+      if (hit) return { kind: 'hit', hit };
       return this.at === this.end ? { kind: 'end' } : { kind: 'there' };
     } finally {
       this.showing = false;
+      this.stopped = undefined;
       disarm();
     }
   }
@@ -215,12 +256,9 @@ export class Timeline {
   /** Makes the next step, or a hart's next step. */
   *step(hart?: number): Generator<Progress, TimelineStop> {
     if (this.at === this.end) return { kind: 'end' };
-    const before = hart === undefined ? 0n : this.machine.steps(hart);
-    do {
-      const { schedule } = this.machine;
-      const other = hart !== undefined && schedule.hart !== hart;
-      yield* this.forward(this.within(this.at + (other ? BigInt(Math.max(1, schedule.left)) : 1n)), false);
-    } while (hart !== undefined && this.machine.steps(hart) === before && this.at < this.end);
+    const made = hart === undefined ? 0n : this.machine.steps(hart);
+    if (hart === undefined) yield* this.forward(this.at + 1n, false);
+    else yield* this.runUntil(() => this.machine.steps(hart) > made);
     return this.at === this.end ? { kind: 'end' } : { kind: 'there' };
   }
 
@@ -244,28 +282,17 @@ export class Timeline {
     yield* this.seek(end - 1n);
     if (this.machine.steps(hart) < made) return end - 1n;
     for (const { from, to } of this.intervals(end - 1n)) {
-      for (let low = to > from + HART_SCAN ? to - HART_SCAN : from, high = to; ; ) {
+      for (let low = to > from + HART_SCAN ? to - HART_SCAN : from; ; ) {
         yield* this.seek(low);
-        if (this.machine.steps(hart) < made) return yield* this.lastOf(hart, made, high);
+        if (this.machine.steps(hart) < made) {
+          yield* this.runUntil(() => this.machine.steps(hart) >= made);
+          return this.at - 1n;
+        }
         if (low === from) break;
-        high = low;
         low = low > from + HART_SCAN ? low - HART_SCAN : from;
       }
     }
     return undefined;
-  }
-
-  /** From here: the moment before the step with which a hart has made so many, which is before `to`. */
-  private *lastOf(hart: number, made: bigint, to: bigint): Generator<Progress, bigint> {
-    const { machine } = this;
-    for (;;) {
-      const left = made - 1n - machine.steps(hart);
-      const own = machine.schedule.hart === hart;
-      if (own && left === 0n) return this.at;
-      const slice = BigInt(Math.max(1, machine.schedule.left));
-      const steps = own && left < slice ? left : slice;
-      yield* this.forward(this.at + steps < to ? this.at + steps : to, false);
-    }
   }
 
   // --- Looking for something
@@ -305,10 +332,10 @@ export class Timeline {
       const { at: from, stretch } = keyframes[k]!;
       const next = keyframes[k + 1];
       const known = next !== undefined && next.at <= at && next.stretch === stretch;
-      if (from < to && !(known && !this.recording.changed(k + 1).includes(page))) yield { from, to };
+      if (from < to && !(known && !this.recording.mayDiffer(k + 1, page))) yield { from, to };
       to = from;
       // What was before the state was replaced is not the past of what is now there.
-      if (k > 0 && stretches[stretch]!.firstKeyframe === k && this.recording.changed(k).includes(page)) return;
+      if (k > 0 && stretches[stretch]!.firstKeyframe === k && this.recording.mayDiffer(k, page)) return;
     }
   }
 
@@ -334,12 +361,17 @@ export class Timeline {
     const { stretches, keyframes } = this.recording;
     const border = stretches.findLast(
       ({ from, firstKeyframe }) =>
-        firstKeyframe > 0 && from <= at && this.recording.changed(keyframes[firstKeyframe]!.index).includes(page),
+        firstKeyframe > 0 && from <= at && this.recording.mayDiffer(keyframes[firstKeyframe]!.index, page),
     );
     return border ? { kind: 'replaced', at: border.from } : { kind: 'before' };
   }
 
   // --- Leaving
+
+  /** The keyframe on whose disks the machine's overlays are. */
+  get base(): number {
+    return this.keyframe;
+  }
 
   /** The state here and now, for a machine that leaves the recording. Its pages are all there. Freed by whoever has it. */
   fork(): ForkPoint {
@@ -356,9 +388,9 @@ export class Timeline {
     this.cache.drop(this.cache.size);
   }
 
-  /** Frames of the maps that it holds, but for those of `machine`: see `Pool.rebuild`. */
+  /** Frames of the maps that it holds: see `Pool.rebuild`. */
   get roots(): readonly number[] {
-    return this.checkpoints.roots;
+    return [...rootsOf(this.machine), ...this.checkpoints.roots];
   }
 
   /** Single frames that it holds, once each. */
@@ -380,7 +412,11 @@ export class Timeline {
     return this.recording.keyframes.findLastIndex((one) => one.at <= at);
   }
 
-  private stateBefore(at: bigint): { readonly at: bigint; readonly checkpoint?: Checkpoint; readonly keyframe: number } {
+  private stateBefore(at: bigint): {
+    readonly at: bigint;
+    readonly checkpoint?: Checkpoint;
+    readonly keyframe: number;
+  } {
     const keyframe = this.keyframeBefore(at);
     const { at: first, stretch } = this.recording.keyframes[keyframe]!;
     const checkpoint = this.checkpoints.before(at);
@@ -459,21 +495,22 @@ export class Timeline {
     );
   }
 
-  private addCheckpoint(): void {
+  /** The state here; none when the pool has no room for it, and the next seek takes longer. */
+  private checkpoint(): Checkpoint | undefined {
     const { at, stretch, keyframe, passed } = this;
     try {
       const point = forkPoint(this.machine);
-      this.checkpoints.add({ at, stretch, keyframe, passed, events: this.reader.index, point });
+      return { at, stretch, keyframe, passed, events: this.reader.index, point };
     } catch (error) {
-      // One less: the next seek takes longer.
-      if (!(error instanceof PoolFullError)) throw error;
+      if (error instanceof PoolFullError) return undefined;
+      throw error;
     }
   }
 
   // --- Running
 
-  /** Runs to a moment that is not behind. A stop at a point comes back, and ends it. `ladder`: leaves checkpoints on the way. */
-  private *forward(target: bigint, ladder: boolean): Generator<Progress, Stop | undefined> {
+  /** Runs to a moment that is not behind, unless `stopped` ends it before. `ladder`: leaves checkpoints on the way. */
+  private *forward(target: bigint, ladder: boolean): Generator<Progress, void> {
     const { end, stretches } = this.recording;
     const rungs = ladder ? LADDER.map((distance) => target - distance).reverse() : [];
     for (;;) {
@@ -485,10 +522,11 @@ export class Timeline {
       this.timeLimit = keyframe ? keyframe.time : next ? FOREVER : end.time;
       const goal = keyframe ? keyframe.at : limit;
       const rung = rungs.find((at) => at > this.at && at < goal && !this.checkpoints.has(at));
-      const stop = yield* this.toward(rung ?? goal);
-      if (stop) return stop;
-      if (rung !== undefined) this.addCheckpoint();
-      else if (keyframe) {
+      if (yield* this.toward(rung ?? goal)) return;
+      if (rung !== undefined) {
+        const checkpoint = this.checkpoint();
+        if (checkpoint) this.checkpoints.add(checkpoint);
+      } else if (keyframe) {
         this.verify(keyframe.hash, keyframe.index);
         this.passed = keyframe.index;
         this.verifiedKeyframes.add(keyframe.index);
@@ -498,7 +536,7 @@ export class Timeline {
           this.verify(end.hash);
           this.endVerified = true;
         }
-        return undefined;
+        return;
       }
     }
   }
@@ -514,8 +552,8 @@ export class Timeline {
     return undefined;
   }
 
-  /** Runs to a moment of this stretch, and settles there. */
-  private *toward(target: bigint): Generator<Progress, Stop | undefined> {
+  /** Runs to a moment of this stretch, and settles there; true when `stopped` ends it before. */
+  private *toward(target: bigint): Generator<Progress, boolean> {
     for (;;) {
       const left = target - this.at;
       const stop = this.runMachine(Number(left < TURN ? left : TURN));
@@ -523,7 +561,11 @@ export class Timeline {
       switch (stop.reason) {
         case 'breakpoint':
         case 'watchpoint':
-          return stop;
+        case 'system-call':
+        case 'replay-only':
+        case 'hint':
+          if (this.stopped?.(stop)) return true;
+          break;
         case 'exit':
         case 'idle':
           if (this.at < target) {
@@ -531,11 +573,11 @@ export class Timeline {
               stop.reason === 'exit' ? 'the machine is over' : 'every hart waits, where the recorded machine went on',
             );
           }
-          return undefined;
+          return false;
         case 'stalled':
           throw new MachineError('a disk of a recording answers late');
         case 'steps':
-          if (this.at === target) return undefined;
+          if (this.at === target) return false;
       }
       yield { at: this.at };
     }
@@ -582,7 +624,7 @@ export class Timeline {
 
   private differencesAt(keyframe: number): ReturnType<typeof differences> {
     const disks = this.recording.info.disks.map(({ size, readOnly }, n) => ({
-      backend: new RecordedDisk(this.recording.disks, n, size, readOnly, () => {}),
+      backend: new RecordedDisk(this.recording.disks, n, { size, readOnly }, () => {}),
     }));
     const point = {
       record: this.recording.record(keyframe),

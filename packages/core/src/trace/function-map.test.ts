@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { compileProgram, compilerMissing } from '../testing/guest-program.ts';
+import { compileProgram, programsMissing } from '../testing/guest-program.ts';
 import { TraceError } from './errors.ts';
 import { functionMap, TracedProgram } from './function-map.ts';
 
@@ -64,12 +64,12 @@ describe('the map of functions', () => {
   });
 });
 
-describe('a program', { skip: compilerMissing }, () => {
+describe('a program', { skip: programsMissing }, () => {
   const source = `
     __attribute__((noinline)) long twice(long n) { return n * 2; }
     void _start(void) { for (;;) twice(3); }
   `;
-  const flags = ['-O1', '-nostdlib', '-ffreestanding', '-fPIE', '-static-pie'];
+  const flags = ['-O1', '-nostdlib', '-ffreestanding', '-fPIE', '-static-pie', '-w'];
   const program = () => new TracedProgram(compileProgram(source, flags));
   const BIAS = 0x2aaa_b000n;
 
@@ -77,7 +77,7 @@ describe('a program', { skip: compilerMissing }, () => {
     const { map, movable } = program();
     assert.deepEqual(map.functions.map(({ name }) => name).sort(), ['_start', 'twice']);
     assert.ok(movable);
-    const file = compileProgram(source, ['-O1', '-nostdlib', '-ffreestanding', '-static']);
+    const file = compileProgram(source, ['-O1', '-nostdlib', '-ffreestanding', '-w']);
     const some = new TracedProgram(file, (name) => name === 'twice');
     assert.deepEqual(
       some.map.functions.map(({ name }) => name),

@@ -4,7 +4,11 @@ import { OverlayBackend } from '@braid/core/disk/overlay.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 
 function overlaysOf(machine: Machine): OverlayBackend[] {
-  return machine.platform.backends.map(({ inner }) => inner).filter((inner) => inner instanceof OverlayBackend);
+  const overlays = machine.platform.backends
+    .map(({ inner }) => inner)
+    .filter((inner) => inner instanceof OverlayBackend);
+  // What a machine that has left a recording writes goes with it.
+  return overlays.filter(({ partial }) => !partial);
 }
 
 /** Makes what has been written durable, in the journal of an image that is frozen. */

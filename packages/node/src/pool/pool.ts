@@ -13,7 +13,7 @@ import { MAX_WORKERS, PAGE } from '@braid/core/memory/layout.ts';
 import { Pool as Frames } from '@braid/core/memory/pool.ts';
 import { BraidError } from '../errors.ts';
 import { Link, type Place } from './link.ts';
-import type { Arrival, FromWorker, Made, Request, ToWorker, WorkerStart } from './protocol.ts';
+import type { Arrival, FromWorker, Holdings, Made, Request, ToWorker, WorkerStart } from './protocol.ts';
 
 /** The engine makes little garbage: a small nursery saves 4 MiB of resident memory. */
 const LIMITS = { maxYoungGenerationSizeMb: 4 };
@@ -43,7 +43,7 @@ class Thread implements Place {
   /** Of these, those that stand still whoever waits. */
   private readonly standing = new Set<number>();
   private readonly ended: (machine: number) => void;
-  private rootsWanted: ((roots: readonly number[]) => void) | undefined;
+  private rootsWanted: ((holdings: Holdings) => void) | undefined;
 
   constructor(start: WorkerStart, ended: (machine: number) => void) {
     this.area = start.area;
@@ -80,7 +80,7 @@ class Thread implements Place {
   }
 
   /** Has the thread say what it holds, and stand still until the first word of `gate` changes. None if it dies meanwhile. */
-  quiesce(gate: Int32Array): Promise<readonly number[]> {
+  quiesce(gate: Int32Array): Promise<Holdings> {
     return new Promise((resolve) => {
       this.rootsWanted = resolve;
       this.worker.ref();
@@ -88,8 +88,8 @@ class Thread implements Place {
     });
   }
 
-  holds(roots: readonly number[]): void {
-    this.rootsWanted?.(roots);
+  holds(holdings: Holdings): void {
+    this.rootsWanted?.(holdings);
     this.rootsWanted = undefined;
     this.busy(-1, false);
   }
@@ -159,7 +159,7 @@ export class Pool implements AsyncDisposable {
   private receive(from: Thread, message: FromWorker): void {
     if ('report' in message) this.links.get(message.machine)?.link.receive(message.report);
     else if ('module' in message) this.share(from, message.module);
-    else from.holds(message.roots);
+    else from.holds(message);
   }
 
   /** Hands a translation to all other threads. */
@@ -288,7 +288,7 @@ export class Pool implements AsyncDisposable {
 
   private died(thread: Thread, failure: Error | undefined): void {
     this.threads.delete(thread);
-    thread.holds([]);
+    thread.holds({ roots: [], frames: [] });
     if (this.disposed) return;
     const why = failure ? `failed: ${failure.message}` : 'has ended';
     const error = new BraidError('ERR_BRAID_WORKER', `the machine's thread ${why}`, failure ? { cause: failure } : {});
@@ -300,10 +300,13 @@ export class Pool implements AsyncDisposable {
   private async recover(): Promise<void> {
     const gate = new Int32Array(new SharedArrayBuffer(4));
     try {
-      const roots = await Promise.all([...this.threads].map((thread) => thread.quiesce(gate)));
+      const all = await Promise.all([...this.threads].map((thread) => thread.quiesce(gate)));
       const held = [...this.points, ...[...this.kept.values()].map(({ point }) => point)];
       const under = held.flatMap(({ ram, disks }) => [...ram, ...disks.flatMap((disk) => disk ?? [])]);
-      this.frames.rebuild([...roots.flat(), ...under]);
+      this.frames.rebuild(
+        [...all.flatMap(({ roots }) => roots), ...under],
+        all.flatMap(({ frames }) => frames),
+      );
     } finally {
       Atomics.store(gate, 0, 1);
       Atomics.notify(gate, 0);

@@ -19,18 +19,30 @@ import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
 import type { InputEvent, LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { MapRoots } from '@braid/core/memory/frame-map.ts';
-import type { Mark, RecordingEnd } from '@braid/core/timeline/recording/info.ts';
+import type { OutputPiece } from '@braid/core/timeline/captured-output.ts';
+import type { Point } from '@braid/core/timeline/points.ts';
+import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/recording/info.ts';
+import type { Moment } from '@braid/core/timeline/recording/moment.ts';
+import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
+import type { DebugCall } from '../runner/debug-session.ts';
 import type { Decided } from '../runner/decision-watch.ts';
+import type { GuestCall, GuestCallResult, HookHit, HookRequest } from '../runner/replay-hooks.ts';
 
 /** How guest time goes while the guest is idle. */
 export type TimeMode = 'virtual' | 'wall';
 
 /** A disk by its file, or by its content. */
-export type DiskSource =
+export type ImageSource =
   | { readonly path: string; readonly readOnly: boolean }
   | { readonly bytes: Uint8Array; readonly readOnly: boolean };
+
+/** Where a thread finds a disk of a machine. */
+export type DiskSource =
+  | ImageSource
+  /** What a recording has of one, as of a keyframe. What is written to it goes to its overlay. */
+  | { readonly recording: string; readonly disk: number; readonly keyframe: number; readonly readOnly: boolean };
 
 /** Which device the guest's main console is, and so where typed input goes. */
 export type ConsoleDevice = 'serial' | 'virtio';
@@ -49,7 +61,7 @@ export interface Setup {
   /** How often guest programs may execute each hint. */
   readonly hints?: Partial<HintQuotas>;
   readonly console: ConsoleDevice;
-  readonly disks: readonly DiskSource[];
+  readonly disks: readonly ImageSource[];
 }
 
 /** What is known of a machine once it is made. */
@@ -77,7 +89,7 @@ export type Held =
 
 /** What the host's side of a machine knows, and takes with it to another worker. */
 export interface HostState {
-  readonly setup: Omit<Setup, 'boot' | 'state'>;
+  readonly setup: Omit<Setup, 'boot' | 'state' | 'disks'> & { readonly disks: readonly DiskSource[] };
   readonly inputEnded: boolean;
   readonly panic: string | undefined;
   /** Of a clone. */
@@ -149,20 +161,25 @@ export type Goal =
 export interface RecordOptions {
   /** What the console says that is to be marked. */
   readonly patterns: readonly RegExp[];
-  /** Milliseconds of running between two keyframes, at least. */
-  readonly keyframeMs: number;
+  /** Milliseconds of running between two keyframes; without it they are as dense as they are cheap. */
+  readonly keyframeMs?: number;
 }
 
 /** What a machine's recorder sends to be written, in this order. */
 export type Recorded =
-  | { readonly kind: 'events'; readonly stretch: number; readonly events: readonly LoggedEvent[]; readonly bytes: number }
+  | {
+      readonly kind: 'events';
+      readonly stretch: number;
+      readonly events: readonly LoggedEvent[];
+      /** Where the machine is. */
+      readonly reached: Moment;
+      readonly bytes: number;
+    }
   | { readonly kind: 'disk'; readonly blocks: readonly CapturedBlock[]; readonly bytes: number }
   | {
       readonly kind: 'keyframe';
       readonly stretch: number;
       readonly at: bigint;
-      /** Events of the stretch that came before. */
-      readonly events: number;
       /** By disk: blocks of 4 KiB written since the keyframe before. */
       readonly written: readonly Uint32Array[];
       readonly point: ForkPoint;
@@ -171,6 +188,59 @@ export type Recorded =
   | ({ readonly kind: 'end'; readonly point: ForkPoint } & Omit<RecordingEnd, 'hash'>)
   /** The recording cannot go on. */
   | { readonly kind: 'failed'; readonly why: string };
+
+/** Where a replay is to go. */
+export type Target =
+  | { readonly at: bigint }
+  /** Guest time since power-on, in ns. */
+  | { readonly time: bigint }
+  | { readonly position: Position };
+
+/** What a replay is asked for. All of it may take long, and says how far it is. */
+export type ReplayOperation =
+  | { readonly kind: 'seek'; readonly to: Target }
+  /** `show`: the guest's output is heard. */
+  | {
+      readonly kind: 'run';
+      readonly points: readonly Point[];
+      readonly to?: bigint;
+      readonly show: boolean;
+      /** Replay-only code that is run, in diversions. */
+      readonly replayOnly?: readonly bigint[] | 'all';
+    }
+  | { readonly kind: 'reverse'; readonly points: readonly Point[] }
+  | { readonly kind: 'step' | 'reverse-step'; readonly count: bigint; readonly hart?: number }
+  | { readonly kind: 'last-hit'; readonly interval: Interval; readonly points: readonly Point[] };
+
+/** A run of replay-only code in a diversion. */
+export interface ReplayOnlyReport {
+  readonly code: bigint;
+  readonly hart: number;
+  readonly at: bigint;
+  readonly steps: bigint;
+  /** In the order in which it was written. */
+  readonly output: readonly OutputPiece[];
+  readonly truncated: boolean;
+  /** Why it did not come to its end. */
+  readonly error: string | undefined;
+}
+
+/** Where a replay stands. */
+export interface Standing {
+  readonly at: bigint;
+  readonly position: Position;
+  readonly time: bigint;
+  /** The hart that is next. */
+  readonly hart: number;
+  readonly pc: bigint;
+  /** Keyframes that were found to be as recorded, so far. */
+  readonly verified: number;
+}
+
+export interface ReplayAnswer {
+  readonly stop: TimelineStop;
+  readonly standing: Standing;
+}
 
 /** Calls, by name: arguments and result. */
 export interface Calls {
@@ -227,6 +297,27 @@ export interface Calls {
     },
     Position,
   ];
+  /** Instead of a machine: a recording, at its beginning. */
+  openReplay: [{ readonly path: string; readonly show: boolean }, Standing];
+  replay: [ReplayOperation, ReplayAnswer];
+  /** Has a replay stand, and report, where it comes to a place while it runs; the hook's number. */
+  hook: [HookRequest, number];
+  unhook: [{ readonly hook: number }, undefined];
+  /** A replay that stands at a hook goes on. */
+  release: [Record<never, never>, undefined];
+  /** Calls a function of the guest in a diversion from where a replay stands. */
+  callGuest: [GuestCall, GuestCallResult];
+  /** Where bytes at a hart's virtual address lie in guest-physical memory. */
+  physical: [{ readonly hart: number; readonly address: bigint }, bigint | undefined];
+  /** The parts of a recording in which a page may have been written, the last one first; and what was there before all of them. */
+  written: [
+    { readonly page: number; readonly at: bigint },
+    { readonly intervals: readonly Interval[]; readonly before: LastWrite },
+  ];
+  /** A machine in the state in which a replay stands, to go on from there. */
+  divert: [Record<never, never>, { readonly point: ForkPoint; readonly host: HostState }];
+  /** What a machine is called that is recorded. */
+  recordingInfo: [Record<never, never>, Omit<RecordingInfo, 'braid' | 'title'>];
   /** Sends what is to be recorded from now on, as reports. */
   record: [RecordOptions, undefined];
   /** Names the moment for the recording; where it is. */
@@ -251,6 +342,8 @@ export interface Calls {
   takeOver: [{ readonly result: PathResult | undefined; readonly stackBottom?: bigint }, Taken | Refusal];
   /** Goes one way of a branch, in a clone made of a fork point, which is used up. */
   path: [{ readonly point: ForkPoint; readonly host: HostState; readonly way: Way }, PathResult | PathRefusal];
+  /** For a debugger; what comes of it is with `DebugCall`. A replay is looked at only. */
+  debug: [DebugCall, unknown];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   /** Nobody else reads the images of the machine's disks: brings into them what has been written. */
@@ -320,8 +413,13 @@ export type ToWorker =
 export type FromWorker =
   | { readonly machine: number; readonly report: Report }
   | { readonly module: PortableModule }
-  /** Roots of the maps of all machines that are here. */
-  | { readonly roots: readonly number[] };
+  /** Roots of the maps of all machines that are here, and single frames. */
+  | Holdings;
+
+export interface Holdings {
+  readonly roots: readonly number[];
+  readonly frames: readonly number[];
+}
 
 /** What a worker is started with. */
 export interface WorkerStart {
@@ -340,7 +438,14 @@ export type Report =
   | { readonly type: 'panic'; readonly message: string }
   | { readonly type: 'halt' }
   | { readonly type: 'hint'; readonly hint: Hint }
-  | { readonly type: 'recorded'; readonly item: Recorded };
+  | { readonly type: 'recorded'; readonly item: Recorded }
+  /** How far an operation of a replay is. */
+  | { readonly type: 'progress'; readonly id: number; readonly at: bigint }
+  /** A replay stands at a hook until `release`. */
+  | { readonly type: 'hooked'; readonly hit: HookHit }
+  /** What a program of the agent wrote in a replay. */
+  | { readonly type: 'overheard'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
+  | { readonly type: 'replay-only'; readonly run: ReplayOnlyReport };
 
 interface HartStats {
   readonly steps: bigint;

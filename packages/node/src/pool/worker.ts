@@ -45,7 +45,8 @@ function runnerOf(machine: number): Runner {
 
 /** A thread has died: nobody touches the pool until the main thread has counted anew. */
 function standStill(gate: Int32Array): void {
-  send({ roots: [...runners.values()].flatMap((runner) => runner.roots) });
+  const all = [...runners.values()];
+  send({ roots: all.flatMap((runner) => runner.roots), frames: all.flatMap((runner) => runner.frames) });
   Atomics.wait(gate, 0, 0);
 }
 

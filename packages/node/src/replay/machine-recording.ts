@@ -21,7 +21,7 @@ export interface RecordMachineOptions {
   readonly title?: string;
   /** Console output that is to be marked. */
   readonly marks?: readonly (string | RegExp)[];
-  /** Milliseconds of running between two keyframes, at least; 500 by default. */
+  /** Milliseconds of running between two keyframes. By default 500, and more where they are large. */
   readonly keyframeMs?: number;
   /** Bytes that keyframes may take in the file: they get rarer as it fills up. 8 GiB by default. */
   readonly keyframeBytes?: number;
@@ -61,6 +61,8 @@ export class MachineRecording implements AsyncDisposable {
   private readonly release: () => void;
   private work: Promise<void> = Promise.resolve();
   private failure: BraidError | undefined;
+  /** The last of it has come. */
+  private ending = false;
   private over = false;
   /** The keyframe before, whose frames the next one is compared with. */
   private before: ForkPoint | undefined;
@@ -89,7 +91,10 @@ export class MachineRecording implements AsyncDisposable {
     promise.catch(() => {}); // whoever looks at it hears of it
     this.release = link.on('recorded', (item) => this.take(item as Recorded));
     this.released = released;
-    link.on('closed', () => this.fail(new BraidError('ERR_BRAID_RECORDING', 'the machine is gone, and was not recorded to its end')));
+    link.on('closed', () => {
+      const why = 'the machine is gone, and was not recorded to its end';
+      if (!this.ending) this.fail(new BraidError('ERR_BRAID_RECORDING', why));
+    });
     this.enqueue(() => this.writer.start(info));
   }
 
@@ -100,10 +105,22 @@ export class MachineRecording implements AsyncDisposable {
     return this.link.call('mark', { name });
   }
 
+  /** Ends it: nothing has been sent. @internal */
+  async abandon(): Promise<void> {
+    await this.work;
+    await this.close();
+  }
+
   get statistics(): RecordingStatistics {
     const { counts, file, path } = this;
-    const { events: logBytes, pages, keyframe, disk } = file.written;
-    return { path, ...counts, bytes: file.size, logBytes, keyframeBytes: pages + keyframe, diskBytes: disk };
+    const { events, pages, hashes, keyframe, blocks, disk } = file.written;
+    const sizes = {
+      bytes: file.size,
+      logBytes: events,
+      keyframeBytes: pages + hashes + keyframe,
+      diskBytes: blocks + disk,
+    };
+    return { path, ...counts, ...sizes };
   }
 
   /** Ends the recording where the machine stands. */
@@ -118,6 +135,7 @@ export class MachineRecording implements AsyncDisposable {
 
   private take(item: Recorded): void {
     if ('point' in item) this.pool.hold(item);
+    if (item.kind === 'end') this.ending = true;
     this.enqueue(() => this.write(item));
   }
 
@@ -130,7 +148,7 @@ export class MachineRecording implements AsyncDisposable {
     const { failure } = this;
     switch (item.kind) {
       case 'events':
-        if (!failure) await this.writer.events(item.stretch, item.events);
+        if (!failure) await this.writer.events(item.stretch, item.events, item.reached);
         this.counts.events += item.events.length;
         for (const { event } of item.events) this.counts.inputBytes += 'bytes' in event ? event.bytes.length : 0;
         return this.acknowledge(item.bytes);
@@ -154,7 +172,7 @@ export class MachineRecording implements AsyncDisposable {
     this.link.post({ type: 'written', bytes, keyframeMs, full });
   }
 
-  private async keyframe({ stretch, at, events, written, point }: Extract<Recorded, { kind: 'keyframe' }>): Promise<void> {
+  private async keyframe({ stretch, at, written, point }: Extract<Recorded, { kind: 'keyframe' }>): Promise<void> {
     const from = performance.now();
     const { before, pool, writer } = this;
     this.before = point;
@@ -168,7 +186,7 @@ export class MachineRecording implements AsyncDisposable {
       const pages = map.changed(before?.ram);
       const frame = (page: number) => map.entry(page) & ENTRY_FRAME;
       const hashOf = (frame: number) => this.hash.of(frame);
-      await writer.keyframe({ stretch, at, events, record, hash, pages, frame, hashOf, written });
+      await writer.keyframe({ stretch, at, record, hash, pages, frame, hashOf, written });
     } finally {
       if (before) this.free(before);
       this.acknowledge(0, performance.now() - from);
@@ -200,7 +218,9 @@ export class MachineRecording implements AsyncDisposable {
     this.failure =
       error instanceof BraidError
         ? error
-        : new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: ${(error as Error).message}`, { cause: error });
+        : new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: ${(error as Error).message}`, {
+            cause: error,
+          });
     this.link.call('stopRecording', { why: this.failure.message }).then(
       () => {},
       () => this.close(),

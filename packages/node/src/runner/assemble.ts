@@ -10,18 +10,28 @@ import type { Engine } from '@braid/core/engine/engine.ts';
 import { Machine, type Outputs } from '@braid/core/machine/machine.ts';
 import type { DiskOptions } from '@braid/core/machine/options.ts';
 import { restoreMachine } from '@braid/core/machine/save.ts';
+import { RecordedDisk } from '@braid/core/timeline/recorded-disk.ts';
 import { FileBackend } from '../disk/file-backend.ts';
 import { BraidError } from '../errors.ts';
-import type { ConsoleDevice, DiskSource, Setup, Way } from '../pool/protocol.ts';
+import type { ConsoleDevice, DiskSource, HostState, Setup, Way } from '../pool/protocol.ts';
+import { openRecording } from '../replay/recording-file.ts';
 import { PACED_STEPS_PER_NANOSECOND } from './pace.ts';
 
 export const MAIN_PORT = 0;
+
+/** What a disk is read from, and has to be closed. */
+export interface DiskFile {
+  readonly path: string;
+  /** Closes it; a lock that somebody else is to go on with. */
+  handOver(): string | undefined;
+  close(): string | undefined;
+}
 
 export interface Assembled {
   readonly machine: Machine;
   readonly console: ConsoleDevice;
   /** To be closed when the machine is disposed of. */
-  readonly files: readonly FileBackend[];
+  readonly files: readonly DiskFile[];
   /** What a machine that is not new was last told about idle gaps. */
   readonly skipIdle: boolean | undefined;
   /** The disks, as a clone of the machine finds them in any thread. */
@@ -60,7 +70,7 @@ const journalOf = (backend: BlockBackend) => (backend instanceof FileBackend ? {
 /** A machine from a fork point, which is used up. A clone only reads the files of its disks; the original has their locks. */
 export function reassemble(
   engine: Engine,
-  setup: Omit<Setup, 'boot' | 'state'>,
+  setup: HostState['setup'],
   point: ForkPoint,
   outputs: Outputs,
   options: {
@@ -88,10 +98,10 @@ export function reassemble(
 /** A clone that goes one way of a branch. It only reads the files of its disks. */
 export function assemblePath(
   engine: Engine,
-  setup: Omit<Setup, 'boot' | 'state'>,
+  setup: HostState['setup'],
   point: ForkPoint,
   { decision, activation, outcome, limit, makeCalls, bytes }: Way,
-): { readonly path: BranchPath; readonly files: readonly FileBackend[] } {
+): { readonly path: BranchPath; readonly files: readonly DiskFile[] } {
   const pages = new Set(bytes);
   const byBytes = (page: bigint) => pages.has(page);
   return withDisks(setup.disks, { readOnly: true }, (disks, files) => {
@@ -104,9 +114,9 @@ export function assemblePath(
 function withDisks<T>(
   sources: readonly DiskSource[],
   { readOnly = false, locks = [] }: { readonly readOnly?: boolean; readonly locks?: readonly (string | undefined)[] },
-  use: (disks: DiskOptions[], files: FileBackend[], sources: readonly DiskSource[]) => T,
+  use: (disks: DiskOptions[], files: DiskFile[], sources: readonly DiskSource[]) => T,
 ): T {
-  const files: FileBackend[] = [];
+  const files: DiskFile[] = [];
   try {
     const disks = sources.map((source, n) => ({
       backend: openDisk(readOnly ? { ...source, readOnly } : source, files, locks[n]),
@@ -126,7 +136,7 @@ function shared(source: DiskSource): DiskSource {
   return { ...source, bytes };
 }
 
-function openDisk(source: DiskSource, files: FileBackend[], lock: string | undefined): BlockBackend {
+function openDisk(source: DiskSource, files: DiskFile[], lock: string | undefined): BlockBackend {
   if ('bytes' in source) {
     const { length } = source.bytes;
     if (length === 0 || length % 512 !== 0) {
@@ -134,9 +144,27 @@ function openDisk(source: DiskSource, files: FileBackend[], lock: string | undef
     }
     return new MemoryBackend(source.bytes, source.readOnly);
   }
+  if ('recording' in source) return openRecordedDisk(source, files);
   const file = new FileBackend(source.path, source.readOnly, lock === undefined ? {} : { lock });
   files.push(file);
   return file;
+}
+
+function openRecordedDisk(
+  { recording: path, disk, keyframe }: Extract<DiskSource, { recording: string }>,
+  files: DiskFile[],
+): BlockBackend {
+  const { recording, close } = openRecording(path);
+  const end = () => {
+    close();
+    return undefined;
+  };
+  files.push({ path, close: end, handOver: end });
+  const backend = new RecordedDisk(recording.disks, disk, recording.info.disks[disk]!, (ref, into) =>
+    recording.block(ref, into),
+  );
+  backend.keyframe = keyframe;
+  return backend;
 }
 
 /** A record of `save`, as far as it is ours; the rest is checked by the core. */

@@ -12,13 +12,18 @@ import { PoolFullError } from '@braid/core/memory/pool.ts';
 import type { Mark } from '@braid/core/timeline/recording/info.ts';
 import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
 
-/** A keyframe may cost this part of the time between two. */
-const COST = 1 / 8;
+/** Milliseconds between keyframes, at least; what these may cost of that time, more rather than be further apart, and never more than that. */
+const KEYFRAME_MS = 500;
+const COST = 0.03;
+const FAR_APART_MS = 800;
+const MOST_COST = 0.25;
 /** Frames that have to be free for a keyframe. */
 const HEAD_ROOM = 4096;
 /** Bytes on the way to the main thread before the machine waits. */
 const AHEAD = 64 * 2 ** 20;
 const SEARCHED_TEXT = 4096;
+/** What may be lost with the process, in ms of running. */
+const FLUSH_MS = 50;
 
 export class Recorder {
   private readonly machine: Machine;
@@ -29,11 +34,10 @@ export class Recorder {
   /** Steps since the recording began, at the beginning of the stretch. */
   private from = 0n;
   private firstSteps: bigint;
-  /** Events of the machine's log that have been sent, and those of the stretch that the log does not have any more. */
+  /** Steps since the recording began, when something was sent last. */
+  private reached = 0n;
+  /** Events of the machine's log that have been sent. */
   private sent = 0;
-  private dropped = 0;
-  /** Events that the log had when the stretch began. */
-  private firstEvent = 0;
   private keyframes = 0;
   private captured: CapturedBlock[] = [];
   private capturedBytes = 0;
@@ -41,6 +45,8 @@ export class Recorder {
   /** Bytes that the main thread has not written yet. */
   private ahead = 0;
   private keyframeUnderWay = false;
+  /** Host time (ms) that the machine has run since something was sent. */
+  private unsent = 0;
   /** Host time (ms) that the machine has run since the last keyframe, and how much there is to be between two. */
   private ran = 0;
   private interval: number;
@@ -50,7 +56,7 @@ export class Recorder {
   constructor(machine: Machine, options: RecordOptions, send: (item: Recorded) => void) {
     this.machine = machine;
     this.options = options;
-    this.interval = options.keyframeMs;
+    this.interval = options.keyframeMs ?? KEYFRAME_MS;
     this.send = (item, bytes) => {
       this.ahead += bytes;
       send(item);
@@ -78,14 +84,17 @@ export class Recorder {
     return this.ahead > AHEAD;
   }
 
-  /** So many bytes have been written; `keyframeMs`: and a keyframe, which took so long. */
+  /** Some of it has been written. */
   written({ bytes, keyframeMs, full }: Extract<Request, { type: 'written' }>): void {
     this.ahead -= bytes;
     if (keyframeMs === undefined) return;
     this.keyframeUnderWay = false;
     // Twice as rare with each eighth of the room that is used up.
-    const base = this.options.keyframeMs * 2 ** Math.floor(8 * full);
-    this.interval = Math.max(base, keyframeMs / COST);
+    // Each half of what is left of the room makes them twice as rare.
+    const rarer = full < 0.5 ? 1 : 2 / Math.max(2 ** -20, 1 - full);
+    // The first one has all of the machine, and says little about the next.
+    const fair = this.keyframes === 1 ? 0 : Math.min(keyframeMs / COST, Math.max(FAR_APART_MS, keyframeMs / MOST_COST));
+    this.interval = (this.options.keyframeMs ?? Math.max(KEYFRAME_MS, fair)) * rarer;
   }
 
   /** Before a run: takes a keyframe if it is time. */
@@ -99,13 +108,13 @@ export class Recorder {
   /** After a run, which took so many ms. */
   afterRun(spent: number): void {
     this.ran += spent;
-    this.flush();
+    this.unsent += spent;
+    if (this.unsent >= FLUSH_MS) this.flush();
   }
 
   /** The machine's log is about to be emptied. */
   logDropped(): void {
     this.flush();
-    this.dropped += this.sent;
     this.sent = 0;
   }
 
@@ -146,7 +155,10 @@ export class Recorder {
     const point = this.point();
     this.mark('end', why);
     this.flushMarks();
-    this.send({ kind: 'end', at, stretch, position: machine.position, time: machine.now, exit: machine.exit, why, point }, 0);
+    this.send(
+      { kind: 'end', at, stretch, position: machine.position, time: machine.now, exit: machine.exit, why, point },
+      0,
+    );
   }
 
   /**
@@ -162,12 +174,10 @@ export class Recorder {
 
   private beginStretch(kind: Mark['kind'], name: string): void {
     const { machine } = this;
-    this.from = this.stretch < 0 ? 0n : this.at;
+    this.from = this.reached;
     this.firstSteps = machine.totalSteps;
     this.stretch++;
     this.sent = machine.log.length;
-    this.dropped = 0;
-    this.firstEvent = this.sent;
     this.mark(kind, name);
     if (!this.keyframe()) throw new PoolFullError(machine.engine.pool.limit, 'frames of 4 KiB; a recording needs some');
   }
@@ -177,9 +187,9 @@ export class Recorder {
     const { machine, at, stretch } = this;
     if (machine.engine.pool.available < HEAD_ROOM) return false;
     this.flushCaptured();
-    const written = this.keyframes++ === 0 ? [] : this.capture.nextEpoch();
-    const events = this.dropped + this.sent - this.firstEvent;
-    this.send({ kind: 'keyframe', stretch, at, events, written, point: this.point() }, 0);
+    const first = this.keyframes++ === 0;
+    const written = first ? machine.platform.backends.map(() => new Uint32Array(0)) : this.capture.nextEpoch();
+    this.send({ kind: 'keyframe', stretch, at, written, point: this.point() }, 0);
     this.keyframeUnderWay = true;
     this.ran = 0;
     this.flushMarks();
@@ -191,14 +201,17 @@ export class Recorder {
     return { record: recordMachine(machine), link: undefined, ram: machine.ram.share(), disks: [] };
   }
 
-  /** Sends what there is. To be done before the machine's state is replaced. */
+  /** Sends what there is. To be done before the machine's state is replaced, and when the machine stands still. */
   flush(): void {
     const { machine, stretch } = this;
+    this.reached = this.at;
     const events = machine.log.events.slice(this.sent);
-    if (events.length > 0) {
+    if (events.length > 0 || this.unsent > 0) {
       this.sent += events.length;
+      this.unsent = 0;
       const bytes = events.reduce((sum, { event }) => sum + 32 + ('bytes' in event ? event.bytes.length : 0), 0);
-      this.send({ kind: 'events', stretch, events, bytes }, bytes);
+      const reached = { at: this.reached, position: machine.position, time: machine.now };
+      this.send({ kind: 'events', stretch, events, reached, bytes }, bytes);
     }
     this.flushCaptured();
     this.flushMarks();

@@ -23,13 +23,14 @@ import {
 } from '@braid/core/branch/fork-point.ts';
 import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
 import type { BranchPath } from '@braid/core/branch/path.ts';
+import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
-import { stateHash } from '@braid/core/machine/hash.ts';
+import { GdbError } from '@braid/core/gdb/errors.ts';
+import { recordedHash, stateHash } from '@braid/core/machine/hash.ts';
 import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
-import type { FileBackend } from '../disk/file-backend.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
 import { agentErrorOf, BraidError, type ErrorRecord, fromRecord, toRecord } from '../errors.ts';
 import {
@@ -46,14 +47,17 @@ import {
   type Setup,
   UNKNOWN_POINT,
 } from '../pool/protocol.ts';
+import type { DiskFile } from './assemble.ts';
 import { type Assembled, assemble, assemblePath, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
+import { DebugSession, look } from './debug-session.ts';
 import { DecisionWatch } from './decision-watch.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { HintPost } from './hint-post.ts';
 import { RunLength, WallTime } from './pace.ts';
 import { PanicWatch } from './panic.ts';
 import { Recorder } from './recorder.ts';
+import { Replayer } from './replayer.ts';
 import { signature, stats } from './results.ts';
 import { WaitWatch } from './wait-watch.ts';
 import { type Wait, Waits } from './waits.ts';
@@ -84,12 +88,19 @@ export class Runner {
   private readonly points: Map<number, ForkPoint>;
   private machine: Machine | undefined;
   private setup: HostState['setup'] | undefined;
-  private files: readonly FileBackend[] = [];
+  private files: readonly DiskFile[] = [];
 
   private readonly waits = new Waits();
   private waitWatch: WaitWatch | undefined;
   private readonly guest: GuestCalls;
   private readonly hints: HintPost;
+  private readonly debugging = new DebugSession({
+    waiting: (id) => this.waits.has(id),
+    answer: (id, stop) => {
+      this.waits.delete(id);
+      this.result(id, stop);
+    },
+  });
   /** A branch chosen by the host, and the call that waits for its fork point. */
   private decision: { readonly watch: DecisionWatch; readonly reach: number } | undefined;
   /** Instead of a machine: a clone on one way of such a branch, and the call that waits for its end. */
@@ -106,6 +117,8 @@ export class Runner {
   private pendingConsole: Uint8Array[] = [];
   private readonly panic = new PanicWatch();
   private recorder: Recorder | undefined;
+  /** Instead of a machine: a replay. */
+  private replayer: Replayer | undefined;
   /** What a clone holds back. */
   private held: Held[] | undefined;
   private before: HostState['before'] = [];
@@ -219,6 +232,8 @@ export class Runner {
     if (name === 'arrive') return this.arrive(args);
     if (name === 'path') return this.goPath(id, args);
     if (name === 'dispose') return this.dispose(args);
+    if (name === 'openReplay') return this.openReplay(args);
+    if (this.replayer) return this.askReplay(this.replayer, id, name, args);
     const machine = this.made();
     switch (name) {
       case 'commit':
@@ -239,10 +254,15 @@ export class Runner {
         return this.reset(machine, args);
       case 'mergeDisk': {
         const { disk, base, theirs } = args as Calls['mergeDisk'][0];
+        this.recorder?.flush();
         const merged = mergeDisk(machine, disk, base, theirs);
         this.recorder?.replaced('host', 'a disk was merged');
         return merged;
       }
+      case 'recordingInfo':
+        return this.recordingInfo(machine);
+      case 'physical':
+        return physicalOf(machine, args);
       case 'record':
         return this.record(machine, args);
       case 'mark':
@@ -255,6 +275,8 @@ export class Runner {
         return this.hints.hear((args as Calls['hear'][0]).heard);
       case 'answer':
         return this.hints.answer(machine, args);
+      case 'debug':
+        return this.debug(machine, id, args);
       case 'stateHash':
         return stateHash(machine);
       case 'stats':
@@ -323,6 +345,19 @@ export class Runner {
         this.guest.ask(machine, id, name, args);
         return this.wait({ id, name });
     }
+  }
+
+  private debug(machine: Machine, id: number, call: Calls['debug'][0]): unknown {
+    const { debugging } = this;
+    if ((call.op === 'resume' || call.op === 'detach') && debugging.takeChanged()) {
+      this.recorder?.flush();
+      this.recorder?.replaced('host', 'a debugger changed the machine');
+    }
+    if (call.op !== 'resume') return debugging.do(machine, call);
+    debugging.begin(id, call.how);
+    if (machine.exit) return debugging.here;
+    this.paused = false;
+    return this.wait({ id, name: 'debug', live: true, ended: () => debugging.here });
   }
 
   private complete(machine: Machine, id: number, args: Calls['complete'][0]): unknown {
@@ -410,6 +445,8 @@ export class Runner {
     }
     this.path?.path.free();
     this.path = undefined;
+    this.replayer?.free();
+    this.replayer = undefined;
     this.end(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     machine?.free();
     if (failure) throw failure;
@@ -428,6 +465,72 @@ export class Runner {
     this.recorder?.stop(why);
     this.recorder = undefined;
     return undefined;
+  }
+
+  private recordingInfo(machine: Machine): Calls['recordingInfo'][1] {
+    const { options, platform } = machine;
+    const { console, time, disks, epoch } = this.setup!;
+    return {
+      console,
+      time,
+      epoch,
+      memory: options.memory,
+      harts: options.harts,
+      seed: options.seed,
+      disks: platform.backends.map(({ size, readOnly }, n) => {
+        const source = disks[n]!;
+        return { size, readOnly, name: 'path' in source ? source.path : `disk ${n}` };
+      }),
+    };
+  }
+
+  private openReplay({ path, show }: Calls['openReplay'][0]): Calls['openReplay'][1] {
+    const program = (stream: 'stdout' | 'stderr', bytes: Uint8Array) => {
+      this.flushConsole();
+      this.host.report({ type: 'overheard', stream, bytes });
+    };
+    this.replayer = new Replayer(this.engine, path, show ? { ...this.outputs, program } : {}, {
+      hooked: (hit) => this.host.report({ type: 'hooked', hit }),
+      replayOnly: (run) => {
+        this.flushConsole();
+        this.host.report({ type: 'replay-only', run });
+      },
+      result: (id, answer) => this.result(id, answer),
+      failed: (id, error) => this.fail(id, error),
+      progress: (id, at) => this.host.report({ type: 'progress', id, at }),
+    });
+    return this.replayer.standing;
+  }
+
+  private askReplay(replayer: Replayer, id: number, name: CallName, args: never): unknown {
+    switch (name) {
+      case 'replay':
+        replayer.ask(id, args);
+        return LATER;
+      case 'written':
+        return replayer.written(args);
+      case 'physical':
+        return physicalOf(replayer.timeline.machine, args);
+      case 'debug': {
+        const call = args as Calls['debug'][0];
+        if (call.op === 'registers' || call.op === 'read') return look(replayer.timeline.machine, call);
+        throw new GdbError('a replay is what was recorded: it cannot be changed');
+      }
+      case 'hook':
+        return replayer.hooks.add(args);
+      case 'unhook':
+        return replayer.hooks.delete((args as Calls['unhook'][0]).hook);
+      case 'release':
+        return replayer.release();
+      case 'callGuest':
+        return replayer.hooks.call(args);
+      case 'divert':
+        return replayer.divert();
+      case 'stateHash':
+        return recordedHash(replayer.timeline.machine);
+      default:
+        throw new BraidError('ERR_BRAID_OPTION', `a replay cannot "${name}"; divert from it first`);
+    }
   }
 
   private commit(machine: Machine): void {
@@ -449,7 +552,16 @@ export class Runner {
 
   /** Frames that hold the machine's maps. */
   get roots(): readonly number[] {
-    return [...(this.machine ? rootsOf(this.machine) : []), ...(this.path?.path.roots ?? [])];
+    return [
+      ...(this.machine ? rootsOf(this.machine) : []),
+      ...(this.path?.path.roots ?? []),
+      ...(this.replayer?.timeline.roots ?? []),
+    ];
+  }
+
+  /** Single frames besides. */
+  get frames(): readonly number[] {
+    return this.replayer?.timeline.frames ?? [];
   }
 
   private hostState(locks: HostState['locks'] = []): HostState {
@@ -524,11 +636,12 @@ export class Runner {
 
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
     if (this.decision) throw new BraidError('ERR_BRAID_BRANCH', 'a branch of the host is under way in the machine');
+    if (this.debugging.attached) throw new GdbError('a debugger is attached to the machine; have it detach first');
     this.stopRecording('the machine was adopted by its parent');
     const point = forkPoint(machine);
     const events = args.for === 'adopt' ? machine.log.events : [];
     const files = this.files.values();
-    const locks = this.setup!.disks.map((disk) => ('path' in disk ? files.next().value?.handOver() : undefined));
+    const locks = this.setup!.disks.map((disk) => ('bytes' in disk ? undefined : files.next().value?.handOver()));
     const departed = { point, host: this.hostState(locks), inputs: machine.takeInputs(), events };
     const why =
       args.for === 'move' ? 'the machine has moved' : 'the machine has been adopted by its parent, and lives on there';
@@ -580,6 +693,7 @@ export class Runner {
     clone?: Omit<Calls['adopt'][0], 'point'>,
   ): void {
     const handles = becomeForkPoint(machine, point, options);
+    this.debugging.interrupt();
     this.waitWatch?.renewed();
     // What the clone was about to hear comes first: the answer to a hint is one of it.
     for (const input of [...(clone?.inputs ?? []), ...machine.takeInputs()]) machine.input(input);
@@ -639,9 +753,7 @@ export class Runner {
     if (!decision) return { reason: 'unfinished' };
     decision.watch.stop();
     this.recorder?.flush();
-    const taken: Taken | Refusal = result
-      ? decision.watch.takeOver(result, stackBottom)
-      : { reason: 'unfinished' };
+    const taken: Taken | Refusal = result ? decision.watch.takeOver(result, stackBottom) : { reason: 'unfinished' };
     if (!('reason' in taken)) this.recorder?.replaced('takeover');
     return taken;
   }
@@ -686,6 +798,7 @@ export class Runner {
   private cancel(id: number): void {
     this.waits.delete(id);
     this.guest.cancel(id);
+    this.replayer?.cancel(id);
   }
 
   private result(id: number, value: unknown): void {
@@ -726,6 +839,11 @@ export class Runner {
 
   private output(bytes: Uint8Array): void {
     const { machine } = this;
+    if (this.replayer) {
+      this.pendingConsole.push(bytes);
+      this.ahead += bytes.length;
+      return;
+    }
     if (this.held) this.hold({ kind: 'console', bytes: bytes.slice(), time: this.made().now }, bytes.length);
     if (machine) this.waitWatch?.output(machine, bytes);
     this.see((watch) => watch.seeConsole(bytes));
@@ -754,7 +872,9 @@ export class Runner {
     clearTimeout(this.timer);
     this.timer = undefined;
     try {
-      return this.turn();
+      const more = this.turn();
+      if (!more) this.recorder?.flush();
+      return more;
     } catch (error) {
       this.flushConsole();
       this.paused = true;
@@ -770,15 +890,17 @@ export class Runner {
 
   /** One run of the machine, or what has to happen instead; false when there is nothing to do now. */
   private turn(): boolean {
-    const { machine, path } = this;
+    const { machine, path, replayer } = this;
     if (path) return this.goOn(path);
+    if (replayer) return this.ahead <= OUTPUT_AHEAD && replayer.step();
     if (!machine || this.stalled) return false;
     if (machine.exit) return this.ended(machine.exit);
     if (machine.schedule.atBoundary && this.atBoundary()) return true;
     this.reachGoals(machine);
     const inSlice = !machine.schedule.atBoundary && (this.actions.length > 0 || this.answers.length > 0);
     const wanted = this.free || this.waits.size > 0 || inSlice;
-    if (!wanted || this.paused || this.hints.waiting || this.ahead > OUTPUT_AHEAD || this.recorder?.behind) {
+    const held = this.paused || this.debugging.standing || this.hints.waiting;
+    if (!wanted || held || this.ahead > OUTPUT_AHEAD || this.recorder?.behind) {
       this.wallTime.stop();
       return false;
     }
@@ -807,7 +929,8 @@ export class Runner {
     const before = machine.totalSteps;
     const from = performance.now();
     const { runLength } = this;
-    const steps = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
+    const most = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
+    const steps = this.debugging.limit(most);
     this.waitWatch?.starts(from);
     this.recorder?.beforeRun();
     const stop = machine.run(steps);
@@ -826,6 +949,7 @@ export class Runner {
     this.wallTime.ran(machine, stop.reason === 'idle');
     this.acknowledgeConsole();
     this.flushConsole();
+    this.debugging.ran(stop);
     switch (stop.reason) {
       case 'hint': {
         const { hint } = stop;
@@ -938,6 +1062,11 @@ export class Runner {
   private sleep(until: bigint): void {
     this.timer = setTimeout(() => this.host.wake(), this.wallTime.delay(until));
   }
+}
+
+function physicalOf(machine: Machine, { hart, address }: Calls['physical'][0]): bigint | undefined {
+  if (!(hart >= 0 && hart < machine.harts)) throw new BraidError('ERR_BRAID_OPTION', `there is no hart ${hart}`);
+  return machine.physical(hart, address);
 }
 
 const LATER = Symbol('later');

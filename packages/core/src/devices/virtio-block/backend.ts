@@ -9,6 +9,8 @@ export interface BlockBackend {
   readonly size: bigint;
   /** Whether the guest is told that it may not write. */
   readonly readOnly: boolean;
+  /** Whether it has only a part of the disk, which is what the guest will ask for: nobody else is to read it. */
+  readonly partial?: boolean;
   /** Fills `into` from `offset`; both are within the disk. */
   read(offset: number, into: Uint8Array): void | Promise<void>;
   /** Writes at `offset`. The array stays as it is until the answer, and is not to be kept afterwards. */

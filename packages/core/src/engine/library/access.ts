@@ -32,7 +32,7 @@ export interface AccessFunctions {
   readonly loadSlow: FunctionRef;
   /** (address, size, value) */
   readonly storeSlow: FunctionRef;
-  /** (address, size, write) -> host address of aligned RAM, for atomics; 0 after a trap. Fills no device access. */
+  /** (address, size, access or one of ATOMIC) -> host address of aligned RAM, for atomics; 0 after a trap. Fills no device access. */
   readonly atomicAddress: FunctionRef;
   /** (host address, size, value): a store to RAM whose page may be traced. */
   readonly storeTraced: FunctionRef;
@@ -48,8 +48,16 @@ export interface AccessFunctions {
   readonly armed: FunctionRef;
 }
 
-/** `block`: for cache block management, which may do what a load may and faults as a store does. */
-export const ACCESS = { load: 0, store: 1, fetch: 2, block: 4 } as const;
+/**
+ * `block`: for cache block management, which may do what a load may and faults as a store does. `walk`, of which only the host hears:
+ * the hardware sets flags of a page-table entry.
+ */
+export const ACCESS = { load: 0, store: 1, fetch: 2, block: 4, walk: 8 } as const;
+
+/** Stores that are more: one that reads as well, and one that is made only where the hart holds a reservation. */
+export const ATOMIC = { update: 0x100 | ACCESS.store, conditional: 0x200 | ACCESS.store } as const;
+/** What an atomic store adds to the size that the host hears of. */
+export const ATOMIC_SIZE = { update: 0x100, conditional: 0x200, mask: 0xff } as const;
 
 const PTE = { V: 1n, R: 2n, W: 4n, X: 8n, U: 16n, A: 64n, D: 128n };
 
@@ -247,6 +255,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.set(pte, i64.or(pte, wanted));
       f.set(host, f.call(frameAddress, page, i32.const(1)));
       f.if(i32.eqz(host), () => f.return(i64.const(-1)));
+      f.if(w.get32('tracing'), () => {
+        const [low, high] = [i32.wrap(entryPhysical), i32.wrap(i64.shrU(entryPhysical, 32))];
+        f.drop(f.call(imports.touched, low, high, page, i32.const(ACCESS.walk), i32.const(8)));
+      });
       f.set(host, i32.add(host, i32.and(i32.wrap(entryPhysical), 4095)));
       f.do(shadow.becomeTable, i32.shrU(host, 12), level, shared);
       f.if(i32.and(i32.load(recordOf(i32.shrU(host, 12)), FRAME_RECORD.flags), HAS_CODE), () =>
@@ -405,19 +417,20 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(i64.eq(physical, -1), () => f.return(i32.const(0)));
     const page = f.let(f.call(pageOf, physical));
     f.if(i32.eq(page, -1), () => {
-      f.if(w.get32('tracing'), () => f.drop(f.call(touched, va, page, access)));
       w.set(f, 'mailbox', physical);
+      f.if(w.get32('tracing'), () => f.drop(f.call(touched, va, page, access)));
       f.return(i32.const(0));
     });
     const store = i32.eq(access, ACCESS.store);
     const frame = f.let(f.call(frameAddress, page, store));
     f.if(i32.eqz(frame), () => f.return(i32.const(0)));
     const pageVa = f.let(i64.and(va, -4096n));
-    // Whoever traces hears of reading and writing apart, and of no page that was not touched.
+    // Whoever traces hears of reading and writing apart, and of no page that was not touched. An entry that is withheld still says
+    // which page it is, for reservations.
     f.if(w.get32('tracing'), () => {
       const mayFill = f.let(f.call(touched, va, page, access));
-      f.if(store, () => f.set(mayFill, i32.and(mayFill, untraced(f, i32.shrU(frame, 12)))));
-      f.if(mayFill, () => f.do(fill, pageVa, frame, page, i32.eqz(store), store));
+      const mayWrite = f.let(i32.and(i32.and(mayFill, store), untraced(f, i32.shrU(frame, 12))));
+      f.do(fill, pageVa, frame, page, i32.and(mayFill, i32.eqz(store)), mayWrite);
       f.return(i32.add(frame, i32.and(i32.wrap(va), 4095)));
     });
     const granted = f.let(w.get('granted'));
@@ -588,7 +601,8 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     );
   });
 
-  const atomicAddress = module.function('atomicAddress', ['i64', 'i32', 'i32'], ['i32'], (f, va, size, access) => {
+  const atomicAddress = module.function('atomicAddress', ['i64', 'i32', 'i32'], ['i32'], (f, va, size, kind) => {
+    const access = f.let(i32.and(kind, ATOMIC_SIZE.mask));
     // Atomics are naturally aligned; Zama16b and the like are not implemented.
     f.if(i32.and(i32.wrap(va), i32.sub(size, 1)), () => {
       f.do(
@@ -602,7 +616,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     const entry = f.let(i32.add(w.get32('dataTable'), i32.shl(index, DATA.shift)));
     const tag = select(i32.eq(access, ACCESS.load), i64.load(entry, DATA.read), i64.load(entry, DATA.write));
     f.if(i64.ltU(i64.xor(va, tag), 4096), () => f.return(i32.add(i32.wrap(va), i32.load(entry, DATA.addend))));
-    w.set32(f, 'accessSize', i32.const(0));
+    w.set32(f, 'accessSize', i32.or(size, i32.sub(kind, access)));
     const host = f.let(f.call(dataAddress, va, access));
     f.if(i32.and(i32.eqz(host), i32.eqz(w.get32('trapped'))), () => f.do(accessFault, va, access));
     f.return(host);
@@ -618,7 +632,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     });
     const frame = f.let(i32.shrU(f.call(frameAddress, page, i32.const(0)), 12));
     f.if(i32.eqz(frame), () => f.return(i32.const(0)));
-    f.if(w.get32('tracing'), () => f.drop(f.call(touched, pc, page, i32.const(ACCESS.fetch))));
+    f.if(w.get32('tracing'), () => {
+      w.set32(f, 'accessSize', i32.const(0));
+      f.drop(f.call(touched, pc, page, i32.const(ACCESS.fetch)));
+    });
     const record = f.let(recordOf(frame));
     const code = f.let(codeOf(w, frame));
     const generation = i32.load(record, FRAME_RECORD.generation);

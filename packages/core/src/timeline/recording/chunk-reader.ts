@@ -1,0 +1,163 @@
+/** Chunks of a source, checked; contents that are asked for again and again are kept for a while. */
+
+import { type ByteSource, type ChunkHeader, CODEC, type Codec, decodeHeader, HEADER_SIZE } from './chunk.ts';
+import type { Crc32 } from './crc32.ts';
+import { RecordingError } from './errors.ts';
+
+/** Contents by where their chunks are, at most so many bytes, those used longest ago given up first. */
+class Kept {
+  private readonly contents = new Map<number, Uint8Array>();
+  private readonly most: number;
+  private bytes = 0;
+
+  constructor(most: number) {
+    this.most = most;
+  }
+
+  get(offset: number): Uint8Array | undefined {
+    const found = this.contents.get(offset);
+    if (!found) return undefined;
+    this.contents.delete(offset);
+    this.contents.set(offset, found);
+    return found;
+  }
+
+  put(offset: number, content: Uint8Array): void {
+    this.contents.set(offset, content);
+    this.bytes += content.length;
+    for (const [old, { length }] of this.contents) {
+      if (this.bytes <= this.most) break;
+      this.contents.delete(old);
+      this.bytes -= length;
+    }
+  }
+}
+
+/** Where a chunk is. */
+export interface ChunkPlace extends ChunkHeader {
+  readonly number: number;
+  readonly offset: number;
+}
+
+/** Where the contents of a run of pages, or blocks, are: in chunks, found by the first one's number. */
+export class ContentPlaces {
+  private offsets = new Float64Array(64);
+  private numbers = new Uint32Array(64);
+  private firsts = new Uint32Array(64);
+  private chunks = 0;
+  /** How many contents there are. */
+  count = 0;
+
+  add({ offset, number }: ChunkPlace, contents: number): void {
+    if (this.chunks === this.offsets.length) {
+      const [offsets, numbers, firsts] = [this.offsets, this.numbers, this.firsts];
+      this.offsets = new Float64Array(2 * this.chunks);
+      this.numbers = new Uint32Array(2 * this.chunks);
+      this.firsts = new Uint32Array(2 * this.chunks);
+      this.offsets.set(offsets);
+      this.numbers.set(numbers);
+      this.firsts.set(firsts);
+    }
+    this.offsets[this.chunks] = offset;
+    this.numbers[this.chunks] = number;
+    this.firsts[this.chunks] = this.count;
+    this.chunks++;
+    this.count += contents;
+  }
+
+  /** The chunk with a content, and which of its contents it is. */
+  find(content: number): { readonly offset: number; readonly number: number; readonly index: number } {
+    let low = 0;
+    let high = this.chunks;
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1;
+      if (this.firsts[middle]! <= content) low = middle;
+      else high = middle;
+    }
+    return { offset: this.offsets[low]!, number: this.numbers[low]!, index: content - this.firsts[low]! };
+  }
+}
+
+export class ChunkReader {
+  readonly source: ByteSource;
+  private readonly codecs: readonly Codec[];
+  private readonly crc32: Crc32;
+  private readonly header = new Uint8Array(HEADER_SIZE);
+
+  constructor(source: ByteSource, codecs: readonly Codec[], crc32: Crc32) {
+    this.source = source;
+    this.codecs = codecs;
+    this.crc32 = crc32;
+  }
+
+  /** Chunk `number`, or undefined where the file is cut off before its end. Throws `RecordingError`. */
+  place(number: number, offset: number): ChunkPlace | undefined {
+    const { source, header } = this;
+    if (source.size - offset < HEADER_SIZE) return undefined;
+    this.read(offset, header);
+    // What a system had promised room for when it stopped is zero.
+    if (header.every((byte) => byte === 0)) return undefined;
+    const found = decodeHeader(header, number, offset);
+    return source.size - offset - HEADER_SIZE < found.stored ? undefined : { ...found, number, offset };
+  }
+
+  /** What a chunk holds. Throws `RecordingError`. */
+  content({ offset, number, codec, stored, size, crc }: ChunkPlace): Uint8Array {
+    const bytes = new Uint8Array(stored);
+    this.read(offset + HEADER_SIZE, bytes);
+    if (this.crc32(bytes) !== crc) {
+      throw new RecordingError(`the content of chunk ${number} is damaged: copy the file again`, offset);
+    }
+    if (codec === CODEC.none) return bytes;
+    const decoder = this.codecs.find(({ id }) => id === codec);
+    if (!decoder) {
+      throw new RecordingError(
+        `chunk ${number} is compressed in a way that this host cannot read (${codec === CODEC.zstd ? 'zstd' : codec})`,
+        offset,
+      );
+    }
+    let content: Uint8Array;
+    try {
+      const { buffer, byteOffset, byteLength } = decoder.decompress(bytes, size);
+      // Not a host's own kind of array, whose slices may share its memory.
+      content = new Uint8Array(buffer, byteOffset, byteLength);
+    } catch (cause) {
+      throw new RecordingError(`chunk ${number} cannot be decompressed (${(cause as Error).message})`, offset, {
+        cause,
+      });
+    }
+    if (content.length !== size) {
+      throw new RecordingError(`chunk ${number} has ${content.length} bytes instead of ${size}`, offset);
+    }
+    return content;
+  }
+
+  read(offset: number, into: Uint8Array): void {
+    try {
+      this.source.read(offset, into);
+    } catch (cause) {
+      throw new RecordingError(`the file cannot be read (${(cause as Error).message})`, offset, { cause });
+    }
+  }
+}
+
+/** Chunks of contents, read when they are asked for, the last ones kept. */
+export class KeptChunks {
+  private readonly reader: ChunkReader;
+  private readonly kept: Kept;
+
+  constructor(reader: ChunkReader, most: number) {
+    this.reader = reader;
+    this.kept = new Kept(most);
+  }
+
+  content({ offset, number }: { readonly offset: number; readonly number: number }): Uint8Array {
+    const kept = this.kept.get(offset);
+    if (kept) return kept;
+    const place = this.reader.place(number, offset);
+    if (!place) throw new RecordingError('the file has become shorter since it was opened', offset);
+    const content = this.reader.content(place);
+    this.kept.put(offset, content);
+    return content;
+  }
+}

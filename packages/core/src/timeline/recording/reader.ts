@@ -1,0 +1,419 @@
+/**
+ * A recording that is there to be read: what it says about itself, its events, and its keyframes as tables. Contents of pages and blocks
+ * are read when they are asked for.
+ *
+ * Opening costs a look at every chunk's header, and reading all chunks but those of contents. Memory: about 200 bytes an event, 4 for
+ * each page that a keyframe names, 28 for each block of a disk, and 80 MiB of contents that were used last.
+ */
+
+import { comparePositions, EventLog } from '../../machine/log.ts';
+import type { MachineRecord } from '../../machine/save.ts';
+import { PAGE } from '../../memory/layout.ts';
+import { decodeState } from '../../state/encode.ts';
+import { StateError } from '../../state/errors.ts';
+import { DiskHistory } from '../disk-history.ts';
+import { ByteReader } from './bytes.ts';
+import { decodeCaptures } from './captures.ts';
+import {
+  BATCH,
+  type ByteSource,
+  CHUNK_KINDS,
+  type ChunkKind,
+  type Codec,
+  checkHead,
+  HASH,
+  HEAD_SIZE,
+  HEADER_SIZE,
+  LIMITS,
+} from './chunk.ts';
+import { type ChunkPlace, ChunkReader, ContentPlaces, KeptChunks } from './chunk-reader.ts';
+import { type Crc32, crc32 as ownCrc32 } from './crc32.ts';
+import { RecordingError } from './errors.ts';
+import { readEvents, readEventsHead } from './events.ts';
+import {
+  type Mark,
+  type RecordingEnd,
+  type RecordingInfo,
+  restoreEnd,
+  restoreInfo,
+  restoreMarks,
+  sortMarks,
+} from './info.ts';
+import { decodeKeyframe, type KeyframeContent, ZERO_PAGE } from './keyframe.ts';
+import type { Moment } from './moment.ts';
+import { type NamedPages, PageVersions } from './page-versions.ts';
+
+export interface Keyframe extends Moment {
+  readonly index: number;
+  readonly stretch: number;
+  /** The state's. */
+  readonly hash: string;
+  /** How many of its stretch's events the machine has had: where a `LogReader` goes on. */
+  readonly events: number;
+}
+
+/** A part of a recording in which the machine is a function of its state at the first keyframe and the events. */
+export interface Stretch {
+  readonly from: bigint;
+  /** Steps that the machine had made there: `Machine.totalSteps`. */
+  readonly firstSteps: bigint;
+  readonly firstKeyframe: number;
+  readonly keyframes: number;
+  readonly log: EventLog;
+}
+
+/** How much of a file is what. */
+export interface KindSize {
+  readonly chunks: number;
+  /** Bytes of the file. */
+  readonly stored: number;
+  /** Bytes of the contents. */
+  readonly raw: number;
+}
+
+export interface RecordingOptions {
+  /** A faster one than the core's own. */
+  readonly crc32?: Crc32;
+}
+
+const KEPT_PAGES = 32 * 2 ** 20;
+const KEPT_HASHES = 32 * 2 ** 20;
+const KEPT_BLOCKS = 16 * 2 ** 20;
+
+export class Recording {
+  readonly info: RecordingInfo;
+  /** Whether it was ended, and not cut off. */
+  readonly complete: boolean;
+  readonly bytes: Readonly<Record<ChunkKind, KindSize>>;
+  readonly stretches: readonly Stretch[];
+  /** Ascending by `at`. */
+  readonly keyframes: readonly Keyframe[];
+  /** Ascending by `at`. */
+  readonly marks: readonly Mark[];
+  /** Of a file that was cut off: the last moment that it says was reached. */
+  readonly end: RecordingEnd;
+  readonly disks: DiskHistory;
+  private readonly reader: ChunkReader;
+  private readonly pageContents: ContentPlaces;
+  private readonly blockContents: ContentPlaces;
+  private readonly versions: PageVersions;
+  private readonly places: readonly KeyframePlace[];
+  private readonly keptPages: KeptChunks;
+  private readonly keptHashes: KeptChunks;
+  private readonly keptBlocks: KeptChunks;
+
+  private constructor(scan: Scan) {
+    this.info = scan.info!;
+    this.complete = scan.end !== undefined;
+    this.bytes = scan.bytes;
+    this.stretches = scan.stretches;
+    this.keyframes = scan.keyframes;
+    this.marks = sortMarks(scan.marks);
+    this.end = scan.end ?? lastMoment(scan);
+    this.disks = scan.disks;
+    this.reader = scan.reader;
+    this.pageContents = scan.pages;
+    this.blockContents = scan.blocks;
+    this.places = scan.places;
+    this.versions = new PageVersions(this.info.memory / PAGE, scan.named);
+    this.keptPages = new KeptChunks(this.reader, KEPT_PAGES);
+    this.keptHashes = new KeptChunks(this.reader, KEPT_HASHES);
+    this.keptBlocks = new KeptChunks(this.reader, KEPT_BLOCKS);
+  }
+
+  /** Throws `RecordingError` for a file that is none, that is damaged, or that ends before its first keyframe. */
+  static open(source: ByteSource, codecs: readonly Codec[], { crc32 = ownCrc32 }: RecordingOptions = {}): Recording {
+    const reader = new ChunkReader(source, codecs, crc32);
+    const scan = new Scan(reader);
+    scan.run();
+    return new Recording(scan);
+  }
+
+  /** The machine's state at a keyframe, but for its pages; whoever uses it checks it. Throws `RecordingError`. */
+  record(keyframe: number): MachineRecord {
+    const { place } = this.place(keyframe);
+    return told(place, () => decodeState(this.keyframe(keyframe).record)) as unknown as MachineRecord;
+  }
+
+  /** The number of a page's content as of a keyframe, or -1 of one that is zero. Equal numbers are equal contents. */
+  version(keyframe: number, page: number): number {
+    this.requirePage(keyframe, page);
+    return this.versions.find(keyframe, page);
+  }
+
+  /** Pages that are not zero as of a keyframe, ascending. */
+  pages(keyframe: number): Uint32Array {
+    this.place(keyframe);
+    return this.versions.present(keyframe);
+  }
+
+  /** Pages that the file says differ from the keyframe before, in the order of the file, ascending. */
+  changed(keyframe: number): Uint32Array {
+    return this.keyframe(keyframe).pages.map((page) => page & ~ZERO_PAGE);
+  }
+
+  /** Whether a page is among those. Fast. */
+  mayDiffer(keyframe: number, page: number): boolean {
+    this.requirePage(keyframe, page);
+    return this.versions.named(keyframe, page);
+  }
+
+  /** Fills 4096 bytes with a page's content. Contents of neighbouring numbers are read together. Throws `RecordingError`. */
+  content(version: number, into: Uint8Array): void {
+    take(this.pageContents, this.keptPages, version, into);
+  }
+
+  /** The page contents that are stored together with one, by the number of the first; 4096 bytes each. Throws `RecordingError`. */
+  together(version: number): { readonly first: number; readonly contents: Uint8Array } {
+    if (!(version >= 0 && version < this.pageContents.count))
+      throw new RangeError(`there is no page content ${version}`);
+    const place = this.pageContents.find(version);
+    return { first: version - place.index, contents: this.keptPages.content(place) };
+  }
+
+  /** The hash of a page's content, where the recording has it: a view, as `FrameHash` keeps it. Throws `RecordingError`. */
+  pageHash(version: number): Uint8Array | undefined {
+    if (!(version >= 0 && version < this.pageContents.count))
+      throw new RangeError(`there is no page content ${version}`);
+    const { hashes, firstContent } = this.place(this.versions.keyframeOf(version));
+    if (!hashes) return undefined;
+    const at = (version - firstContent) * HASH;
+    return this.keptHashes.content(hashes).subarray(at, at + HASH);
+  }
+
+  /** Fills in what a block of a disk held; `ref` is what `disks` gives. Throws `RecordingError`. */
+  block(ref: number, into: Uint8Array): void {
+    take(this.blockContents, this.keptBlocks, ref, into);
+  }
+
+  private requirePage(keyframe: number, page: number): void {
+    this.place(keyframe);
+    if (!(page >= 0 && page < this.info.memory / PAGE)) throw new RangeError(`there is no page ${page}`);
+  }
+
+  private place(keyframe: number): KeyframePlace {
+    const place = this.places[keyframe];
+    if (!place) throw new RangeError(`there is no keyframe ${keyframe}`);
+    return place;
+  }
+
+  private keyframe(keyframe: number): KeyframeContent {
+    const { place } = this.place(keyframe);
+    const content = this.reader.content(place);
+    return told(place, () => decodeKeyframe(new ByteReader(content), this.info.memory / PAGE));
+  }
+}
+
+function take(places: ContentPlaces, kept: KeptChunks, number: number, into: Uint8Array): void {
+  if (!(number >= 0 && number < places.count)) throw new RangeError(`there is no content ${number}`);
+  const place = places.find(number);
+  const from = place.index * PAGE;
+  into.set(kept.content(place).subarray(from, from + Math.min(into.length, PAGE)));
+}
+
+/** What is wrong in a chunk's content is wrong with the file. */
+function told<T>({ offset, number, kind }: ChunkPlace, decode: () => T): T {
+  try {
+    return decode();
+  } catch (cause) {
+    if (!(cause instanceof StateError)) throw cause;
+    throw new RecordingError(`chunk ${number} (${kind}): ${cause.message}`, offset, { cause });
+  }
+}
+
+function lastMoment({ keyframes, reached, marks }: Scan): RecordingEnd {
+  let last: RecordingEnd = { ...keyframes.at(-1)!, exit: undefined, why: 'the recording is cut off' };
+  for (const { at, position, time, stretch } of [...reached, ...marks]) {
+    if (at > last.at) last = { at, position, time, stretch, hash: undefined, exit: undefined, why: last.why };
+  }
+  const { at, position, time, stretch, hash, exit, why } = last;
+  return { at, position, time, stretch, hash, exit, why };
+}
+
+interface KeyframePlace {
+  readonly place: ChunkPlace;
+  readonly firstContent: number;
+  readonly hashes: ChunkPlace | undefined;
+}
+
+/** One pass over a file. */
+class Scan {
+  readonly reader: ChunkReader;
+  readonly bytes: Record<ChunkKind, { chunks: number; stored: number; raw: number }>;
+  info: RecordingInfo | undefined;
+  end: RecordingEnd | undefined;
+  readonly stretches: { from: bigint; firstSteps: bigint; firstKeyframe: number; keyframes: number; log: EventLog }[] =
+    [];
+  readonly keyframes: Keyframe[] = [];
+  readonly places: KeyframePlace[] = [];
+  readonly named: NamedPages[] = [];
+  readonly marks: Mark[] = [];
+  /** The last moment of each stretch that was reached. */
+  readonly reached: (Moment & { readonly stretch: number })[] = [];
+  readonly disks = new DiskHistory();
+  readonly pages = new ContentPlaces();
+  readonly blocks = new ContentPlaces();
+  private hashes: ChunkPlace | undefined;
+  private namedPages = 0;
+  private events = 0;
+  private captures = 0;
+  private epoch = 0;
+
+  constructor(reader: ChunkReader) {
+    this.reader = reader;
+    this.bytes = Object.fromEntries(
+      CHUNK_KINDS.map((kind) => [kind, { chunks: 0, stored: 0, raw: 0 }]),
+    ) as typeof this.bytes;
+  }
+
+  run(): void {
+    const { reader } = this;
+    const { source } = reader;
+    const head = new Uint8Array(Math.min(HEAD_SIZE, source.size));
+    reader.read(0, head);
+    checkHead(head);
+    let offset = HEAD_SIZE;
+    for (let number = 0; ; number++) {
+      const place = reader.place(number, offset);
+      if (!place) break;
+      if (number >= LIMITS.chunks) throw new RecordingError('there are too many chunks', offset);
+      told(place, () => this.chunk(place));
+      const size = this.bytes[place.kind];
+      size.chunks++;
+      size.stored += HEADER_SIZE + place.stored;
+      size.raw += place.size;
+      offset += HEADER_SIZE + place.stored;
+    }
+    if (this.keyframes.length === 0) {
+      throw new RecordingError('the file is cut off before its first keyframe, there is nothing to replay', offset);
+    }
+  }
+
+  private chunk(place: ChunkPlace): void {
+    const fail = (why: string): never => {
+      throw new StateError(`chunk ${place.number}`, why);
+    };
+    if ((place.kind === 'start') !== (this.info === undefined)) fail('the first chunk, and no other, is a start');
+    if (this.end) fail('comes after the end');
+    switch (place.kind) {
+      case 'pages':
+        return this.contents(place, this.pages);
+      case 'blocks':
+        return this.contents(place, this.blocks);
+      case 'hashes':
+        this.hashes = place;
+        return;
+    }
+    const content = this.reader.content(place);
+    switch (place.kind) {
+      case 'start':
+        this.info = restoreInfo(decodeState(content));
+        return;
+      case 'events':
+        return this.readEvents(new ByteReader(content));
+      case 'keyframe':
+        return this.readKeyframe(place, content, fail);
+      case 'disk':
+        return this.readCaptures(new ByteReader(content), fail);
+      case 'marks':
+        for (const mark of restoreMarks(decodeState(content))) {
+          if (mark.stretch >= this.stretches.length) fail(`a mark is in stretch ${mark.stretch}, which is not there`);
+          this.marks.push(mark);
+        }
+        if (this.marks.length > LIMITS.marks) fail(`there are more than ${LIMITS.marks} marks`);
+        return;
+      case 'end': {
+        const end = restoreEnd(decodeState(content));
+        if (end.stretch !== this.stretches.length - 1) fail('ends another stretch than the last one');
+        if (end.at < this.keyframes.at(-1)!.at) fail('ends before the last keyframe');
+        this.end = end;
+        return;
+      }
+    }
+  }
+
+  private contents(place: ChunkPlace, places: ContentPlaces): void {
+    const count = place.size / PAGE;
+    if (!Number.isInteger(count) || count < 1 || count > BATCH) {
+      throw new StateError(`chunk ${place.number}`, `has ${place.size} bytes, which are not 1 to ${BATCH} contents`);
+    }
+    if (places.count + count > LIMITS.contents) {
+      throw new StateError(`chunk ${place.number}`, `there are more than ${LIMITS.contents} contents`);
+    }
+    places.add(place, count);
+  }
+
+  private readEvents(reader: ByteReader): void {
+    const { stretch, reached } = readEventsHead(reader);
+    const current = this.stretches.at(-1);
+    if (!current || stretch !== this.stretches.length - 1) return reader.fail(`stretch ${stretch} is not under way`);
+    const { log } = current;
+    const last = log.events.at(-1);
+    let first = true;
+    for (const { position, time, event } of readEvents(reader)) {
+      if (first && last && (comparePositions(last.position, position) > 0 || time < last.time)) {
+        reader.fail('its first event is before the last one of the chunk before');
+      }
+      first = false;
+      if (++this.events > LIMITS.events) reader.fail(`there are more than ${LIMITS.events} events`);
+      log.append(position, time, event);
+    }
+    if (!reached) return;
+    if (this.reached.at(-1)?.stretch === stretch) this.reached.pop();
+    this.reached.push({ ...reached, stretch });
+  }
+
+  private readKeyframe(place: ChunkPlace, content: Uint8Array, fail: (why: string) => never): void {
+    const limit = this.info!.memory / PAGE;
+    const { stretch, moment, steps, hash, firstContent, hashed, pages, written } = decodeKeyframe(
+      new ByteReader(content),
+      limit,
+    );
+    const index = this.keyframes.length;
+    const last = this.keyframes.at(-1);
+    const begun = this.stretches.length;
+    if (stretch !== begun && stretch !== begun - 1) fail(`is in stretch ${stretch}, after ${begun} stretches`);
+    if (last && moment.at < last.at) fail('is before the keyframe ahead of it');
+    const count = pages.reduce((sum, page) => sum + (page & ZERO_PAGE ? 0 : 1), 0);
+    const behind = this.named.at(-1);
+    const free = behind ? behind.firstContent + behind.contents : 0;
+    if (firstContent < free || firstContent + count > this.pages.count) fail('names contents that are not its own');
+    if (hashed && this.hashes?.size !== count * HASH) fail(`has no hashes of its ${count} contents`);
+    this.namedPages += pages.length;
+    if (this.namedPages > LIMITS.pages || index === LIMITS.keyframes) fail('there are too many keyframes');
+    if (written.length !== this.info!.disks.length) fail(`tells of ${written.length} disks`);
+    for (const [disk, blocks] of written.entries()) {
+      if (blocks.length > 0 && blocks.at(-1)! >= blocksOf(this.info!.disks[disk]!.size))
+        fail(`writes beyond disk ${disk}`);
+      if (index > 0) this.disks.written(disk, index - 1, blocks);
+    }
+    if (stretch === begun) {
+      this.stretches.push({
+        from: moment.at,
+        firstSteps: steps,
+        firstKeyframe: index,
+        keyframes: 0,
+        log: new EventLog(),
+      });
+    }
+    this.stretches[stretch]!.keyframes++;
+    this.keyframes.push({ index, stretch, ...moment, hash, events: this.stretches[stretch]!.log.length });
+    this.places.push({ place, firstContent, hashes: hashed && count > 0 ? this.hashes : undefined });
+    this.named.push({ pages, firstContent, contents: count });
+    this.hashes = undefined;
+  }
+
+  private readCaptures(reader: ByteReader, fail: (why: string) => never): void {
+    const disks = this.info!.disks.map(({ size }) => blocksOf(size));
+    for (const { disk, epoch, block } of decodeCaptures(reader, disks, this.epoch, this.keyframes.length)) {
+      if (this.captures === this.blocks.count) fail('names more blocks than there are contents');
+      if (this.captures === LIMITS.blocks) fail(`there are more than ${LIMITS.blocks} blocks`);
+      this.epoch = epoch;
+      this.disks.captured(disk, epoch, block, this.captures++);
+    }
+  }
+}
+
+function blocksOf(size: bigint): number {
+  return Math.ceil(Number(size) / PAGE);
+}

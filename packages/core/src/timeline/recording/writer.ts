@@ -1,0 +1,205 @@
+/**
+ * Writes a recording, chunk by chunk, to whoever takes them. Calls may follow each other without waiting: what they say is in the file in
+ * their order. The first failure ends the recording; every later call fails with the same error.
+ */
+
+import { comparePositions, type LoggedEvent } from '../../machine/log.ts';
+import type { MachineRecord } from '../../machine/save.ts';
+import { PAGE } from '../../memory/layout.ts';
+import type { Pool } from '../../memory/pool.ts';
+import { encodeState } from '../../state/encode.ts';
+import { type DiskCaptureItem, encodeCaptures } from './captures.ts';
+import { BATCH, type ChunkSink, HASH, LIMITS } from './chunk.ts';
+import { RecordingError } from './errors.ts';
+import { encodeEvents } from './events.ts';
+import { type Mark, type RecordingEnd, type RecordingInfo, saveEnd, saveInfo, saveMarks } from './info.ts';
+import { KeyframeEncoder, momentOf, stepsOf } from './keyframe.ts';
+import type { Moment } from './moment.ts';
+
+export interface KeyframeInput {
+  /** The one under way, or the next. */
+  readonly stretch: number;
+  readonly at: bigint;
+  readonly record: MachineRecord;
+  /** The state's. */
+  readonly hash: string;
+  /** Guest page numbers, ascending: at least those whose content may differ from the keyframe before; all that may not be zero in the first. */
+  readonly pages: Iterable<number>;
+  /** The frame of a page, 0 for one that is absent. It has to stay as it is until the call is over. */
+  frame(page: number): number;
+  /** The hash of a frame's content: of all frames of a recording, or of none. */
+  hashOf?(frame: number): Uint8Array;
+  /** For each disk: blocks of 4 KiB written since the keyframe before, ascending. */
+  readonly written: readonly Uint32Array[];
+}
+
+/** Batches of pages that may be on their way at the same time. */
+const UNDER_WAY = 4;
+
+export class RecordingWriter {
+  private readonly sink: ChunkSink;
+  private readonly pool: Pool;
+  private last: Promise<void> = Promise.resolve();
+  private readonly buffers: Uint8Array[] = [];
+  /** What readers have room for; see `LIMITS`. */
+  private readonly counts = { keyframes: 0, pages: 0, blocks: 0, events: 0, marks: 0 };
+  private contents = 0;
+  private stretch = -1;
+  /** Of the last keyframe. */
+  private at = 0n;
+  /** Of the stretch under way. */
+  private lastEvent: LoggedEvent | undefined;
+
+  constructor(sink: ChunkSink, pool: Pool) {
+    this.sink = sink;
+    this.pool = pool;
+  }
+
+  start(info: RecordingInfo): Promise<void> {
+    return this.append('start', () => [encodeState(saveInfo(info))]);
+  }
+
+  /**
+   * Events of the stretch under way, none of them earlier than those of the calls before. `reached`: a moment behind which the machine
+   * is now; a recording that is cut off is known to go up to there.
+   */
+  events(stretch: number, events: readonly LoggedEvent[], reached?: Moment): Promise<void> {
+    return this.append('events', () => {
+      if (stretch !== this.stretch) {
+        throw new RecordingError(`events of stretch ${stretch} come in stretch ${this.stretch}`);
+      }
+      const [first, last] = [events[0], this.lastEvent];
+      if (first && last && (comparePositions(first.position, last.position) < 0 || first.time < last.time)) {
+        throw new RecordingError(`event ${first.event.kind} is earlier than the last one before it`);
+      }
+      this.lastEvent = events.at(-1) ?? last;
+      this.count('events', events.length);
+      return events.length === 0 && !reached ? [] : encodeEvents(stretch, events, reached);
+    });
+  }
+
+  /** All events that the machine has had before, and no later ones, are to be given before. Cost: a copy of each page that is not zero. */
+  keyframe(input: KeyframeInput): Promise<void> {
+    const { stretch, at, record, hash, written } = input;
+    return this.enqueue(() => {
+      this.count('keyframes', 1);
+      if (stretch !== this.stretch && stretch !== this.stretch + 1) {
+        throw new RecordingError(`a keyframe of stretch ${stretch} comes in stretch ${this.stretch}`);
+      }
+      if (at < this.at) throw new RecordingError(`a keyframe at ${at} comes after one at ${this.at}`);
+      if (stretch !== this.stretch) this.lastEvent = undefined;
+      this.stretch = stretch;
+      this.at = at;
+      const head = { stretch, moment: momentOf(record, at), steps: stepsOf(record), hash };
+      const encoder = new KeyframeEncoder(head, written, record);
+      return () => this.writeKeyframe(encoder, input);
+    });
+  }
+
+  /** Contents are copied at once. */
+  disk(captures: readonly DiskCaptureItem[]): Promise<void> {
+    return this.enqueue(() => {
+      this.count('blocks', captures.length);
+      const chunks = encodeCaptures(captures);
+      return async () => {
+        for (const { blocks, disk } of chunks) {
+          await Promise.all([this.sink.append('blocks', blocks), this.sink.append('disk', disk)]);
+        }
+      };
+    });
+  }
+
+  marks(marks: readonly Mark[]): Promise<void> {
+    return this.append('marks', () => {
+      this.count('marks', marks.length);
+      return marks.length === 0 ? [] : [encodeState(saveMarks(marks))];
+    });
+  }
+
+  end(end: RecordingEnd): Promise<void> {
+    return this.append('end', () => [encodeState(saveEnd(end))]);
+  }
+
+  private count(what: keyof RecordingWriter['counts'], more: number): void {
+    this.counts[what] += more;
+    if (this.counts[what] > LIMITS[what]) {
+      throw new RecordingError(`it is full: more than ${LIMITS[what]} ${what}; begin another one`);
+    }
+  }
+
+  private append(kind: 'start' | 'events' | 'marks' | 'end', encode: () => Uint8Array[]): Promise<void> {
+    return this.enqueue(() => {
+      const chunks = encode();
+      return async () => {
+        for (const chunk of chunks) await this.sink.append(kind, chunk);
+      };
+    });
+  }
+
+  /** Encodes now, and writes when all that came before is written. */
+  private enqueue(encode: () => () => Promise<void>): Promise<void> {
+    let write: () => Promise<void>;
+    try {
+      write = encode();
+    } catch (error) {
+      write = () => Promise.reject(error);
+    }
+    const done = this.last.then(write);
+    // Whoever called hears of it; the next one too.
+    done.catch(() => {});
+    this.last = done;
+    return done;
+  }
+
+  private async writeKeyframe(encoder: KeyframeEncoder, { pages, frame, hashOf }: KeyframeInput): Promise<void> {
+    const { pool } = this;
+    const firstContent = this.contents;
+    const underWay: Promise<void>[] = [];
+    const hashes: Uint8Array[] = [];
+    let buffer = this.takeBuffer();
+    let filled = 0;
+    const flush = async () => {
+      const full = buffer;
+      const written = this.sink.append('pages', full.subarray(0, filled * PAGE)).then(() => {
+        this.buffers.push(full);
+      });
+      // It is waited for below, perhaps after another one that fails too.
+      written.catch(() => {});
+      underWay.push(written);
+      this.contents += filled;
+      filled = 0;
+      if (underWay.length === UNDER_WAY) await underWay.shift();
+      buffer = this.takeBuffer();
+    };
+    for (const page of pages) {
+      const number = frame(page);
+      this.count('pages', 1);
+      if (number === 0 || isZero(pool.words, (number * PAGE) / 4)) {
+        encoder.page(page, true);
+        continue;
+      }
+      encoder.page(page, false);
+      buffer.set(pool.bytes.subarray(number * PAGE, (number + 1) * PAGE), filled * PAGE);
+      if (hashOf) hashes.push(hashOf(number).slice());
+      if (++filled === BATCH) await flush();
+    }
+    if (filled > 0) await flush();
+    this.buffers.push(buffer);
+    await Promise.all(underWay);
+    if (hashes.length > 0) {
+      const all = new Uint8Array(hashes.length * HASH);
+      for (const [i, hash] of hashes.entries()) all.set(hash, i * HASH);
+      await this.sink.append('hashes', all);
+    }
+    await this.sink.append('keyframe', encoder.finish(firstContent, hashes.length > 0));
+  }
+
+  private takeBuffer(): Uint8Array {
+    return this.buffers.pop() ?? new Uint8Array(BATCH * PAGE);
+  }
+}
+
+function isZero(words: Uint32Array, from: number): boolean {
+  for (let i = from; i < from + PAGE / 4; i++) if (words[i] !== 0) return false;
+  return true;
+}
