@@ -13,8 +13,8 @@ import { MSTATUS } from '../hart/state.ts';
 import { KernelImage } from '../linux/tasks.ts';
 import { stateHash } from '../machine/hash.ts';
 import type { Machine } from '../machine/machine.ts';
-import { bootProgram, compileProgram, compilerMissing } from '../testing/guest-program.ts';
-import { guestMissing, runSteps } from '../testing/machines.ts';
+import { bootInto, compileProgram, FREESTANDING, programsMissing } from '../testing/guest-program.ts';
+import { bareMachine, runSteps } from '../testing/machines.ts';
 import { TraceError } from './errors.ts';
 import { TracedProgram } from './function-map.ts';
 import { KernelTrace, kernelFunctions, type ProgramOptions, ProgramTrace } from './functions.ts';
@@ -116,7 +116,7 @@ __asm__(".globl _start\\n.type _start, @function\\n_start:\\n mv a0, sp\\n call 
 `;
 
 // Nothing sets up gp.
-const FLAGS = ['-O2', '-nostdlib', '-ffreestanding', '-fno-stack-protector', '-Wl,--no-relax'];
+const FLAGS = [...FREESTANDING, '-Wl,--no-relax'];
 const OWN =
   'leaf fib even odd spin outer tail jump leap handler raise_it make inchild pick_a pick_b indirect program'.split(' ');
 
@@ -135,7 +135,7 @@ function finish(machine: Machine, said: () => string, limit = 600): void {
 
 function boot(program: Uint8Array, harts = 1) {
   let text = '';
-  const machine = bootProgram(program, harts, (more) => (text += more));
+  const machine = bootInto(program, { harts }, (more) => (text += more));
   runSteps(machine, FROM);
   return { machine, said: () => text };
 }
@@ -164,14 +164,14 @@ function profiled(file: Uint8Array, kernel: Kernel, options: Partial<ProgramOpti
 
 const uses = ({ used }: FunctionProfile) => new Map(used.map((use) => [use.name, use]));
 
-describe('functions of a program', { skip: compilerMissing || guestMissing }, () => {
+describe('functions of a program', { skip: programsMissing }, () => {
   let fixed: Uint8Array;
   let movable: Uint8Array;
   let kernel: Kernel;
   let plain: { steps: bigint; hash: string };
 
   before(() => {
-    fixed = compileProgram(PROGRAM, [...FLAGS, '-static']);
+    fixed = compileProgram(PROGRAM, FLAGS);
     movable = compileProgram(PROGRAM, [...FLAGS, '-static-pie', '-fPIE', '-Wl,--no-dynamic-linker']);
     const { machine, said } = boot(fixed);
     finish(machine, said);
@@ -184,7 +184,7 @@ describe('functions of a program', { skip: compilerMissing || guestMissing }, ()
     const folder = mkdtempSync(join(tmpdir(), 'braid-trace-'));
     t.after(() => rmSync(folder, { recursive: true }));
     const path = join(folder, 'program');
-    writeFileSync(path, compileProgram(PROGRAM, [...FLAGS, '-static', '-DCOUNT', '-finstrument-functions']), {
+    writeFileSync(path, compileProgram(PROGRAM, [...FLAGS, '-DCOUNT', '-finstrument-functions']), {
       mode: 0o755,
     });
     const { stdout } = spawnSync(QEMU, [path], { encoding: 'utf8', timeout: 20_000 });
@@ -345,8 +345,11 @@ describe('functions of a program', { skip: compilerMissing || guestMissing }, ()
     const trace = new ProgramTrace(new TracedProgram(movable), { tasks: () => undefined, ...kernel });
     trace.begin(machine);
     assert.throws(() => trace.begin(machine), TraceError);
+    const other = bareMachine(new Uint8Array(4));
+    assert.throws(() => trace.end(other), TraceError);
+    other.free();
     trace.end(machine);
-    assert.throws(() => trace.end(machine), TraceError);
+    trace.end(machine);
     assert.match(trace.profile().notes.join(), /where the program is loaded is not known/);
     machine.free();
   });

@@ -118,7 +118,8 @@ abstract class Functions implements Analysis {
   }
 
   end(machine: Machine): void {
-    if (this.attached?.machine !== machine) throw new TraceError('use', 'the trace does not listen to this machine');
+    if (!this.attached) return;
+    if (this.attached.machine !== machine) throw new TraceError('use', 'the trace listens to another machine');
     this.edges?.end();
     machine.breakpoints.deleteAll(this.hooks.splice(0));
     this.attached = undefined;

@@ -9,14 +9,13 @@ import { before, describe, test } from 'node:test';
 import { KernelImage } from '../linux/tasks.ts';
 import { stateHash } from '../machine/hash.ts';
 import type { Machine } from '../machine/machine.ts';
-import { bootProgram, compileProgram, compilerMissing } from '../testing/guest-program.ts';
-import { bareMachine, guestMissing, runSteps, SEED } from '../testing/machines.ts';
+import { bootInto, compileProgram, programsMissing } from '../testing/guest-program.ts';
+import { bareMachine, runSteps, SEED } from '../testing/machines.ts';
 import { TraceError } from './errors.ts';
 import { callText, syscallLine } from './syscall-text.ts';
 import { type SyscallDone, type SyscallEvent, type SyscallOptions, SyscallTrace } from './syscalls.ts';
 import { findKernelEdges } from './user-edges.ts';
 
-const missing = compilerMissing || guestMissing;
 const QEMU = 'qemu-riscv64';
 const qemuMissing = spawnSync(QEMU, ['--version']).status !== 0 && `${QEMU} is not installed`;
 
@@ -122,7 +121,7 @@ int main(int argc, char **argv) {
 }
 `;
 
-const FLAGS = ['-O1', '-static', '-pthread'];
+const FLAGS = ['-O1', '-pthread'];
 
 interface Booted {
   readonly machine: Machine;
@@ -131,7 +130,7 @@ interface Booted {
 
 function boot(program: Uint8Array, harts = 1): Booted {
   let text = '';
-  return { machine: bootProgram(program, harts, (more) => (text += more)), said: () => text };
+  return { machine: bootInto(program, { harts }, (more) => (text += more)), said: () => text };
 }
 
 function finish({ machine, said }: Booted): void {
@@ -186,7 +185,7 @@ function between(events: readonly SyscallEvent[]): SyscallEvent[] {
   return events.slice(from + 1, to);
 }
 
-describe(`system calls (seed ${SEED})`, { skip: missing }, () => {
+describe(`system calls (seed ${SEED})`, { skip: programsMissing }, () => {
   let known: Uint8Array;
   let disturbed: Uint8Array;
   let kernel: Kernel;
@@ -385,8 +384,11 @@ describe(`system calls (seed ${SEED})`, { skip: missing }, () => {
     const trace = new SyscallTrace({ tasks: () => undefined, tell: () => {} });
     trace.begin(machine);
     assert.throws(() => trace.begin(machine), TraceError);
+    const other = bareMachine(new Uint8Array(4));
+    assert.throws(() => trace.end(other), TraceError);
+    other.free();
     trace.end(machine);
-    assert.throws(() => trace.end(machine), TraceError);
+    trace.end(machine);
     trace.begin(machine);
     trace.end(machine);
     machine.free();
