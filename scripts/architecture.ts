@@ -40,9 +40,10 @@ export const FOLDERS: Record<string, Folder> = {
     types: ['devices'],
   }, // fork, explore, speculate, converge
   timeline: {
-    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch'],
+    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch', 'agent', 'linux'],
     types: ['devices'],
   }, // recordings, replay, reverse execution, bisection
+  trace: { imports: ['hart', 'machine', 'linux', 'branch'], types: ['engine'] }, // system calls and functions of guests' programs
   agent: { imports: [] }, //                                   the guest agent's protocol, a codec
 };
 

@@ -14,7 +14,7 @@ import { explore as exploreMachine, Machine, Pool } from '../packages/node/src/i
 
 const folder = join(import.meta.dirname, '../examples');
 const versionFile = join(folder, 'lib/COMPILER');
-const EXAMPLES = ['crash', 'repair'];
+const EXAMPLES = ['crash', 'race', 'repair'];
 
 const firstLine = (command: string) => spawnSync(command, ['--version'], { encoding: 'utf8' }).stdout?.split('\n')[0];
 const compiler = firstLine('riscv64-linux-gnu-gcc');

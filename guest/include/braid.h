@@ -18,6 +18,14 @@
  * What a function returns depends on what the host makes of the hint; 0 is also the answer of a host that listens and makes
  * nothing of it. Each hint may be executed as often as the host allows; beyond that it does nothing. docs/hints.md has the
  * instruction itself.
+ *
+ * Code may also be left for replays of a recording only (docs/replay-only.md):
+ *
+ *     BRAID_REPLAY_ONLY(7)
+ *     {
+ *         expensive_check();
+ *         fflush(stdout);
+ *     }
  */
 #ifndef BRAID_H
 #define BRAID_H
@@ -90,6 +98,32 @@ BRAID_HINT_(braid_hint_take_, 4)
 BRAID_HINT_(braid_hint_mark_, 5)
 #undef BRAID_HINT_
 
+#if defined(__riscv) && __riscv_xlen == 64
+#define BRAID_REPLAY_ONLY_HINT_(name, number)                                                                          \
+    static inline unsigned long name(unsigned long code)                                                               \
+    {                                                                                                                  \
+        register unsigned long braid_answer __asm__("t0") = 0;                                                         \
+        register unsigned long braid_magic __asm__("t1") = 0x6272616964310a0dul;                                       \
+        register unsigned long braid_code __asm__("a0") = code;                                                        \
+        __asm__ volatile("slti x0, t1, " #number                                                                       \
+                         : "+r"(braid_answer)                                                                          \
+                         : "r"(braid_magic), "r"(braid_code)                                                           \
+                         : "memory");                                                                                  \
+        return braid_answer;                                                                                           \
+    }
+#else
+#define BRAID_REPLAY_ONLY_HINT_(name, number)                                                                          \
+    static inline unsigned long name(unsigned long code)                                                               \
+    {                                                                                                                  \
+        (void)code;                                                                                                    \
+        return 0;                                                                                                      \
+    }
+#endif
+
+BRAID_REPLAY_ONLY_HINT_(braid_hint_replay_only_begin_, 6)
+BRAID_REPLAY_ONLY_HINT_(braid_hint_replay_only_end_, 7)
+#undef BRAID_REPLAY_ONLY_HINT_
+
 /*
  * Has the whole machine go on in `count` clones besides itself (1 to BRAID_MAX_BRANCHES). Each clone gets its index, from 1 on;
  * the original gets 0, and so does everybody where nothing branches. Where the host chooses, it may have what a branch resulted in
@@ -140,6 +174,31 @@ static inline int braid_mark(const char *name)
         length++;
     return (int)braid_hint_mark_((unsigned long)name, length);
 }
+
+/*
+ * Begins code that only a replay runs, and only one that is asked for the code with this number: there it returns 1, and the machine
+ * leaves the recording until braid_replay_only_end with the same number. What the code changed is gone then, and what it has written to
+ * standard output and standard error is shown; so it flushes. Everywhere else this returns 0, at the cost of some instructions:
+ *
+ *     if (braid_replay_only_begin(7)) {
+ *         expensive_check();
+ *         braid_replay_only_end(7);
+ *     }
+ */
+static inline int braid_replay_only_begin(unsigned long code)
+{
+    return (int)braid_hint_replay_only_begin_(code);
+}
+
+static inline void braid_replay_only_end(unsigned long code)
+{
+    (void)braid_hint_replay_only_end_(code);
+}
+
+/* The block that follows is replay-only code; it may be left by `break` and `continue`, and not by `goto` and `return`. */
+#define BRAID_REPLAY_ONLY(code)                                                                                        \
+    for (int braid_once_ = braid_replay_only_begin(code); braid_once_; braid_once_ = 0, braid_replay_only_end(code))   \
+        for (; braid_once_; braid_once_ = 0)
 
 #ifdef __cplusplus
 }

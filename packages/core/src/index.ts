@@ -56,6 +56,7 @@ export { disassemble } from './isa/print.ts';
 export type { Breakpoint } from './machine/breakpoints.ts';
 export { stateHash, visibleState } from './machine/hash.ts';
 export type { Hint, HintName, HintQuotas } from './machine/hints.ts';
+export type { Interception, ReplayOnlyHint } from './machine/interceptions.ts';
 export { EventLog, formatPosition, type InputEvent, LogReader, type Position, ReplayError } from './machine/log.ts';
 export { Machine, type Outputs } from './machine/machine.ts';
 export {
@@ -66,13 +67,28 @@ export {
   MachineError,
   type MachineOptions,
   type Stop,
+  type WatchAccess,
 } from './machine/options.ts';
 export { type Attachments, type MachineState, restoreMachine, saveMachine } from './machine/save.ts';
+export type { WatchHit, Watchpoint } from './machine/watchpoints.ts';
 export { Pool, PoolFullError } from './memory/pool.ts';
 export { decodeState, encodeState } from './state/encode.ts';
 export { StateError } from './state/errors.ts';
 export { type BisectOptions, bisect, formatParting, type Parting } from './timeline/bisect.ts';
+export { CapturedOutput, type OutputPiece, type OutputStream } from './timeline/captured-output.ts';
 export { type Difference, differences, formatDifferences } from './timeline/differences.ts';
+export { Diversion, DiversionError, type DiversionOptions, type DiversionReason } from './timeline/diversion.ts';
+export { type CallArgument, type CallOptions, type CallResult, callFunction } from './timeline/guest-call.ts';
+export {
+  HookError,
+  type HookedPlace,
+  type HookFilter,
+  type HookPlace,
+  Hooks,
+  type HooksOptions,
+  programSymbols,
+  type SymbolSource,
+} from './timeline/hooks.ts';
 export {
   type Recording,
   type RecordingState,
@@ -81,3 +97,4 @@ export {
   restoreRecording,
   saveRecording,
 } from './timeline/replay.ts';
+export { ReplayOnly, type ReplayOnlyOptions, type ReplayOnlyRun } from './timeline/replay-only.ts';

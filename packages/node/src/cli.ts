@@ -3,7 +3,8 @@
 import { constants } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import type { ExploreFlags } from './commands/explore.ts';
-import { addExploreOptions, addMachineOptions, count, type RunFlags } from './commands/flags.ts';
+import { addExploreOptions, addMachineOptions, addRecordOptions, count, type RunFlags } from './commands/flags.ts';
+import { addRecordingCommands } from './commands/recording-commands.ts';
 import type { BraidError } from './errors.ts';
 import { VERSION } from './version.ts';
 
@@ -57,7 +58,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .description('run a machine: the guest that ships, a disk image, a kernel, a firmware or a bare program')
     .argument('[image]', 'bootable disk image: the first disk, started with the kernel that ships (root=/dev/vda rw)')
     .usage('[IMAGE] [options] [-- COMMAND ARGUMENT...]');
-  addMachineOptions(program.commands[0]!)
+  addRecordOptions(addMachineOptions(program.commands[0]!))
     .option('-i, --input', 'the command reads our standard input (read to its end before the machine starts)')
     .option('-t, --tty', 'the command gets a terminal, and our keys')
     .addHelpText('after', EXIT_CODES)
@@ -95,6 +96,7 @@ export async function main(args: readonly string[]): Promise<void> {
       const { bisect } = await import('./commands/bisect.ts');
       process.exitCode = await bisect(flags, rest ?? []);
     });
+  addRecordingCommands(program, rest);
   try {
     await program.parseAsync(own.length === 0 ? ['--help'] : [...own], { from: 'user' });
   } catch (error) {
@@ -115,6 +117,7 @@ export function explain(error: unknown): number {
       'ERR_BRAID_MACHINE',
       'ERR_BRAID_STATE',
       'ERR_BRAID_EXPLORE',
+      'ERR_BRAID_RECORDING',
     ];
     return input.includes(code) ? EXIT.usage : code === 'ERR_BRAID_MAX_STEPS' ? EXIT.maxSteps : EXIT.failed;
   }

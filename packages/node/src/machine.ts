@@ -17,6 +17,8 @@ import { type Decided, type DecideOptions, decide } from './branch/decide.ts';
 import { heldOf, lineOf } from './branch/lineage.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
+import type { GdbListener } from './gdb/listener.ts';
+import { type GdbServeOptions, serveGdb } from './gdb/serve.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
 import { Family } from './pool/family.ts';
@@ -432,6 +434,11 @@ export class Machine implements AsyncDisposable {
     return copy(this, other, options);
   }
 
+  /** Lets gdb connect: while it is attached, the machine runs for its commands only. See docs/gdb.md. */
+  gdb(options?: GdbServeOptions): Promise<GdbListener> {
+    return serveGdb({ machine: this, link: this.link }, options);
+  }
+
   private branchHost(): BranchHost {
     return {
       machine: this,
@@ -455,7 +462,7 @@ export class Machine implements AsyncDisposable {
    */
   async record(path: string, options: RecordMachineOptions = {}): Promise<MachineRecording> {
     if (this.recording) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
-    const { title = '', marks = [], keyframeMs = 500, keyframeBytes, overwrite = false } = options;
+    const { title = '', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
     const patterns = marks.map((mark) =>
       typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,
     );
@@ -470,7 +477,7 @@ export class Machine implements AsyncDisposable {
     });
     this.recording = recording;
     try {
-      await this.link.call('record', { patterns, keyframeMs });
+      await this.link.call('record', { patterns, ...(keyframeMs === undefined ? {} : { keyframeMs }) });
     } catch (error) {
       await recording.abandon();
       throw error;

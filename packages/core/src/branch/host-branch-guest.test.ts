@@ -1,21 +1,15 @@
 /** A branch of a C program in the default guest: clones run both ways while the program computes the condition. */
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import type { Machine } from '../machine/machine.ts';
-import { defaultGuest, guestMissing, linuxMachine, sharedEngine } from '../testing/machines.ts';
+import { bootInto, compileProgram, FREESTANDING, programsMissing } from '../testing/guest-program.ts';
+import { sharedEngine } from '../testing/machines.ts';
 import { decisionOf } from './decision.ts';
 import { functionAt } from './flow.ts';
 import { type DecisionEnd, HostBranch } from './host-branch.ts';
 import { branchPoints } from './points.ts';
 import { ProgramCode } from './program-code.ts';
-
-const COMPILER = 'riscv64-linux-gnu-gcc';
-const missing = spawnSync(COMPILER, ['--version']).status === 0 ? guestMissing : `${COMPILER} is not installed`;
 
 /** Programs are the guest's first and only one, without a library. */
 const COMMON = `
@@ -136,49 +130,9 @@ void _start(void) {
 }
 `;
 
-function compile(text: string): Uint8Array {
-  const folder = mkdtempSync(join(tmpdir(), 'braid-decide-'));
-  try {
-    const [source, program] = [join(folder, 'decide.c'), join(folder, 'decide')];
-    writeFileSync(source, `${COMMON}${text}`);
-    const flags = ['-O2', '-static', '-nostdlib', '-ffreestanding', '-fno-stack-protector', '-Wl,--build-id=none'];
-    const built = spawnSync(COMPILER, [...flags, '-o', program, source], { encoding: 'utf8' });
-    assert.equal(built.status, 0, built.stderr);
-    return readFileSync(program);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
+const compile = (text: string) => compileProgram(`${COMMON}${text}`, FREESTANDING);
 
-/** One file more for the root file system: archives may follow each other (Linux, initramfs-buffer-format). */
-function withFile(initrd: Uint8Array, name: string, content: Uint8Array): Uint8Array {
-  const parts: Uint8Array[] = [initrd];
-  const pad = (length: number) => parts.push(new Uint8Array((4 - (length % 4)) % 4));
-  const entry = (path: string, mode: number, data: Uint8Array) => {
-    const fields = [1, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, path.length + 1, 0];
-    const head = `070701${fields.map((value) => value.toString(16).padStart(8, '0')).join('')}${path}\0`;
-    parts.push(new TextEncoder().encode(head));
-    pad(head.length);
-    parts.push(data);
-    pad(data.length);
-  };
-  pad(initrd.length);
-  entry(name, 0o100755, content);
-  entry('TRAILER!!!', 0, new Uint8Array(0));
-  return Buffer.concat(parts);
-}
-
-/** A machine that boots into a program. */
-function bootWith(program: Uint8Array, harts: number, say: (text: string) => void = () => {}): Machine {
-  const { kernel, initrd } = defaultGuest();
-  const append = 'console=ttyS0 quiet rdinit=/program';
-  return linuxMachine(
-    { harts, boot: { kind: 'linux', kernel, initrd: withFile(initrd, 'program', program), append } },
-    { console: (bytes) => say(new TextDecoder().decode(bytes)) },
-  );
-}
-
-describe('a program in the default guest', { skip: missing }, () => {
+describe('a program in the default guest', { skip: programsMissing }, () => {
   for (const harts of [1, 2]) {
     test(`${harts} harts: results are taken over, and refused where they would be wrong`, () => {
       const program = compile(DECIDE.replaceAll('TURNS', '400000'));
@@ -186,7 +140,7 @@ describe('a program in the default guest', { skip: missing }, () => {
       let said = '';
       const boot = (): Machine => {
         said = '';
-        return bootWith(program, harts, (text) => (said += text));
+        return bootInto(program, { harts }, (text) => (said += text));
       };
       const until = (machine: Machine, text: string): string => {
         for (let n = 0; n < 400 && !said.includes(text); n++) machine.run(1e6);
@@ -262,7 +216,7 @@ describe('a program in the default guest', { skip: missing }, () => {
       const code = new ProgramCode(program);
       const flow = functionAt(code, { symbol: 'choose' });
       const branch = new HostBranch(decisionOf(flow, branchPoints(flow)[0]!, code));
-      const machine = bootWith(program, harts);
+      const machine = bootInto(program, { harts });
       const activation = branch.reach(machine, 2e9);
       assert.ok(!('reason' in activation));
       const end = branch.ahead(machine, activation).run();

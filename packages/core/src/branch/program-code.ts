@@ -81,7 +81,8 @@ export class ProgramCode {
   private readonly sections: { address: bigint; end: bigint }[] = [];
   /** Symbols of code, by ascending address; the largest first of those at one address. */
   private readonly symbols: CodeSymbol[] = [];
-  private readonly functions: CodeSymbol[];
+  /** Those of the symbols that are functions. */
+  readonly functions: readonly CodeSymbol[];
   /** Name of the function that a slot of the procedure linkage table leads to, by the slot's address. */
   private readonly imports = new Map<bigint, { nameAt: number; nameEnd: number }>();
 

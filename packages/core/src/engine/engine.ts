@@ -80,6 +80,10 @@ export interface EngineHost {
    * byte at the address left in the mailbox, which comes with the next call; `host` is 0 in the first one.
    */
   hint(number: number, host: number): number;
+  /** Bits of HEARS in `hart/state.ts`: what `systemCall`, and `hint` for replay-only code, are called for. */
+  readonly hears: number;
+  /** The hart in the window is about to make a system call from U-mode; `standBefore` ends the run there. */
+  systemCall(): void;
   /** Something was stored to a frame that `watch` named. */
   watched(): void;
   readonly breakpoints: HostBreakpoints;
@@ -200,6 +204,10 @@ export class Engine implements Tracer {
       timerChanged: () => attached().timerChanged(),
       watched: () => attached().watched(),
       hint: guard((number: number, host: number) => attached().hint(number, host >>> 0)),
+      systemCall: guard(() => {
+        attached().systemCall();
+        return 0;
+      }),
       table,
       hot: (slot: number, low: number, high: number) => {
         this.translator?.hot(slot >>> 0, (BigInt(high) << 32n) | BigInt(low >>> 0));
@@ -242,6 +250,7 @@ export class Engine implements Tracer {
     this.set('monitorSbi', host.monitorSbi ? 1n : 0n);
     this.set('breakpoints', BigInt(host.breakpoints.size));
     this.set('tracing', host.trace ? 1n : 0n);
+    this.hearsChanged(host);
   }
 
   /** No table is in use: what is decoded and translated belongs to frames, and stays. */
@@ -283,6 +292,11 @@ export class Engine implements Tracer {
     if (this.host !== host) return;
     this.set('tracing', host.trace ? 1n : 0n);
     this.exports.flushAll();
+  }
+
+  /** A machine's host hears of other things than before. */
+  hearsChanged(host: EngineHost): void {
+    if (this.host === host) this.set('hears', BigInt(host.hears));
   }
 
   private codePage(frame: number): number {
@@ -382,12 +396,17 @@ export class Engine implements Tracer {
     this.set('trapped', 1n);
   }
 
+  /** From inside a hint or a system call: ends the run before it, as a breakpoint does. */
+  standBefore(): void {
+    this.set('exit', BigInt(EXIT.breakpoint));
+    this.stopBefore();
+  }
+
   /** Before an instruction of the interpreter: ends the run there if the host wants it, and says so. */
   private stopsAt(address: bigint): number {
     try {
       if (!this.host!.breakpoints.stopsAt(address)) return 0;
-      this.set('exit', BigInt(EXIT.breakpoint));
-      this.stopBefore();
+      this.standBefore();
     } catch (error) {
       this.fail(error);
     }

@@ -54,11 +54,25 @@ export class Breakpoints implements HostBreakpoints {
 
   /** Sets a breakpoint; every address space of the machine finds its code anew. Throws `MachineError`. */
   add(breakpoint: Breakpoint): number {
-    const { address, satp } = breakpoint;
+    return this.addAll([breakpoint])[0]!;
+  }
+
+  /** Sets several at the cost of one, or none if one of them is wrong: their names, in order. Throws `MachineError`. */
+  addAll(breakpoints: readonly Breakpoint[]): number[] {
     const fits = (value: bigint) => typeof value === 'bigint' && BigInt.asUintN(64, value) === value;
-    if (!fits(address) || (address & 1n) !== 0n)
-      throw new MachineError('a breakpoint is at an even address of 64 bits');
-    if (satp !== undefined && !fits(satp)) throw new MachineError('satp has 64 bits');
+    for (const { address, satp } of breakpoints) {
+      if (!fits(address) || (address & 1n) !== 0n)
+        throw new MachineError('a breakpoint is at an even address of 64 bits');
+      if (satp !== undefined && !fits(satp)) throw new MachineError('satp has 64 bits');
+    }
+    const places = this.byAddress.size;
+    const ids = breakpoints.map((breakpoint) => this.enter(breakpoint));
+    if (this.byAddress.size > places) this.machine.engine.breakpointsChanged('more');
+    return ids;
+  }
+
+  private enter(breakpoint: Breakpoint): number {
+    const { address } = breakpoint;
     const id = this.nextId++;
     this.addresses.set(id, address);
     const there = this.byAddress.get(address);
@@ -69,12 +83,23 @@ export class Breakpoints implements HostBreakpoints {
     this.byAddress.set(address, new Map([[id, breakpoint]]));
     const offsets = this.byPage.get(address >> 12n) ?? new Set();
     this.byPage.set(address >> 12n, offsets.add(Number(address & 4095n)));
-    this.machine.engine.breakpointsChanged('more');
     return id;
   }
 
   /** Takes a breakpoint away; false when there is none of that name. */
   delete(id: number): boolean {
+    return this.deleteAll([id]) === 1;
+  }
+
+  /** Takes several away at the cost of one: how many there were. */
+  deleteAll(ids: readonly number[]): number {
+    const places = this.byAddress.size;
+    const found = ids.filter((id) => this.leave(id)).length;
+    if (this.byAddress.size < places) this.machine.engine.breakpointsChanged('fewer');
+    return found;
+  }
+
+  private leave(id: number): boolean {
     const address = this.addresses.get(id);
     if (address === undefined) return false;
     this.addresses.delete(id);
@@ -85,7 +110,6 @@ export class Breakpoints implements HostBreakpoints {
     const offsets = this.byPage.get(address >> 12n)!;
     offsets.delete(Number(address & 4095n));
     if (offsets.size === 0) this.byPage.delete(address >> 12n);
-    this.machine.engine.breakpointsChanged('fewer');
     return true;
   }
 

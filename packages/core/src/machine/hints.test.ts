@@ -227,7 +227,9 @@ describe('what does not act', () => {
     'another hint enabled': { rs1: t1, value: HINT_MAGIC, imm: 1, hints: { mark: 5 } },
     'a quota of 0': { rs1: t1, value: HINT_MAGIC, imm: 5, hints: { ...ALL_HINTS, mark: 0 } },
     'number 0': { rs1: t1, value: HINT_MAGIC, imm: 0, hints: ALL_HINTS },
-    'number 6': { rs1: t1, value: HINT_MAGIC, imm: 6, hints: ALL_HINTS },
+    'number 6, to which nobody listens': { rs1: t1, value: HINT_MAGIC, imm: 6, hints: ALL_HINTS },
+    'number 7': { rs1: t1, value: HINT_MAGIC, imm: 7, hints: ALL_HINTS },
+    'number 8': { rs1: t1, value: HINT_MAGIC, imm: 8, hints: ALL_HINTS },
     'number -1': { rs1: t1, value: HINT_MAGIC, imm: -1, hints: ALL_HINTS },
     'number 2047': { rs1: t1, value: HINT_MAGIC, imm: 2047, hints: ALL_HINTS },
   };

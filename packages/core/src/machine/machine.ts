@@ -15,7 +15,7 @@ import { AGENT } from '../devices/virtio-console/device.ts';
 import type { AccessTrace, Engine, EngineHost, RunResult } from '../engine/engine.ts';
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
-import { EXIT, type HartField, MSTATUS, PRIVILEGE } from '../hart/state.ts';
+import { EXIT, type HartField, HINT, MSTATUS, PRIVILEGE } from '../hart/state.ts';
 import { walk } from '../hart/walk.ts';
 import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { RAM_BASE } from '../memory/layout.ts';
@@ -26,6 +26,7 @@ import { Clock } from './clock.ts';
 import { Harts } from './harts.ts';
 import { HINT_RESULT, type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
+import { Interceptions } from './interceptions.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import {
   type Configuration,
@@ -46,6 +47,8 @@ export interface Outputs {
   console?(bytes: Uint8Array): void;
   /** The virtio console's port 0. */
   terminal?(bytes: Uint8Array): void;
+  /** The guest agent's port, besides the client. */
+  agent?(bytes: Uint8Array): void;
 }
 
 /** What the host's end of the agent's port knows besides the machine's state: plain data. */
@@ -90,6 +93,7 @@ export class Machine implements EngineHost {
   readonly watchpoints: Watchpoints;
   /** Who hears of accesses to memory. */
   readonly traces = new AccessTraces(() => this.engine.traceChanged(this));
+  readonly interceptions: Interceptions;
   /** Idle gaps are jumped over. Changed by an event. */
   skipIdle = false;
   /** In the order of the harts: out of the schedule until somebody starts them. */
@@ -125,6 +129,7 @@ export class Machine implements EngineHost {
     this.hartSet = new Harts(engine, options.harts);
     this.breakpoints = new Breakpoints(this);
     this.watchpoints = new Watchpoints(this);
+    this.interceptions = new Interceptions(this);
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
     this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
     this.stopped = new Array(options.harts).fill(false);
@@ -140,7 +145,11 @@ export class Machine implements EngineHost {
       setSupervisorExternal: (hart, level) => this.hartSet.setSupervisorExternal(hart, level),
       finish: (exit) => this.finish(exit),
       console: (bytes) => this.outputs.console?.(bytes),
-      port: (port, bytes) => (port === AGENT ? this.fromAgent.push(bytes) : this.outputs.terminal?.(bytes)),
+      port: (port, bytes) => {
+        if (port !== AGENT) return this.outputs.terminal?.(bytes);
+        this.fromAgent.push(bytes);
+        this.outputs.agent?.(bytes);
+      },
     });
     this.sbi = new Sbi(this.sbiHost());
     this.agent = new AgentClient({ send: (bytes) => this.sendToPort(AGENT, bytes), now: () => this.now });
@@ -191,6 +200,7 @@ export class Machine implements EngineHost {
 
   /** Steps of all harts made before the instruction under way, inside a callback; between runs `totalSteps`. */
   get stepsNow(): bigint {
+    if (this.watchpoints.asking !== undefined) return this.watchpoints.asking;
     return this.budget === 0 ? this.totalSteps : this.totalSteps - BigInt(this.engine.left + 1);
   }
 
@@ -227,16 +237,20 @@ export class Machine implements EngineHost {
     return this.replay;
   }
 
-  /** Runs for at most `steps` steps. Comes back earlier as `Stop` says. */
-  run(steps = Number.MAX_SAFE_INTEGER): Stop {
+  /**
+   * Runs for at most `steps` steps; with `own`, until one of the harts has made so many, whatever the others make meanwhile. Comes back
+   * earlier as `Stop` says.
+   */
+  run(steps = Number.MAX_SAFE_INTEGER, own?: { readonly hart: number; readonly steps: number }): Stop {
     if (this.broken !== undefined)
       throw new MachineError(`the machine has failed in the middle of a step (${this.broken}): restore a saved one`);
     this.engine.attach(this);
-    return this.watchpoints.during(() => this.runOn(steps));
+    return this.watchpoints.during(() => this.runOn(steps, own?.hart, own?.steps));
   }
 
-  private runOn(steps: number): Stop {
+  private runOn(steps: number, own = -1, ownSteps = Number.POSITIVE_INFINITY): Stop {
     let left = steps;
+    let ownLeft = ownSteps;
     for (;;) {
       if (this.exit) return this.watchpoints.take() ?? { reason: 'exit', exit: this.exit };
       const hint = this.hints.take();
@@ -254,10 +268,13 @@ export class Machine implements EngineHost {
       this.hartSet.updateTimer(this.schedule.hart, this.clock.ticksAt(this.clock.now));
       const watched = this.watchpoints.take();
       if (watched) return watched;
-      if (left === 0) return { reason: 'steps' };
+      if (left === 0 || ownLeft === 0) return { reason: 'steps' };
       if (this.late) return { reason: 'stalled', until: this.late };
-      left -= this.runHart(left);
-      const hit = this.breakpoints.take();
+      const isOwn = this.schedule.hart === own;
+      const made = this.runHart(isOwn ? Math.min(left, ownLeft) : left);
+      left -= made;
+      if (isOwn) ownLeft -= made;
+      const hit = this.breakpoints.take() ?? this.interceptions.take();
       if (hit) return hit;
     }
   }
@@ -274,11 +291,12 @@ export class Machine implements EngineHost {
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
     this.breakpoints.begin(this.budget);
-    this.watchpoints.begin();
+    this.interceptions.begin(this.budget);
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
     this.breakpoints.end(steps);
     this.watchpoints.end(failure === undefined);
+    this.interceptions.end(steps);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
     const waits = exit !== EXIT.none && exit !== EXIT.breakpoint;
@@ -570,7 +588,16 @@ export class Machine implements EngineHost {
     });
   }
 
+  get hears(): number {
+    return this.interceptions.hears;
+  }
+
+  systemCall(): void {
+    this.interceptions.systemCall();
+  }
+
   hint(number: number, host: number): number {
+    if (this.interceptions.hint(number)) return HINT.ignored;
     return this.hints.execute(number, host, this.hintCaller());
   }
 
@@ -749,6 +776,7 @@ export class Machine implements EngineHost {
     this.late = undefined;
     this.wanted = false;
     this.replay = undefined;
+    this.interceptions.renew();
     this.log.events.length = 0;
   }
 

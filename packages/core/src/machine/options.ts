@@ -93,6 +93,16 @@ export type Stop =
       readonly access: WatchAccess;
       readonly ids: readonly number[];
     }
+  /** A program in U-mode is about to make a system call; `ids` are the interceptions that want to know. The next run makes it. */
+  | { readonly reason: 'system-call'; readonly hart: number; readonly ids: readonly number[] }
+  /** A program is about to begin or to end replay-only code `code`; `ids` are the interceptions that want to know. */
+  | {
+      readonly reason: 'replay-only';
+      readonly hart: number;
+      readonly phase: 'begin' | 'end';
+      readonly code: bigint;
+      readonly ids: readonly number[];
+    }
   /** A guest program has executed a hint that acts; nothing runs until the next call. In a replay the log has the answer. */
   | { readonly reason: 'hint'; readonly hint: Hint }
   | { readonly reason: 'exit'; readonly exit: Exit };

@@ -86,9 +86,11 @@ type Told = Omit<WatchHit, 'id'> & { readonly n: number };
 /** Some of what is accessed, and a little beside it. */
 function choose(choices: Random, executed: readonly StepAccesses[]): Watchpoint {
   const walking = executed.filter(({ walks }) => walks.length > 0);
-  const { parts, walks, satp } = choices.pick(walking.length > 0 && choices.chance(0.5) ? walking : executed);
-  const { va, pa, length } = choices.pick([...parts, ...walks]);
-  const on = choices.pick(['write', 'read', 'access'] as const);
+  const atomic = executed.filter(({ parts }) => parts.some(({ access }) => access === 'update'));
+  const rare = choices.pick([walking, atomic]);
+  const { parts, walks, satp } = choices.pick(rare.length > 0 && choices.chance(0.6) ? rare : executed);
+  const { va, pa, length, access } = choices.pick([...parts, ...walks]);
+  const on = access === 'update' && choices.chance(0.5) ? 'read' : choices.pick(['write', 'read', 'access'] as const);
   const physical = va === undefined ? choices.chance(0.8) : choices.chance(0.4);
   // A virtual address for what the hardware writes: where nothing is translated, or by chance.
   let address = physical ? pa : (va ?? pa);
@@ -175,6 +177,7 @@ test(`every access of watched memory is told, exactly, on every engine (seed ${S
             hit: ({ id, ...hit }) => {
               assert.equal(id, ids[n]);
               assert.equal(current.totalSteps, hit.steps + 1n);
+              assert.equal(current.stepsNow, hit.steps);
               told.push({ n, ...hit });
               return stopsAt(hit.steps);
             },
@@ -240,7 +243,7 @@ test(`every access of watched memory is told, exactly, on every engine (seed ${S
       machine.free();
       reference.free();
     }),
-    runs(60),
+    runs(50),
   );
   t.diagnostic(`${hits} hits, ${walked} of them the hardware's, ${stops} stops`);
   assert.ok(stops > 0 && walked > 0);

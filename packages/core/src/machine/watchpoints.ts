@@ -32,7 +32,10 @@ export interface Watchpoint {
   readonly physical?: boolean;
   /** Only in this address space: the value of `satp` that an address is translated with, 0 where none is. For virtual ones. */
   readonly satp?: bigint;
-  /** Asked behind the instruction of each access; may look at the machine, and changes nothing. The run goes on where it says no. */
+  /**
+   * Asked behind the instruction of each access; may look at the machine, and changes nothing. `Machine.stepsNow` is `WatchHit.steps`
+   * meanwhile. The run goes on where it says no.
+   */
   readonly hit?: (hit: WatchHit) => boolean;
 }
 
@@ -46,7 +49,7 @@ export interface WatchHit {
   /** Bytes of the access. Of one that lies across two pages, those in the pages that are watched. */
   readonly length: number;
   readonly access: WatchAccess;
-  /** Steps of all harts before the instruction. */
+  /** Steps of all harts before the instruction; what is written between two steps belongs to the one before. */
   readonly steps: bigint;
 }
 
@@ -57,6 +60,7 @@ export interface WatchedMachine {
   readonly ram: Ram;
   readonly traces: AccessTraces;
   readonly stepsNow: bigint;
+  readonly totalSteps: bigint;
 }
 
 const MAX_LENGTH = 2 ** 20;
@@ -110,6 +114,8 @@ interface Pending {
 }
 
 export class Watchpoints implements AccessTrace {
+  /** Of the hit that is asked about: `WatchHit.steps`. */
+  asking: bigint | undefined;
   private readonly machine: WatchedMachine;
   private readonly byId = new Map<number, Watchpoint>();
   private readonly virtual = new Pages();
@@ -183,15 +189,12 @@ export class Watchpoints implements AccessTrace {
       return run();
     } finally {
       this.running = outer;
+      // A step that an exception has broken off is done again.
+      if (this.pending.length > 0) this.pending = this.pending.filter(({ certain }) => certain);
     }
   }
 
-  /** A run of the engine begins. What a run had begun that an output has broken off is done again. */
-  begin(): void {
-    if (this.pending.length > 0) this.pending = this.pending.filter(({ certain }) => certain);
-  }
-
-  /** It is over; the last step has been made, or has failed. An access of an instruction that then trapped was none. */
+  /** The engine comes back; its last step has been made, or has failed. An access of an instruction that then trapped was none. */
   end(made: boolean): void {
     if (this.pending.length === 0) return;
     const { hartSet, schedule } = this.machine;
@@ -219,7 +222,13 @@ export class Watchpoints implements AccessTrace {
 
   private wants(hit: WatchHit): boolean {
     const watchpoint = this.byId.get(hit.id);
-    return watchpoint !== undefined && (watchpoint.hit?.(hit) ?? true);
+    if (!watchpoint?.hit) return watchpoint !== undefined;
+    this.asking = hit.steps;
+    try {
+      return watchpoint.hit(hit);
+    } finally {
+      this.asking = undefined;
+    }
   }
 
   touched(low: number, high: number, page: number, access: AccessKind, size: number): boolean {
@@ -310,18 +319,15 @@ export class Watchpoints implements AccessTrace {
     access: WatchAccess,
     certain: boolean,
   ): void {
-    const { engine, stepsNow: steps } = this.machine;
+    const { engine, stepsNow, totalSteps } = this.machine;
+    // The state behind so many steps has what was written there.
+    const steps = stepsNow === totalSteps && totalSteps > 0n ? totalSteps - 1n : stepsNow;
     if (!certain) this.traps = engine.get('traps');
     const hit: WatchHit = { id, hart, address, length, access, steps };
-    // An instruction's access may be told in parts.
+    // An instruction's access may be told in parts. What is not certain is all of one instruction.
     const last = this.pending.findLast(({ hit }) => hit.id === id);
-    const joins =
-      last?.hit.steps === steps &&
-      last.hit.hart === hart &&
-      last.hit.access === access &&
-      last.certain === certain &&
-      last.hit.address + BigInt(last.hit.length) === address;
-    if (joins) last.hit = { ...last.hit, length: last.hit.length + length };
+    const joins = !certain && last?.certain === false && last.hit.address + BigInt(last.hit.length) === address;
+    if (last && joins) last.hit = { ...last.hit, length: last.hit.length + length };
     else this.pending.push({ hit, certain });
     engine.attention();
   }

@@ -9,6 +9,7 @@
  * machine somewhere on the way.
  */
 
+import { OverheardPrograms } from '../agent/overheard.ts';
 import {
   becomeForkPoint,
   type ForkPoint,
@@ -34,6 +35,12 @@ import { PageCache } from './page-cache.ts';
 import { arm, type Hit, type Point } from './points.ts';
 import { RecordedDisk } from './recorded-disk.ts';
 import type { Keyframe, Recording } from './recording/reader.ts';
+
+/** Who hears what the guest says. */
+export interface TimelineOutputs extends Pick<Outputs, 'console' | 'terminal'> {
+  /** Programs that the guest's agent runs. */
+  program?(stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
+}
 
 /** Where a search or a run is. */
 export interface Progress {
@@ -74,13 +81,18 @@ const HART_SCAN = 50_000_000n;
 export class Timeline {
   readonly recording: Recording;
   readonly machine: Machine;
+  /** Called where the machine stands while `run` goes on: at the stops of hooks, replay-only code and others. They change nothing. */
+  readonly listeners = new Set<(stop: Stop) => void>();
   private readonly engine: Engine;
   private readonly cache: PageCache;
   private readonly checkpoints: Checkpoints;
   private readonly disks: readonly RecordedDisk[];
   private readonly link: LinkState;
-  private readonly shown: Outputs;
+  private readonly shown: TimelineOutputs;
+  private readonly programs = new OverheardPrograms((stream, bytes) => this.shown.program?.(stream, bytes));
   private showing = false;
+  /** Hears of stops while `run` goes on, and says whether it ends. */
+  private stopped: ((stop: Stop) => boolean) | undefined;
   private stretch = 0;
   /** What remote pages and disks are based on. */
   private keyframe = 0;
@@ -94,7 +106,7 @@ export class Timeline {
   private endVerified = false;
 
   /** A timeline at its beginning. `outputs` hear what the guest says while `show` runs. Throws `StateError` and `RecordingError`. */
-  constructor(engine: Engine, recording: Recording, outputs: Outputs = {}) {
+  constructor(engine: Engine, recording: Recording, outputs: TimelineOutputs = {}) {
     const { pool } = engine;
     const { info } = recording;
     this.engine = engine;
@@ -117,6 +129,7 @@ export class Timeline {
       {
         console: (bytes) => this.showing && this.shown.console?.(bytes),
         terminal: (bytes) => this.showing && this.shown.terminal?.(bytes),
+        agent: (bytes) => this.showing && this.programs.receive(bytes),
       },
       { source: this.cache.source(0) },
     );
@@ -212,12 +225,18 @@ export class Timeline {
       return true;
     });
     this.showing = show;
+    this.programs.reset();
+    this.stopped = (stop) => {
+      for (const listener of this.listeners) listener(stop);
+      return hit !== undefined;
+    };
     try {
-      const stopped = yield* this.forward(to < this.end ? to : this.end, false);
-      if (stopped && hit) return { kind: 'hit', hit };
+      yield* this.forward(to < this.end ? to : this.end, false);
+      if (hit) return { kind: 'hit', hit };
       return this.at === this.end ? { kind: 'end' } : { kind: 'there' };
     } finally {
       this.showing = false;
+      this.stopped = undefined;
       disarm();
     }
   }
@@ -313,10 +332,10 @@ export class Timeline {
       const { at: from, stretch } = keyframes[k]!;
       const next = keyframes[k + 1];
       const known = next !== undefined && next.at <= at && next.stretch === stretch;
-      if (from < to && !(known && !this.recording.changed(k + 1).includes(page))) yield { from, to };
+      if (from < to && !(known && !this.recording.mayDiffer(k + 1, page))) yield { from, to };
       to = from;
       // What was before the state was replaced is not the past of what is now there.
-      if (k > 0 && stretches[stretch]!.firstKeyframe === k && this.recording.changed(k).includes(page)) return;
+      if (k > 0 && stretches[stretch]!.firstKeyframe === k && this.recording.mayDiffer(k, page)) return;
     }
   }
 
@@ -342,7 +361,7 @@ export class Timeline {
     const { stretches, keyframes } = this.recording;
     const border = stretches.findLast(
       ({ from, firstKeyframe }) =>
-        firstKeyframe > 0 && from <= at && this.recording.changed(keyframes[firstKeyframe]!.index).includes(page),
+        firstKeyframe > 0 && from <= at && this.recording.mayDiffer(keyframes[firstKeyframe]!.index, page),
     );
     return border ? { kind: 'replaced', at: border.from } : { kind: 'before' };
   }
@@ -490,8 +509,8 @@ export class Timeline {
 
   // --- Running
 
-  /** Runs to a moment that is not behind. A stop at a point comes back, and ends it. `ladder`: leaves checkpoints on the way. */
-  private *forward(target: bigint, ladder: boolean): Generator<Progress, Stop | undefined> {
+  /** Runs to a moment that is not behind, unless `stopped` ends it before. `ladder`: leaves checkpoints on the way. */
+  private *forward(target: bigint, ladder: boolean): Generator<Progress, void> {
     const { end, stretches } = this.recording;
     const rungs = ladder ? LADDER.map((distance) => target - distance).reverse() : [];
     for (;;) {
@@ -503,8 +522,7 @@ export class Timeline {
       this.timeLimit = keyframe ? keyframe.time : next ? FOREVER : end.time;
       const goal = keyframe ? keyframe.at : limit;
       const rung = rungs.find((at) => at > this.at && at < goal && !this.checkpoints.has(at));
-      const stop = yield* this.toward(rung ?? goal);
-      if (stop) return stop;
+      if (yield* this.toward(rung ?? goal)) return;
       if (rung !== undefined) {
         const checkpoint = this.checkpoint();
         if (checkpoint) this.checkpoints.add(checkpoint);
@@ -518,7 +536,7 @@ export class Timeline {
           this.verify(end.hash);
           this.endVerified = true;
         }
-        return undefined;
+        return;
       }
     }
   }
@@ -534,8 +552,8 @@ export class Timeline {
     return undefined;
   }
 
-  /** Runs to a moment of this stretch, and settles there. */
-  private *toward(target: bigint): Generator<Progress, Stop | undefined> {
+  /** Runs to a moment of this stretch, and settles there; true when `stopped` ends it before. */
+  private *toward(target: bigint): Generator<Progress, boolean> {
     for (;;) {
       const left = target - this.at;
       const stop = this.runMachine(Number(left < TURN ? left : TURN));
@@ -543,7 +561,11 @@ export class Timeline {
       switch (stop.reason) {
         case 'breakpoint':
         case 'watchpoint':
-          return stop;
+        case 'system-call':
+        case 'replay-only':
+        case 'hint':
+          if (this.stopped?.(stop)) return true;
+          break;
         case 'exit':
         case 'idle':
           if (this.at < target) {
@@ -551,11 +573,11 @@ export class Timeline {
               stop.reason === 'exit' ? 'the machine is over' : 'every hart waits, where the recorded machine went on',
             );
           }
-          return undefined;
+          return false;
         case 'stalled':
           throw new MachineError('a disk of a recording answers late');
         case 'steps':
-          if (this.at === target) return undefined;
+          if (this.at === target) return false;
       }
       yield { at: this.at };
     }

@@ -24,6 +24,8 @@ export interface RunFlags {
   readonly json?: boolean;
   readonly input?: boolean;
   readonly tty?: boolean;
+  readonly record?: string;
+  readonly mark?: readonly string[];
 }
 
 const ENGINES = ['interpreter'] as const;
@@ -54,6 +56,21 @@ export function addMachineOptions(command: Command): Command {
     .option('--stats <file>', 'write what happened to a file, as JSON')
     .option('--signature <file>', "write a bare program's begin_signature..end_signature, a word a line")
     .option('--json', 'print the same as --stats on standard output at the end');
+}
+
+/** What a run is recorded to. */
+export function addRecordOptions(command: Command): Command {
+  return command
+    .option(
+      '--record <file>',
+      'record the run, for "braid replay", "braid gdb" and others; a recording there is replaced',
+    )
+    .option(
+      '--mark <text>',
+      'with --record: mark the moments at which the console says this; may be repeated',
+      collect,
+      [],
+    );
 }
 
 const STRATEGIES = ['breadth-first', 'depth-first', 'best-first', 'beam'] as const;

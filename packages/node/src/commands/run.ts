@@ -7,13 +7,14 @@ import { EXIT, explain } from '../cli.ts';
 import { BraidError } from '../errors.ts';
 import { Machine, type Program } from '../machine.ts';
 import { createOptions, type RunFlags } from './flags.ts';
+import { RunRecorder } from './run-recorder.ts';
 import { Terminal } from './terminal.ts';
 
 /** How long a guest may take to power off before it is ended. */
 const POWER_OFF_MS = 15_000;
 
 /** How a run ended: for `--stats`, and as our exit code. */
-interface Ending {
+export interface Ending {
   readonly reason: string;
   readonly code: number;
 }
@@ -37,6 +38,8 @@ export async function run(
   const options = createOptions(image, flags, time);
   const results = [flags.stats, flags.signature].filter((path) => path !== undefined);
   for (const path of results) checkWritable(path);
+  if (flags.record === undefined && flags.mark && flags.mark.length > 0)
+    throw new BraidError('ERR_BRAID_OPTION', '--mark marks moments of a recording; add --record FILE');
 
   for (;;) {
     const session = new Session(await Machine.create(options), flags, interactive);
@@ -51,13 +54,18 @@ export async function run(
       if (interactive) {
         process.stderr.write(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.\n`);
       } else if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
-      const ending = await session.run(
+      const recorder = await RunRecorder.of(machine, flags, [
+        ...(image === undefined ? [] : [image]),
+        ...(command ?? []),
+      ]);
+      const ran = await session.run(
         command,
         options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly),
       );
       session.terminal?.restore();
+      const ending = recorder ? await recorder.end(ran) : ran;
       // Somebody who sits there expects a computer that comes up again; a run for its results ends.
-      if (ending.reason === 'reboot' && interactive && !command) continue;
+      if (ending.reason === 'reboot' && interactive && !command && !recorder) continue;
       if (flags.signature !== undefined) writeFileSync(flags.signature, signatureLines(await machine.signature()));
       if (flags.stats !== undefined || flags.json) await report(machine, ending, flags);
       return ending.code;

@@ -5,6 +5,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
+import { GuestOutput } from './guest-output.ts';
 
 const ESCAPE_KEY = 0x1d;
 
@@ -24,22 +25,11 @@ interface Keys {
   resized(columns: number, rows: number): void;
 }
 
-/** Modes that guests set and that a shell on the host would suffer from, by what sets them and what undoes them. */
-const MODES: readonly (readonly [RegExp, string])[] = [
-  [/\x1b\[\?(?:1049|1047|47)h/, '\x1b[?1049l'],
-  [/\x1b\[\?25l/, '\x1b[?25h'],
-  [/\x1b\[\?(?:9|100[0-6]|1015)h/, '\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l'],
-  [/\x1b\[\?2004h/, '\x1b[?2004l'],
-  [/\x1b\[\?1h/, '\x1b[?1l'],
-  [/\x1b\[[0-9;]*m/, '\x1b[m'],
-];
-
 export class Terminal {
   private readonly keys: Keys;
   private open = false;
   private escaped = false;
-  private readonly undo = new Set<string>();
-  private lastByte = 0x0a;
+  private readonly output = new GuestOutput();
 
   constructor(keys: Keys) {
     this.keys = keys;
@@ -69,8 +59,7 @@ export class Terminal {
     stdout.off('resize', this.resized);
     try {
       stdin.setRawMode(false);
-      const line = this.lastByte === 0x0a ? '' : '\r\n';
-      stdout.write([...this.undo].join('') + line);
+      stdout.write(this.output.undo);
     } catch {
       // The terminal has gone.
     }
@@ -80,10 +69,7 @@ export class Terminal {
 
   /** Shows the guest's output; resolves when the terminal has taken it. */
   show(bytes: Uint8Array): Promise<void> {
-    if (bytes.length > 0) this.lastByte = bytes[bytes.length - 1]!;
-    // A sequence that is cut in two by the end of a piece is missed; such modes are set again soon.
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
-    if (text.includes('\x1b')) for (const [set, unset] of MODES) if (set.test(text)) this.undo.add(unset);
+    this.output.note(bytes);
     return new Promise((resolve) => {
       process.stdout.write(bytes, () => resolve());
     });

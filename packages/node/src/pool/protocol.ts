@@ -19,13 +19,16 @@ import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
 import type { InputEvent, LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { MapRoots } from '@braid/core/memory/frame-map.ts';
+import type { OutputPiece } from '@braid/core/timeline/captured-output.ts';
 import type { Point } from '@braid/core/timeline/points.ts';
 import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/recording/info.ts';
 import type { Moment } from '@braid/core/timeline/recording/moment.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
+import type { DebugCall } from '../runner/debug-session.ts';
 import type { Decided } from '../runner/decision-watch.ts';
+import type { GuestCall, GuestCallResult, HookHit, HookRequest } from '../runner/replay-hooks.ts';
 
 /** How guest time goes while the guest is idle. */
 export type TimeMode = 'virtual' | 'wall';
@@ -158,8 +161,8 @@ export type Goal =
 export interface RecordOptions {
   /** What the console says that is to be marked. */
   readonly patterns: readonly RegExp[];
-  /** Milliseconds of running between two keyframes, at least. */
-  readonly keyframeMs: number;
+  /** Milliseconds of running between two keyframes; without it they are as dense as they are cheap. */
+  readonly keyframeMs?: number;
 }
 
 /** What a machine's recorder sends to be written, in this order. */
@@ -197,10 +200,30 @@ export type Target =
 export type ReplayOperation =
   | { readonly kind: 'seek'; readonly to: Target }
   /** `show`: the guest's output is heard. */
-  | { readonly kind: 'run'; readonly points: readonly Point[]; readonly to?: bigint; readonly show: boolean }
+  | {
+      readonly kind: 'run';
+      readonly points: readonly Point[];
+      readonly to?: bigint;
+      readonly show: boolean;
+      /** Replay-only code that is run, in diversions. */
+      readonly replayOnly?: readonly bigint[] | 'all';
+    }
   | { readonly kind: 'reverse'; readonly points: readonly Point[] }
   | { readonly kind: 'step' | 'reverse-step'; readonly count: bigint; readonly hart?: number }
   | { readonly kind: 'last-hit'; readonly interval: Interval; readonly points: readonly Point[] };
+
+/** A run of replay-only code in a diversion. */
+export interface ReplayOnlyReport {
+  readonly code: bigint;
+  readonly hart: number;
+  readonly at: bigint;
+  readonly steps: bigint;
+  /** In the order in which it was written. */
+  readonly output: readonly OutputPiece[];
+  readonly truncated: boolean;
+  /** Why it did not come to its end. */
+  readonly error: string | undefined;
+}
 
 /** Where a replay stands. */
 export interface Standing {
@@ -277,6 +300,13 @@ export interface Calls {
   /** Instead of a machine: a recording, at its beginning. */
   openReplay: [{ readonly path: string; readonly show: boolean }, Standing];
   replay: [ReplayOperation, ReplayAnswer];
+  /** Has a replay stand, and report, where it comes to a place while it runs; the hook's number. */
+  hook: [HookRequest, number];
+  unhook: [{ readonly hook: number }, undefined];
+  /** A replay that stands at a hook goes on. */
+  release: [Record<never, never>, undefined];
+  /** Calls a function of the guest in a diversion from where a replay stands. */
+  callGuest: [GuestCall, GuestCallResult];
   /** Where bytes at a hart's virtual address lie in guest-physical memory. */
   physical: [{ readonly hart: number; readonly address: bigint }, bigint | undefined];
   /** The parts of a recording in which a page may have been written, the last one first; and what was there before all of them. */
@@ -312,6 +342,8 @@ export interface Calls {
   takeOver: [{ readonly result: PathResult | undefined; readonly stackBottom?: bigint }, Taken | Refusal];
   /** Goes one way of a branch, in a clone made of a fork point, which is used up. */
   path: [{ readonly point: ForkPoint; readonly host: HostState; readonly way: Way }, PathResult | PathRefusal];
+  /** For a debugger; what comes of it is with `DebugCall`. A replay is looked at only. */
+  debug: [DebugCall, unknown];
   /** Back to a fork point, which is kept. */
   reset: [KnownPoint, Position];
   /** Nobody else reads the images of the machine's disks: brings into them what has been written. */
@@ -408,7 +440,12 @@ export type Report =
   | { readonly type: 'hint'; readonly hint: Hint }
   | { readonly type: 'recorded'; readonly item: Recorded }
   /** How far an operation of a replay is. */
-  | { readonly type: 'progress'; readonly id: number; readonly at: bigint };
+  | { readonly type: 'progress'; readonly id: number; readonly at: bigint }
+  /** A replay stands at a hook until `release`. */
+  | { readonly type: 'hooked'; readonly hit: HookHit }
+  /** What a program of the agent wrote in a replay. */
+  | { readonly type: 'overheard'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
+  | { readonly type: 'replay-only'; readonly run: ReplayOnlyReport };
 
 interface HartStats {
   readonly steps: bigint;

@@ -21,7 +21,7 @@ export interface RecordMachineOptions {
   readonly title?: string;
   /** Console output that is to be marked. */
   readonly marks?: readonly (string | RegExp)[];
-  /** Milliseconds of running between two keyframes, at least; 500 by default. */
+  /** Milliseconds of running between two keyframes. By default 500, and more where they are large. */
   readonly keyframeMs?: number;
   /** Bytes that keyframes may take in the file: they get rarer as it fills up. 8 GiB by default. */
   readonly keyframeBytes?: number;

@@ -1,7 +1,7 @@
 /** Recordings in files of the host. */
 
 import { write } from 'node:fs';
-import { constants, crc32, deflateRaw, inflateRawSync, zstdCompress, zstdDecompressSync } from 'node:zlib';
+import { constants, crc32, inflateRawSync, zstdCompress, zstdDecompressSync } from 'node:zlib';
 import {
   type ByteSource,
   CHUNK_KINDS,
@@ -25,26 +25,19 @@ const UNDER_WAY = 8 * 2 ** 20;
 /** Bytes below which compressing is not worth a thread's attention. */
 const SMALL = 64;
 
-// Node 20 has none of these.
-const hasZstd = typeof zstdDecompressSync === 'function';
-const fastCrc32 = typeof crc32 === 'function' ? { crc32: (bytes: Uint8Array) => crc32(bytes) } : {};
-
 const oneBuffer = (size: number) => ({ maxOutputLength: Math.max(1, size), chunkSize: Math.max(64, size) });
 
 /** How recordings may be compressed that this host reads. */
 export const CODECS: readonly Codec[] = [
   { id: CODEC.deflate, decompress: (bytes, size) => inflateRawSync(bytes, oneBuffer(size)) },
-  ...(hasZstd
-    ? [{ id: CODEC.zstd, decompress: (bytes: Uint8Array, size: number) => zstdDecompressSync(bytes, oneBuffer(size)) }]
-    : []),
+  { id: CODEC.zstd, decompress: (bytes, size) => zstdDecompressSync(bytes, oneBuffer(size)) },
 ];
 
 /** The fastest way there is, on another thread: recording is to cost the guest's thread nothing. */
 function compress(bytes: Uint8Array): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const done = (error: Error | null, result: Buffer) => (error ? reject(error) : resolve(result));
-    if (hasZstd) zstdCompress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }, done);
-    else deflateRaw(bytes, { level: 1 }, done);
+    zstdCompress(bytes, { params: { [constants.ZSTD_c_compressionLevel]: 1 } }, done);
   });
 }
 
@@ -109,7 +102,9 @@ export class RecordingFile implements ChunkSink {
   }
 
   private async store(kind: ChunkKind, content: Uint8Array, before: Promise<void>): Promise<void> {
-    if (this.closed) throw new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: the file is closed`);
+    if (this.closed) {
+      throw this.failure ?? new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: the file is closed`);
+    }
     const { length } = content;
     // Chunks are compressed side by side, a few of them at a time, and written one after the other.
     if (this.waiting.length > 0 || !this.fits(length)) {
@@ -123,8 +118,8 @@ export class RecordingFile implements ChunkSink {
       await before;
       const smaller = await packed;
       const stored = smaller && smaller.length < length ? smaller : content;
-      const codec = stored === content ? CODEC.none : hasZstd ? CODEC.zstd : CODEC.deflate;
-      const header = encodeHeader(this.chunks, kind, codec, stored, length, fastCrc32.crc32);
+      const codec = stored === content ? CODEC.none : CODEC.zstd;
+      const header = encodeHeader(this.chunks, kind, codec, stored, length, crc32);
       const chunk = new Uint8Array(HEADER_SIZE + stored.length);
       chunk.set(header);
       chunk.set(stored, HEADER_SIZE);
@@ -223,7 +218,7 @@ function makeNew(files: FileOperations, path: string, overwrite: boolean): numbe
 }
 
 /** A file that is there to be read. */
-export class FileSource implements ByteSource {
+class FileSource implements ByteSource {
   readonly path: string;
   readonly size: number;
   private readonly files: FileOperations;
@@ -265,7 +260,7 @@ export interface OpenedRecording {
 export function openRecording(path: string, files: FileOperations = fileSystem): OpenedRecording {
   const source = new FileSource(path, files);
   try {
-    return { recording: Recording.open(source, CODECS, fastCrc32), close: () => source.close() };
+    return { recording: Recording.open(source, CODECS, { crc32 }), close: () => source.close() };
   } catch (error) {
     source.close();
     if ((error as Partial<BraidError>).code !== 'ERR_BRAID_RECORDING') throw error;

@@ -12,7 +12,8 @@ import { PoolFullError } from '@braid/core/memory/pool.ts';
 import type { Mark } from '@braid/core/timeline/recording/info.ts';
 import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
 
-/** What keyframes may cost of the time between them; more than that rather than that they are further apart, and never more than the last. */
+/** Milliseconds between keyframes, at least; what these may cost of that time, more rather than be further apart, and never more than that. */
+const KEYFRAME_MS = 500;
 const COST = 0.03;
 const FAR_APART_MS = 800;
 const MOST_COST = 0.25;
@@ -33,6 +34,8 @@ export class Recorder {
   /** Steps since the recording began, at the beginning of the stretch. */
   private from = 0n;
   private firstSteps: bigint;
+  /** Steps since the recording began, when something was sent last. */
+  private reached = 0n;
   /** Events of the machine's log that have been sent. */
   private sent = 0;
   private keyframes = 0;
@@ -53,7 +56,7 @@ export class Recorder {
   constructor(machine: Machine, options: RecordOptions, send: (item: Recorded) => void) {
     this.machine = machine;
     this.options = options;
-    this.interval = options.keyframeMs;
+    this.interval = options.keyframeMs ?? KEYFRAME_MS;
     this.send = (item, bytes) => {
       this.ahead += bytes;
       send(item);
@@ -87,12 +90,11 @@ export class Recorder {
     if (keyframeMs === undefined) return;
     this.keyframeUnderWay = false;
     // Twice as rare with each eighth of the room that is used up.
-    const { keyframeMs: least } = this.options;
     // Each half of what is left of the room makes them twice as rare.
     const rarer = full < 0.5 ? 1 : 2 / Math.max(2 ** -20, 1 - full);
     // The first one has all of the machine, and says little about the next.
     const fair = this.keyframes === 1 ? 0 : Math.min(keyframeMs / COST, Math.max(FAR_APART_MS, keyframeMs / MOST_COST));
-    this.interval = Math.max(least, fair) * rarer;
+    this.interval = (this.options.keyframeMs ?? Math.max(KEYFRAME_MS, fair)) * rarer;
   }
 
   /** Before a run: takes a keyframe if it is time. */
@@ -172,7 +174,7 @@ export class Recorder {
 
   private beginStretch(kind: Mark['kind'], name: string): void {
     const { machine } = this;
-    this.from = this.stretch < 0 ? 0n : this.at;
+    this.from = this.reached;
     this.firstSteps = machine.totalSteps;
     this.stretch++;
     this.sent = machine.log.length;
@@ -185,7 +187,8 @@ export class Recorder {
     const { machine, at, stretch } = this;
     if (machine.engine.pool.available < HEAD_ROOM) return false;
     this.flushCaptured();
-    const written = this.keyframes++ === 0 ? [] : this.capture.nextEpoch();
+    const first = this.keyframes++ === 0;
+    const written = first ? machine.platform.backends.map(() => new Uint32Array(0)) : this.capture.nextEpoch();
     this.send({ kind: 'keyframe', stretch, at, written, point: this.point() }, 0);
     this.keyframeUnderWay = true;
     this.ran = 0;
@@ -201,12 +204,13 @@ export class Recorder {
   /** Sends what there is. To be done before the machine's state is replaced, and when the machine stands still. */
   flush(): void {
     const { machine, stretch } = this;
+    this.reached = this.at;
     const events = machine.log.events.slice(this.sent);
     if (events.length > 0 || this.unsent > 0) {
       this.sent += events.length;
       this.unsent = 0;
       const bytes = events.reduce((sum, { event }) => sum + 32 + ('bytes' in event ? event.bytes.length : 0), 0);
-      const reached = { at: this.at, position: machine.position, time: machine.now };
+      const reached = { at: this.reached, position: machine.position, time: machine.now };
       this.send({ kind: 'events', stretch, events, reached, bytes }, bytes);
     }
     this.flushCaptured();

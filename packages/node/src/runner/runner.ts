@@ -25,6 +25,7 @@ import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
 import type { BranchPath } from '@braid/core/branch/path.ts';
 import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
+import { GdbError } from '@braid/core/gdb/errors.ts';
 import { recordedHash, stateHash } from '@braid/core/machine/hash.ts';
 import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
@@ -49,6 +50,7 @@ import {
 import type { DiskFile } from './assemble.ts';
 import { type Assembled, assemble, assemblePath, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
+import { DebugSession, look } from './debug-session.ts';
 import { DecisionWatch } from './decision-watch.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { HintPost } from './hint-post.ts';
@@ -92,6 +94,13 @@ export class Runner {
   private waitWatch: WaitWatch | undefined;
   private readonly guest: GuestCalls;
   private readonly hints: HintPost;
+  private readonly debugging = new DebugSession({
+    waiting: (id) => this.waits.has(id),
+    answer: (id, stop) => {
+      this.waits.delete(id);
+      this.result(id, stop);
+    },
+  });
   /** A branch chosen by the host, and the call that waits for its fork point. */
   private decision: { readonly watch: DecisionWatch; readonly reach: number } | undefined;
   /** Instead of a machine: a clone on one way of such a branch, and the call that waits for its end. */
@@ -245,6 +254,7 @@ export class Runner {
         return this.reset(machine, args);
       case 'mergeDisk': {
         const { disk, base, theirs } = args as Calls['mergeDisk'][0];
+        this.recorder?.flush();
         const merged = mergeDisk(machine, disk, base, theirs);
         this.recorder?.replaced('host', 'a disk was merged');
         return merged;
@@ -265,6 +275,8 @@ export class Runner {
         return this.hints.hear((args as Calls['hear'][0]).heard);
       case 'answer':
         return this.hints.answer(machine, args);
+      case 'debug':
+        return this.debug(machine, id, args);
       case 'stateHash':
         return stateHash(machine);
       case 'stats':
@@ -333,6 +345,19 @@ export class Runner {
         this.guest.ask(machine, id, name, args);
         return this.wait({ id, name });
     }
+  }
+
+  private debug(machine: Machine, id: number, call: Calls['debug'][0]): unknown {
+    const { debugging } = this;
+    if ((call.op === 'resume' || call.op === 'detach') && debugging.takeChanged()) {
+      this.recorder?.flush();
+      this.recorder?.replaced('host', 'a debugger changed the machine');
+    }
+    if (call.op !== 'resume') return debugging.do(machine, call);
+    debugging.begin(id, call.how);
+    if (machine.exit) return debugging.here;
+    this.paused = false;
+    return this.wait({ id, name: 'debug', live: true, ended: () => debugging.here });
   }
 
   private complete(machine: Machine, id: number, args: Calls['complete'][0]): unknown {
@@ -460,7 +485,16 @@ export class Runner {
   }
 
   private openReplay({ path, show }: Calls['openReplay'][0]): Calls['openReplay'][1] {
-    this.replayer = new Replayer(this.engine, path, show ? this.outputs : {}, {
+    const program = (stream: 'stdout' | 'stderr', bytes: Uint8Array) => {
+      this.flushConsole();
+      this.host.report({ type: 'overheard', stream, bytes });
+    };
+    this.replayer = new Replayer(this.engine, path, show ? { ...this.outputs, program } : {}, {
+      hooked: (hit) => this.host.report({ type: 'hooked', hit }),
+      replayOnly: (run) => {
+        this.flushConsole();
+        this.host.report({ type: 'replay-only', run });
+      },
       result: (id, answer) => this.result(id, answer),
       failed: (id, error) => this.fail(id, error),
       progress: (id, at) => this.host.report({ type: 'progress', id, at }),
@@ -477,6 +511,19 @@ export class Runner {
         return replayer.written(args);
       case 'physical':
         return physicalOf(replayer.timeline.machine, args);
+      case 'debug': {
+        const call = args as Calls['debug'][0];
+        if (call.op === 'registers' || call.op === 'read') return look(replayer.timeline.machine, call);
+        throw new GdbError('a replay is what was recorded: it cannot be changed');
+      }
+      case 'hook':
+        return replayer.hooks.add(args);
+      case 'unhook':
+        return replayer.hooks.delete((args as Calls['unhook'][0]).hook);
+      case 'release':
+        return replayer.release();
+      case 'callGuest':
+        return replayer.hooks.call(args);
       case 'divert':
         return replayer.divert();
       case 'stateHash':
@@ -589,6 +636,7 @@ export class Runner {
 
   private leave(machine: Machine, args: Calls['leave'][0]): Departed {
     if (this.decision) throw new BraidError('ERR_BRAID_BRANCH', 'a branch of the host is under way in the machine');
+    if (this.debugging.attached) throw new GdbError('a debugger is attached to the machine; have it detach first');
     this.stopRecording('the machine was adopted by its parent');
     const point = forkPoint(machine);
     const events = args.for === 'adopt' ? machine.log.events : [];
@@ -645,6 +693,7 @@ export class Runner {
     clone?: Omit<Calls['adopt'][0], 'point'>,
   ): void {
     const handles = becomeForkPoint(machine, point, options);
+    this.debugging.interrupt();
     this.waitWatch?.renewed();
     // What the clone was about to hear comes first: the answer to a hint is one of it.
     for (const input of [...(clone?.inputs ?? []), ...machine.takeInputs()]) machine.input(input);
@@ -850,7 +899,8 @@ export class Runner {
     this.reachGoals(machine);
     const inSlice = !machine.schedule.atBoundary && (this.actions.length > 0 || this.answers.length > 0);
     const wanted = this.free || this.waits.size > 0 || inSlice;
-    if (!wanted || this.paused || this.hints.waiting || this.ahead > OUTPUT_AHEAD || this.recorder?.behind) {
+    const held = this.paused || this.debugging.standing || this.hints.waiting;
+    if (!wanted || held || this.ahead > OUTPUT_AHEAD || this.recorder?.behind) {
       this.wallTime.stop();
       return false;
     }
@@ -879,7 +929,8 @@ export class Runner {
     const before = machine.totalSteps;
     const from = performance.now();
     const { runLength } = this;
-    const steps = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
+    const most = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
+    const steps = this.debugging.limit(most);
     this.waitWatch?.starts(from);
     this.recorder?.beforeRun();
     const stop = machine.run(steps);
@@ -898,6 +949,7 @@ export class Runner {
     this.wallTime.ran(machine, stop.reason === 'idle');
     this.acknowledgeConsole();
     this.flushConsole();
+    this.debugging.ran(stop);
     switch (stop.reason) {
       case 'hint': {
         const { hint } = stop;

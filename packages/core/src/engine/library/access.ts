@@ -632,7 +632,10 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     });
     const frame = f.let(i32.shrU(f.call(frameAddress, page, i32.const(0)), 12));
     f.if(i32.eqz(frame), () => f.return(i32.const(0)));
-    f.if(w.get32('tracing'), () => f.drop(f.call(touched, pc, page, i32.const(ACCESS.fetch))));
+    f.if(w.get32('tracing'), () => {
+      w.set32(f, 'accessSize', i32.const(0));
+      f.drop(f.call(touched, pc, page, i32.const(ACCESS.fetch)));
+    });
     const record = f.let(recordOf(frame));
     const code = f.let(codeOf(w, frame));
     const generation = i32.load(record, FRAME_RECORD.generation);

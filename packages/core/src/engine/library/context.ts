@@ -90,6 +90,8 @@ export interface Imports {
   readonly watched: FunctionRef;
   /** (number, 0 or the host address of the byte that was asked for) -> HINT: the hint in a0, a1. */
   readonly hint: FunctionRef;
+  /** (): U-mode is about to make a system call, which somebody wants to hear of. `trapped` is 1 afterwards when the run ends before it. */
+  readonly systemCall: FunctionRef;
   /** (slot address, pc low, pc high): the code there is often arrived at. */
   readonly hot: FunctionRef;
   /** (frame, pc low, pc high): code of the page of pc is about to run from a frame, while there are breakpoints. */
@@ -123,6 +125,7 @@ export function importHost(module: Module): Imports {
     timerChanged: fn('timerChanged', 0, 0),
     watched: fn('watched', 0, 0),
     hint: fn('hint', 2, 1),
+    systemCall: fn('systemCall', 0, 0),
     hot: fn('hot', 3, 0),
     arm: fn('arm', 3, 0),
     stopsAt: fn('stopsAt', 2, 1),

@@ -118,7 +118,9 @@ export class ChunkReader {
     }
     let content: Uint8Array;
     try {
-      content = decoder.decompress(bytes, size);
+      const { buffer, byteOffset, byteLength } = decoder.decompress(bytes, size);
+      // Not a host's own kind of array, whose slices may share its memory.
+      content = new Uint8Array(buffer, byteOffset, byteLength);
     } catch (cause) {
       throw new RecordingError(`chunk ${number} cannot be decompressed (${(cause as Error).message})`, offset, {
         cause,
@@ -130,7 +132,7 @@ export class ChunkReader {
     return content;
   }
 
-  private read(offset: number, into: Uint8Array): void {
+  read(offset: number, into: Uint8Array): void {
     try {
       this.source.read(offset, into);
     } catch (cause) {

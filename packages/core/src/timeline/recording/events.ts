@@ -95,7 +95,7 @@ function writeEvent(writer: ByteWriter, event: InputEvent): void {
     case 'console':
     case 'frame':
     case 'port':
-      writer.sized(event.bytes);
+      writer.sized(bounded(event.bytes));
       break;
     case 'port-open':
       writer.u8(event.open ? 1 : 0);
@@ -123,10 +123,15 @@ function writeEvent(writer: ByteWriter, event: InputEvent): void {
       writer.number(event.writes.length);
       for (const { address, bytes } of event.writes) {
         writer.wide(address);
-        writer.sized(bytes);
+        writer.sized(bounded(bytes));
       }
       break;
   }
+}
+
+function bounded(bytes: Uint8Array): Uint8Array {
+  if (bytes.length > MAX_BYTES) throw new RangeError(`an event has ${bytes.length} bytes, more than ${MAX_BYTES}`);
+  return bytes;
 }
 
 /** The stretch of a chunk of events, and a moment that it says was reached; its events are what `readEvents` gives next. */

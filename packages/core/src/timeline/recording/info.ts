@@ -55,10 +55,21 @@ export interface RecordingEnd extends Moment {
 
 const MAX_TEXT = 4096;
 export const MAX_DISKS = 8;
+/** 2^32 blocks. */
+const MAX_DISK = 1n << 44n;
 const U64 = (1n << 64n) - 1n;
 
+/** As `restoreInfo` takes it. Throws `StateError` for what that would not take; the others here too. */
 export function saveInfo(info: RecordingInfo): unknown {
-  return { version: 1, ...info };
+  const { braid, console, memory, harts, seed, epoch, time, title } = info;
+  const disks = info.disks.map(({ size, readOnly, name }) => ({ size, readOnly, name }));
+  return checked({ version: 1, braid, console, memory, harts, seed, epoch, disks, time, title }, restoreInfo);
+}
+
+/** What cannot be read again is not written. */
+function checked(state: unknown, restore: (state: unknown) => unknown): unknown {
+  restore(state);
+  return state;
 }
 
 export function restoreInfo(state: unknown): RecordingInfo {
@@ -73,7 +84,7 @@ export function restoreInfo(state: unknown): RecordingInfo {
     epoch: record.u64('epoch'),
     disks: record.list('disks', 0, MAX_DISKS, (item, where) => {
       const disk = new Fields(item, where);
-      const found = { size: disk.u64('size', U63), readOnly: disk.flag('readOnly'), name: text(disk, 'name') };
+      const found = { size: disk.u64('size', MAX_DISK), readOnly: disk.flag('readOnly'), name: text(disk, 'name') };
       disk.end();
       return found;
     }),
@@ -86,7 +97,8 @@ export function restoreInfo(state: unknown): RecordingInfo {
 }
 
 export function saveMarks(marks: readonly Mark[]): unknown {
-  return { version: 1, marks: marks.map((mark) => ({ ...mark, position: { ...mark.position } })) };
+  const states = marks.map(({ stretch, kind, name, ...moment }) => ({ ...momentState(moment), stretch, kind, name }));
+  return checked({ version: 1, marks: states }, restoreMarks);
 }
 
 export function restoreMarks(state: unknown): Mark[] {
@@ -108,7 +120,9 @@ export function restoreMarks(state: unknown): Mark[] {
 }
 
 export function saveEnd(end: RecordingEnd): unknown {
-  return { version: 1, ...end };
+  const { stretch, hash, exit, why, ...moment } = end;
+  const ended = exit && { kind: exit.kind, code: exit.code };
+  return checked({ version: 1, ...momentState(moment), stretch, hash, exit: ended, why }, restoreEnd);
 }
 
 export function restoreEnd(state: unknown): RecordingEnd {
@@ -130,6 +144,10 @@ export function sortMarks(marks: Mark[]): Mark[] {
   return marks.sort((a, b) =>
     a.at === b.at ? a.stretch - b.stretch || comparePositions(a.position, b.position) : a.at < b.at ? -1 : 1,
   );
+}
+
+function momentState({ at, position: { round, hart, step }, time }: Moment): Moment {
+  return { at, position: { round, hart, step }, time };
 }
 
 function restoreMoment(record: Fields): Moment {

@@ -61,7 +61,9 @@ export class KeyframeEncoder {
     this.head.number(head.stretch);
     writeMoment(this.head, head.moment);
     this.head.wide(head.steps);
-    this.head.sized(new TextEncoder().encode(head.hash));
+    const hash = new TextEncoder().encode(head.hash);
+    if (hash.length > MAX_HASH) throw new RangeError(`a hash of ${hash.length} bytes`);
+    this.head.sized(hash);
     const tail = new ByteWriter();
     tail.number(written.length);
     for (const blocks of written) tail.ascending(blocks);

@@ -44,18 +44,29 @@ export class PageVersions {
 
   /** The number of a page's content as of a keyframe, or -1 of one that is zero. */
   find(keyframe: number, page: number): number {
-    const { starts, entries } = this;
+    const behind = this.behind(keyframe, page);
+    return behind === this.starts[page] ? -1 : Math.max(-1, this.entries[behind - 1]!);
+  }
+
+  /** Whether a keyframe names a page. */
+  named(keyframe: number, page: number): boolean {
+    const before = keyframe === 0 ? this.starts[page]! : this.behind(keyframe - 1, page);
+    return before < this.behind(keyframe, page);
+  }
+
+  /** Where in a page's list those of the keyframes after this one begin. */
+  private behind(keyframe: number, page: number): number {
+    const { entries } = this;
     const end = this.ends[keyframe]!;
-    let low = starts[page]!;
-    const first = low;
-    let high = starts[page + 1]!;
+    let low = this.starts[page]!;
+    let high = this.starts[page + 1]!;
     while (low < high) {
       const middle = (low + high) >>> 1;
       const entry = entries[middle]!;
       if (entry < 0 ? -1 - entry <= keyframe : entry < end) low = middle + 1;
       else high = middle;
     }
-    return low === first ? -1 : Math.max(-1, entries[low - 1]!);
+    return low;
   }
 
   /** Pages with content as of a keyframe, ascending. */

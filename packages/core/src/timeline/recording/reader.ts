@@ -137,8 +137,7 @@ export class Recording {
 
   /** The number of a page's content as of a keyframe, or -1 of one that is zero. Equal numbers are equal contents. */
   version(keyframe: number, page: number): number {
-    this.place(keyframe);
-    if (!(page >= 0 && page < this.info.memory / PAGE)) throw new RangeError(`there is no page ${page}`);
+    this.requirePage(keyframe, page);
     return this.versions.find(keyframe, page);
   }
 
@@ -151,6 +150,12 @@ export class Recording {
   /** Pages that the file says differ from the keyframe before, in the order of the file, ascending. */
   changed(keyframe: number): Uint32Array {
     return this.keyframe(keyframe).pages.map((page) => page & ~ZERO_PAGE);
+  }
+
+  /** Whether a page is among those. Fast. */
+  mayDiffer(keyframe: number, page: number): boolean {
+    this.requirePage(keyframe, page);
+    return this.versions.named(keyframe, page);
   }
 
   /** Fills 4096 bytes with a page's content. Contents of neighbouring numbers are read together. Throws `RecordingError`. */
@@ -179,6 +184,11 @@ export class Recording {
   /** Fills in what a block of a disk held; `ref` is what `disks` gives. Throws `RecordingError`. */
   block(ref: number, into: Uint8Array): void {
     take(this.blockContents, this.keptBlocks, ref, into);
+  }
+
+  private requirePage(keyframe: number, page: number): void {
+    this.place(keyframe);
+    if (!(page >= 0 && page < this.info.memory / PAGE)) throw new RangeError(`there is no page ${page}`);
   }
 
   private place(keyframe: number): KeyframePlace {
@@ -260,7 +270,7 @@ class Scan {
     const { reader } = this;
     const { source } = reader;
     const head = new Uint8Array(Math.min(HEAD_SIZE, source.size));
-    source.read(0, head);
+    reader.read(0, head);
     checkHead(head);
     let offset = HEAD_SIZE;
     for (let number = 0; ; number++) {
@@ -326,6 +336,9 @@ class Scan {
     const count = place.size / PAGE;
     if (!Number.isInteger(count) || count < 1 || count > BATCH) {
       throw new StateError(`chunk ${place.number}`, `has ${place.size} bytes, which are not 1 to ${BATCH} contents`);
+    }
+    if (places.count + count > LIMITS.contents) {
+      throw new StateError(`chunk ${place.number}`, `there are more than ${LIMITS.contents} contents`);
     }
     places.add(place, count);
   }

@@ -3,7 +3,7 @@
  * their order. The first failure ends the recording; every later call fails with the same error.
  */
 
-import type { LoggedEvent } from '../../machine/log.ts';
+import { comparePositions, type LoggedEvent } from '../../machine/log.ts';
 import type { MachineRecord } from '../../machine/save.ts';
 import { PAGE } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
@@ -45,6 +45,10 @@ export class RecordingWriter {
   private readonly counts = { keyframes: 0, pages: 0, blocks: 0, events: 0, marks: 0 };
   private contents = 0;
   private stretch = -1;
+  /** Of the last keyframe. */
+  private at = 0n;
+  /** Of the stretch under way. */
+  private lastEvent: LoggedEvent | undefined;
 
   constructor(sink: ChunkSink, pool: Pool) {
     this.sink = sink;
@@ -61,8 +65,14 @@ export class RecordingWriter {
    */
   events(stretch: number, events: readonly LoggedEvent[], reached?: Moment): Promise<void> {
     return this.append('events', () => {
-      if (stretch !== this.stretch)
+      if (stretch !== this.stretch) {
         throw new RecordingError(`events of stretch ${stretch} come in stretch ${this.stretch}`);
+      }
+      const [first, last] = [events[0], this.lastEvent];
+      if (first && last && (comparePositions(first.position, last.position) < 0 || first.time < last.time)) {
+        throw new RecordingError(`event ${first.event.kind} is earlier than the last one before it`);
+      }
+      this.lastEvent = events.at(-1) ?? last;
       this.count('events', events.length);
       return events.length === 0 && !reached ? [] : encodeEvents(stretch, events, reached);
     });
@@ -76,7 +86,10 @@ export class RecordingWriter {
       if (stretch !== this.stretch && stretch !== this.stretch + 1) {
         throw new RecordingError(`a keyframe of stretch ${stretch} comes in stretch ${this.stretch}`);
       }
+      if (at < this.at) throw new RecordingError(`a keyframe at ${at} comes after one at ${this.at}`);
+      if (stretch !== this.stretch) this.lastEvent = undefined;
       this.stretch = stretch;
+      this.at = at;
       const head = { stretch, moment: momentOf(record, at), steps: stepsOf(record), hash };
       const encoder = new KeyframeEncoder(head, written, record);
       return () => this.writeKeyframe(encoder, input);

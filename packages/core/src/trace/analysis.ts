@@ -1,0 +1,107 @@
+/**
+ * What the analyses of this folder have in common: they listen to a machine that somebody else runs forwards, and change
+ * nothing that the guest can see.
+ */
+
+import { MSTATUS, PRIVILEGE } from '../hart/state.ts';
+import { walk } from '../hart/walk.ts';
+import type { Machine } from '../machine/machine.ts';
+
+export interface Analysis {
+  /** Listens from now on. The machine stands still. */
+  begin(machine: Machine): void;
+  /** Listens no longer. The machine stands still. */
+  end(machine: Machine): void;
+}
+
+/** What is known of a task of the guest's kernel. */
+export interface TaskIdentity {
+  /** The thread's own number. */
+  readonly pid: number;
+  /** The process's: that of its first thread. */
+  readonly tgid: number;
+  /** The name, of at most 15 bytes; not escaped. */
+  readonly comm: string;
+}
+
+/** Tells who a task is by the address of its `task_struct`, in kernel memory as a hart sees it. */
+export type TaskReader = (task: bigint, hart: number) => TaskIdentity | undefined;
+
+/** Addresses of the kernel's symbols. */
+export interface SymbolAddresses {
+  address(name: string): bigint | undefined;
+}
+
+/** A moment of a run. */
+export interface Moment {
+  /** Steps that all harts had made. */
+  readonly at: bigint;
+  /** Guest time in ns. */
+  readonly time: bigint;
+}
+
+/** Steps that a hart has made before the instruction that a callback of the machine hears about. */
+export function stepsInside(machine: Machine, hart: number): bigint {
+  const { engine, hartSet } = machine;
+  const end = hartSet.get(hart, 'stepsEnd');
+  return hart === hartSet.current ? end - BigInt(engine.left) - 1n : end;
+}
+
+/** The moment of the instruction that a callback of the machine hears about. */
+export function momentInside(machine: Machine): Moment {
+  let at = 0n;
+  for (let hart = 0; hart < machine.harts; hart++) at += stepsInside(machine, hart);
+  return { at, time: machine.now };
+}
+
+const PAGE = 4096n;
+
+/** Reads a guest's virtual memory without side effects, whatever the hart's present rights. */
+export class GuestMemory {
+  private readonly machine: Machine;
+  private readonly word = new DataView(new ArrayBuffer(8));
+  private readonly wordBytes = new Uint8Array(this.word.buffer);
+
+  constructor(machine: Machine) {
+    this.machine = machine;
+  }
+
+  /** What is there, up to the first byte that is not mapped. */
+  read(hart: number, address: bigint, length: number): Uint8Array {
+    const into = new Uint8Array(length);
+    let done = 0;
+    while (done < length) {
+      const at = BigInt.asUintN(64, address + BigInt(done));
+      const piece = Math.min(length - done, Number(PAGE - (at % PAGE)));
+      const physical = this.physical(hart, at);
+      if (physical === undefined || physical >= 1n << 52n) break;
+      if (!this.machine.ram.read(Number(physical), into.subarray(done, done + piece))) break;
+      done += piece;
+    }
+    return into.subarray(0, done);
+  }
+
+  /** The 8 bytes at an address. */
+  u64(hart: number, address: bigint): bigint | undefined {
+    const bytes = this.read(hart, address, 8);
+    return bytes.length < 8 ? undefined : new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+  }
+
+  private physical(hart: number, address: bigint): bigint | undefined {
+    const { hartSet, ram } = this.machine;
+    return walk(
+      {
+        get: (field) => {
+          if (field === 'privilege') return BigInt(PRIVILEGE.supervisor);
+          const value = hartSet.get(hart, field);
+          return field === 'mstatus' ? value | MSTATUS.SUM | MSTATUS.MXR : value;
+        },
+        word: (at) => {
+          if (at >= 1n << 52n || !ram.read(Number(at), this.wordBytes)) return undefined;
+          return this.word.getBigUint64(0, true);
+        },
+      },
+      address,
+    );
+  }
+}

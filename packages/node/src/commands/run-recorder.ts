@@ -1,0 +1,41 @@
+/** The recording of a run: what is said of it, and what it means for our exit code. */
+
+import { EXIT } from '../cli.ts';
+import type { BraidError } from '../errors.ts';
+import type { Machine } from '../machine.ts';
+import type { MachineRecording } from '../replay/machine-recording.ts';
+import type { RunFlags } from './flags.ts';
+import { formatBytes, plural } from './quantities.ts';
+import type { Ending } from './run.ts';
+
+export class RunRecorder {
+  private readonly recording: MachineRecording;
+  private failed = false;
+
+  private constructor(recording: MachineRecording) {
+    this.recording = recording;
+    recording.ended.catch((error: BraidError) => {
+      // At once, while there is something to be done about it. The run goes on.
+      this.failed = true;
+      process.stderr.write(`braid: ${error.message}\n`);
+    });
+  }
+
+  /** Records the machine from here on, if that is asked for. */
+  static async of(machine: Machine, flags: RunFlags, title: readonly string[]): Promise<RunRecorder | undefined> {
+    const { record, mark = [] } = flags;
+    if (record === undefined) return undefined;
+    return new RunRecorder(await machine.record(record, { title: title.join(' ') || 'braid run', marks: mark }));
+  }
+
+  /** Ends the recording with the run. A run that was to be recorded and was not has not succeeded. */
+  async end(ran: Ending): Promise<Ending> {
+    try {
+      const { path, steps, bytes } = await this.recording.stop(ran.reason);
+      process.stderr.write(`braid: recorded ${plural(steps, 'step')} in ${path}, ${formatBytes(bytes)}\n`);
+    } catch (error) {
+      if (!this.failed) process.stderr.write(`braid: ${(error as BraidError).message}\n`);
+    }
+    return this.failed && ran.code === 0 ? { reason: 'recording', code: EXIT.failed } : ran;
+  }
+}
