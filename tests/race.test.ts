@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Attempt, attempt, prepare, search } from '../examples/race/race.ts';
 import { guestMissing } from '../packages/core/src/testing/machines.ts';
-import { Pool, Replay } from '../packages/node/src/index.ts';
+import { Pool, Replay, type ReplayOnlyReport } from '../packages/node/src/index.ts';
 
 const SEEDS = 120;
 
@@ -41,6 +41,15 @@ test('a run that fails is replayed with its failure', { skip: guestMissing }, as
   );
   await using replay = await Replay.open(file);
   assert.deepEqual(await replay.run(), { kind: 'end' });
+  // More about it than the run has said.
+  let list = '';
+  await replay.seek('begin');
+  const onReplayOnly = (run: ReplayOnlyReport) => {
+    for (const { bytes } of run.output) list += Buffer.from(bytes).toString();
+  };
+  assert.deepEqual(await replay.run({ replayOnly: [1], onReplayOnly }), { kind: 'end' });
+  const [, notice, reader] = /notice (\d+) still waits for reader (\d)/.exec(found!.said)!;
+  assert.match(list, new RegExp(`^notice ${notice} waits for( \\d)* ?${reader}( \\d)*\n`));
   await replay.seek('a notice is left');
   assert.ok(replay.at > 0n && replay.at < replay.end.at);
 });

@@ -56,7 +56,7 @@ export {
 export type { AttachOptions, CreateOptions, DiskOption, FileOption, SizeOption } from './options.ts';
 export type { ProgramExit, WaitOptions } from './pool/link.ts';
 export { Pool, type PoolOptions } from './pool/pool.ts';
-export type { Goal, Stats, TimeMode } from './pool/protocol.ts';
+export type { Goal, ReplayOnlyReport, Stats, TimeMode } from './pool/protocol.ts';
 export { warmUp } from './pool/thread.ts';
 export { MachineRecording, type RecordingStatistics, type RecordMachineOptions } from './replay/machine-recording.ts';
 export { Replay, type ReplayOptions, type ReplayWait, type Where } from './replay/replay.ts';

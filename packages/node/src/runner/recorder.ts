@@ -44,6 +44,7 @@ export class Recorder {
   private marks: Mark[] = [];
   /** Bytes that the main thread has not written yet. */
   private ahead = 0;
+  private resting: NodeJS.Timeout | undefined;
   private keyframeUnderWay = false;
   /** Host time (ms) that the machine has run since something was sent. */
   private unsent = 0;
@@ -110,6 +111,12 @@ export class Recorder {
     this.ran += spent;
     this.unsent += spent;
     if (this.unsent >= FLUSH_MS) this.flush();
+  }
+
+  /** The machine stands still, perhaps not for long: what there is is sent soon. */
+  rest(): void {
+    if (this.unsent === 0 && this.machine.log.length === this.sent && this.marks.length === 0) return;
+    this.resting ??= setTimeout(() => this.flush(), FLUSH_MS).unref();
   }
 
   /** The machine's log is about to be emptied. */
@@ -204,6 +211,8 @@ export class Recorder {
   /** Sends what there is. To be done before the machine's state is replaced, and when the machine stands still. */
   flush(): void {
     const { machine, stretch } = this;
+    clearTimeout(this.resting);
+    this.resting = undefined;
     this.reached = this.at;
     const events = machine.log.events.slice(this.sent);
     if (events.length > 0 || this.unsent > 0) {

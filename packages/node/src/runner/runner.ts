@@ -873,7 +873,7 @@ export class Runner {
     this.timer = undefined;
     try {
       const more = this.turn();
-      if (!more) this.recorder?.flush();
+      if (!more) this.recorder?.rest();
       return more;
     } catch (error) {
       this.flushConsole();
