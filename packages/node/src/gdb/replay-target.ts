@@ -101,7 +101,7 @@ export class ReplayTarget implements DebugTarget {
     const { points } = how;
     if (how.kind === 'step') return how.direction === 'forward' ? this.step(how, wait) : this.stepBack(how, wait);
     if (how.direction === 'forward') return this.stopOf(await replay.run({ ...wait, points, show: true }), points);
-    if (points.length > 0) return this.stopOf(await replay.reverse(points, wait), points);
+    if (points.length > 0) return this.before(this.stopOf(await replay.reverse(points, wait), points), points);
     await replay.seek({ at: 0n }, wait);
     return this.stopped('begin');
   }
@@ -161,7 +161,24 @@ export class ReplayTarget implements DebugTarget {
       if (replay.at === last.at) await replay.step(wait);
     }
     await replay.seek({ at: last?.at ?? from }, wait);
-    return last && this.stopOf({ kind: 'hit', hit: last }, points);
+    return last && this.before(this.stopOf({ kind: 'hit', hit: last }, points), points);
+  }
+
+  /**
+   * A stop before an instruction that writes to what is watched, and is at a breakpoint too. gdb looks at one of both: at the watchpoint if
+   * the value is another one behind the instruction, or it would go on.
+   */
+  private async before(stop: DebugStop, points: readonly DebugPoint[]): Promise<DebugStop> {
+    const { hart, point } = stop;
+    if (point?.kind !== 'write') return stop;
+    const { pc } = await this.registers(hart);
+    const here = points.find(({ kind, address }) => kind === 'break' && address === pc);
+    if (!here) return stop;
+    const before = await this.read(point.address, point.length, { hart });
+    await this.replay.step();
+    const after = await this.read(point.address, point.length, { hart });
+    await this.replay.reverseStep();
+    return before.every((byte, n) => byte === after[n]) ? { kind: 'breakpoint', hart, point: here } : stop;
   }
 
   private stopOf(stop: TimelineStop, points: readonly DebugPoint[]): DebugStop {
