@@ -29,7 +29,7 @@ const GDB_HELP = `
 Without --run it waits for gdb, and says where, until it is ended by Ctrl-C:
   (gdb) target remote /tmp/braid-gdb-XXXXXX/socket
 With --run it starts gdb-multiarch (or what GDB of the environment names), connected; what is behind "--" are its arguments:
-  braid gdb run.braid --run -- program.elf -ex "break complain" -ex continue
+  braid gdb run.rec --run -- program.elf -ex "break complain" -ex continue
 
 Exit codes: gdb's own with --run; 2 wrong usage, or a file that is no recording; 128+N ended by signal N
 `;
