@@ -130,7 +130,7 @@ class Recordings {
     const { plain, recorded } = await this.pairs(program, disk);
     const cpu = (samples: readonly { cpuSeconds: number }[]) => samples.map(({ cpuSeconds }) => cpuSeconds);
     const ratios = recorded.map(({ cpuSeconds }, pair) => cpuSeconds / plain[pair]!.cpuSeconds);
-    const peer = await this.peerRatios(program, disk);
+    const peer = disk ? undefined : await this.peerRatios(program);
     const results: RowInput['results'] = { braid: summarize(ratios), ...(peer && { qemu: summarize(peer) }) };
     const { report } = this;
     report.add({ name: `${name}: CPU time, recorded`, unit: 'x', better: 'lower', results, group: 'recorded' });
@@ -197,13 +197,12 @@ class Recordings {
     return { plain, recorded };
   }
 
-  private async peerRatios(program: string, disk: boolean): Promise<number[] | undefined> {
+  private async peerRatios(program: string): Promise<number[] | undefined> {
     if (!this.peer) return undefined;
-    const image = disk ? this.image : undefined;
     const ratios: number[] = [];
     for (let n = 0; n < PEER_PAIRS; n++) {
-      const plain = await this.peer.run(program, 'plain', image);
-      const recorded = await this.peer.run(program, 'record', image);
+      const plain = await this.peer.run(program, 'plain');
+      const recorded = await this.peer.run(program, 'record');
       ratios.push(recorded.cpuSeconds / plain.cpuSeconds);
     }
     return ratios;

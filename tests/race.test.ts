@@ -31,7 +31,7 @@ test('the race fails with few seeds, and with a seed always in the same way', { 
 test('a run that fails is replayed with its failure', { skip: guestMissing }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'braid-race-'));
   t.after(() => rmSync(folder, { recursive: true }));
-  const file = join(folder, 'race.braid');
+  const file = join(folder, 'race.rec');
   const runs: Attempt[] = [];
   const found = await search(file, SEEDS, (run) => runs.push(run));
   assert.equal(found, runs.at(-1));
@@ -62,7 +62,7 @@ test('gdb goes back to the write that is wrong, and finds two harts inside', {
   const folder = mkdtempSync(join(tmpdir(), 'braid-race-'));
   t.after(() => rmSync(folder, { recursive: true }));
   const find = join(import.meta.dirname, '../examples/race/find.ts');
-  const run = spawnSync(process.execPath, [find, 'race.braid'], { cwd: folder, encoding: 'utf8' });
+  const run = spawnSync(process.execPath, [find, 'race.rec'], { cwd: folder, encoding: 'utf8' });
   assert.equal(run.status, 0, run.stdout + run.stderr);
   const [, complaint, , back, undone] = run.stdout.split(/^(?=\d\. )|^seed.*(?=error)/m);
   const [, notice, reader] = /notice (\d+) still waits for reader (\d)/.exec(complaint!)!;

@@ -1,7 +1,6 @@
 /** Braid in Node: machines that run in threads of their own. */
 
 export { type FileSymbol, parseKallsyms, symbolFile } from '@braid/core/gdb/symbol-file.ts';
-export type { DebugTask } from '@braid/core/gdb/target.ts';
 export { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 export type { Exit } from '@braid/core/machine/options.ts';
 export { decodeState, encodeState } from '@braid/core/state/encode.ts';
@@ -42,8 +41,7 @@ export {
   type Wanted,
 } from './branch/speculate.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
-export { GdbListener } from './gdb/listener.ts';
-export type { GdbServeOptions } from './gdb/serve.ts';
+export { GdbListener, type GdbServeOptions } from './gdb/listener.ts';
 export {
   type ExecOptions,
   type ExecResult,

@@ -17,8 +17,8 @@ import { type Decided, type DecideOptions, decide } from './branch/decide.ts';
 import { heldOf, lineOf } from './branch/lineage.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
-import type { GdbListener } from './gdb/listener.ts';
-import { type GdbServeOptions, serveGdb } from './gdb/serve.ts';
+import type { GdbListener, GdbServeOptions } from './gdb/listener.ts';
+import { serveGdb } from './gdb/serve.ts';
 import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
 import type { Sink } from './output.ts';
 import { Family } from './pool/family.ts';
@@ -462,11 +462,11 @@ export class Machine implements AsyncDisposable {
    */
   async record(path: string, options: RecordMachineOptions = {}): Promise<MachineRecording> {
     if (this.recording) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
-    const { title = '', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
+    const { title = '', shows = 'console', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
     const patterns = marks.map((mark) =>
       typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,
     );
-    const info = { braid: VERSION, title, ...(await this.link.call('recordingInfo', {})) };
+    const info = { braid: VERSION, title, shows, ...(await this.link.call('recordingInfo', {})) };
     const file = new RecordingFile(path, { overwrite });
     // What is sent is of one thread.
     const { onActivate } = this.link;

@@ -29,7 +29,7 @@ const GDB_HELP = `
 Without --run it waits for gdb, and says where, until it is ended by Ctrl-C:
   (gdb) target remote /tmp/braid-gdb-XXXXXX/socket
 With --run it starts gdb-multiarch (or what GDB of the environment names), connected; what is behind "--" are its arguments:
-  braid gdb run.braid --run -- program.elf -ex "break complain" -ex continue
+  braid gdb run.rec --run -- program.elf -ex "break complain" -ex continue
 
 Exit codes: gdb's own with --run; 2 wrong usage, or a file that is no recording; 128+N ended by signal N
 `;
@@ -57,6 +57,7 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
   );
   json(add(program, 'replay', 'replay a recording: shows its console, and compares its states with those recorded'))
     .option('--to <moment>', 'stop there')
+    .option('--console', "show the guest's console, also of a run that had a command and did not show it")
     .option('--replay-only <ids...>', 'run replay-only code with these numbers, or all, and show what it says', codes)
     .addHelpText('after', DESTINATION_HELP + REPLAY_EXIT_CODES)
     .action(async (path: string, flags: ReplayFlags) => {

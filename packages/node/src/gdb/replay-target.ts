@@ -20,7 +20,6 @@ import type { DebugCall } from '../runner/debug-session.ts';
 export interface ReplayTargetOptions {
   /** `monitor fork`: makes a machine that leaves the recording here, for another debugger; gives what to type there. */
   readonly fork: () => Promise<string>;
-  readonly tasks?: () => Promise<readonly DebugTask[]>;
 }
 
 const UNITS: Readonly<Record<string, bigint>> = { s: 1_000_000_000n, ms: 1_000_000n, us: 1_000n, ns: 1n };
@@ -41,17 +40,15 @@ export class ReplayTarget implements DebugTarget {
     ['hash', 'a hash of everything that was recorded of the machine, here'],
     ['fork', 'a machine that leaves the recording here, for another gdb; it goes when that one leaves'],
   ] as const;
-  readonly tasks?: () => Promise<readonly DebugTask[]>;
   private readonly replay: Replay;
   private readonly link: Link;
   private readonly makeFork: () => Promise<string>;
 
-  constructor(replay: Replay, link: Link, { fork, tasks }: ReplayTargetOptions) {
+  constructor(replay: Replay, link: Link, { fork }: ReplayTargetOptions) {
     this.replay = replay;
     this.link = link;
     this.harts = replay.info.harts;
     this.makeFork = fork;
-    if (tasks) this.tasks = tasks;
   }
 
   async attach(): Promise<DebugStop> {
@@ -62,6 +59,10 @@ export class ReplayTarget implements DebugTarget {
 
   private call<T>(call: DebugCall): Promise<T> {
     return this.link.call('debug', call) as Promise<T>;
+  }
+
+  tasks(): Promise<readonly DebugTask[]> {
+    return this.call({ op: 'tasks' });
   }
 
   registers(hart: number): Promise<RegisterValues> {

@@ -19,6 +19,8 @@ import type { RecordingFile } from './recording-file.ts';
 export interface RecordMachineOptions {
   /** What was run, for people. */
   readonly title?: string;
+  /** What is shown of it in a replay, if nothing else is asked for: the console (the default), or programs' output. */
+  readonly shows?: 'console' | 'programs';
   /** Console output that is to be marked. */
   readonly marks?: readonly (string | RegExp)[];
   /** Milliseconds of running between two keyframes. By default 500, and more where they are large. */

@@ -169,13 +169,20 @@ export class Recorder {
   }
 
   /**
-   * Has the machine do what is due where it stands, as every run does first: so that a replay that comes here finds the same. False when
-   * host data is late.
+   * Has the machine do what is due where it stands, as every run does first: so that a replay that comes here finds the same. Guest time
+   * stands still: what somebody sends before the next run is to come no later than without a recording. False when host data is late.
    */
   private settle(): boolean {
-    for (;;) {
-      const { reason } = this.machine.run(0);
-      if (reason !== 'attention') return reason !== 'stalled';
+    const { machine } = this;
+    const { mayJump } = machine;
+    machine.mayJump = () => false;
+    try {
+      for (;;) {
+        const { reason } = machine.run(0);
+        if (reason !== 'attention') return reason !== 'stalled';
+      }
+    } finally {
+      machine.mayJump = mayJump;
     }
   }
 

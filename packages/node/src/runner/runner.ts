@@ -50,7 +50,7 @@ import {
 import type { DiskFile } from './assemble.ts';
 import { type Assembled, assemble, assemblePath, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
-import { DebugSession, look } from './debug-session.ts';
+import { DebugSession, isLook, look } from './debug-session.ts';
 import { DecisionWatch } from './decision-watch.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { HintPost } from './hint-post.ts';
@@ -513,7 +513,7 @@ export class Runner {
         return physicalOf(replayer.timeline.machine, args);
       case 'debug': {
         const call = args as Calls['debug'][0];
-        if (call.op === 'registers' || call.op === 'read') return look(replayer.timeline.machine, call);
+        if (isLook(call)) return look(replayer.timeline.machine, call);
         throw new GdbError('a replay is what was recorded: it cannot be changed');
       }
       case 'hook':
