@@ -22,11 +22,10 @@ import {
   shareForkPoint,
 } from '@braid/core/branch/fork-point.ts';
 import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
-import type { BranchPath } from '@braid/core/branch/path.ts';
 import type { Refusal, Taken } from '@braid/core/branch/take-over.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
 import { GdbError } from '@braid/core/gdb/errors.ts';
-import { recordedHash, stateHash } from '@braid/core/machine/hash.ts';
+import { stateHash } from '@braid/core/machine/hash.ts';
 import { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
@@ -41,24 +40,23 @@ import {
   type HostState,
   type LeftDisk,
   type Made,
-  OUTPUT_AHEAD,
-  type Report,
   type Request,
   type Setup,
   UNKNOWN_POINT,
 } from '../pool/protocol.ts';
 import type { DiskFile } from './assemble.ts';
-import { type Assembled, assemble, assemblePath, MAIN_PORT, reassemble } from './assemble.ts';
+import { type Assembled, assemble, MAIN_PORT, reassemble } from './assemble.ts';
 import { type Found, Watch } from './conditions.ts';
-import { DebugSession, look } from './debug-session.ts';
+import { DebugSession } from './debug-session.ts';
 import { DecisionWatch } from './decision-watch.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { HintPost } from './hint-post.ts';
 import { RunLength, WallTime } from './pace.ts';
 import { PanicWatch } from './panic.ts';
 import { Recorder } from './recorder.ts';
-import { Replayer } from './replayer.ts';
-import { signature, stats } from './results.ts';
+import { Reports } from './reports.ts';
+import { physical, signature, stats } from './results.ts';
+import type { Runner, RunnerHost } from './thread.ts';
 import { WaitWatch } from './wait-watch.ts';
 import { type Wait, Waits } from './waits.ts';
 
@@ -68,23 +66,13 @@ const LOG_LIMIT = 65_536;
 const INPUT_AHEAD = 64 * 1024;
 /** Steps that a kernel gets to say why it panicked. */
 const PANIC_STEPS = 5_000_000n;
-
-/** Steps of a turn of a clone that goes one way of a branch. */
-const PATH_STEPS = 1_000_000;
 /** What a clone may send outside before it is adopted. */
 const HELD_LIMIT = 64 * 2 ** 20;
 
-export interface RunnerHost {
-  report(report: Report, transfer?: ArrayBuffer[]): void;
-  /** The machine has reason to run. */
-  wake(): void;
-  /** There is no machine any more. */
-  gone(): void;
-}
-
-export class Runner {
+export class MachineRunner implements Runner {
   private readonly engine: Engine;
   private readonly host: RunnerHost;
+  private readonly reports: Reports;
   private readonly points: Map<number, ForkPoint>;
   private machine: Machine | undefined;
   private setup: HostState['setup'] | undefined;
@@ -103,8 +91,6 @@ export class Runner {
   });
   /** A branch chosen by the host, and the call that waits for its fork point. */
   private decision: { readonly watch: DecisionWatch; readonly reach: number } | undefined;
-  /** Instead of a machine: a clone on one way of such a branch, and the call that waits for its end. */
-  private path: { readonly id: number; readonly path: BranchPath } | undefined;
   /** To be done at the next slice boundary. */
   private actions: (() => void)[] = [];
   /** Answers that wait for the next slice boundary. */
@@ -112,13 +98,8 @@ export class Runner {
   private free = false;
   private inputEnded = false;
   private paused = false;
-  /** Output that has not been taken. */
-  private ahead = 0;
-  private pendingConsole: Uint8Array[] = [];
   private readonly panic = new PanicWatch();
   private recorder: Recorder | undefined;
-  /** Instead of a machine: a replay. */
-  private replayer: Replayer | undefined;
   /** What a clone holds back. */
   private held: Held[] | undefined;
   private before: HostState['before'] = [];
@@ -142,10 +123,8 @@ export class Runner {
     this.engine = engine;
     this.points = points;
     this.host = host;
-    this.hints = new HintPost((hint) => {
-      this.flushConsole();
-      host.report({ type: 'hint', hint });
-    });
+    this.reports = new Reports(host);
+    this.hints = new HintPost((hint) => this.reports.say({ type: 'hint', hint }));
     this.guest = new GuestCalls({
       act: (action) => this.actions.push(action),
       answer: (id, value) => this.answer(id, value),
@@ -160,10 +139,8 @@ export class Runner {
 
   private programOutput(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void {
     if (!this.waits.has(id)) return;
-    this.ahead += bytes.length;
-    this.flushConsole();
     this.see((watch) => watch.seeOutput(id, bytes));
-    this.host.report({ type: 'output', id, stream, bytes });
+    this.reports.output(id, stream, bytes);
   }
 
   /** Shows something to those who wait for it; they look where the slice ends. */
@@ -193,8 +170,7 @@ export class Runner {
       case 'resize':
         return this.machine?.input({ kind: 'resize', columns: request.columns, rows: request.rows });
       case 'taken':
-        this.ahead -= request.bytes;
-        return;
+        return this.reports.taken(request.bytes);
       case 'input': {
         const done = (outcome: unknown) =>
           this.answer(request.reply, () => (outcome instanceof AgentError ? outcome : undefined));
@@ -214,7 +190,7 @@ export class Runner {
   /** Typed input is acknowledged when the guest has taken most of it: a bound on what waits here. */
   private acknowledgeConsole(): void {
     if (this.consoleWrites.length === 0 || (this.machine && this.machine.backlog > INPUT_AHEAD)) return;
-    for (const id of this.consoleWrites.splice(0)) this.host.report({ type: 'result', id, value: undefined });
+    for (const id of this.consoleWrites.splice(0)) this.reports.result(id, undefined);
   }
 
   private call<K extends CallName>(id: number, name: K, args: Calls[K][0]): void {
@@ -230,10 +206,7 @@ export class Runner {
   private start(id: number, name: CallName, args: never): unknown {
     if (name === 'create') return this.create(args);
     if (name === 'arrive') return this.arrive(args);
-    if (name === 'path') return this.goPath(id, args);
     if (name === 'dispose') return this.dispose(args);
-    if (name === 'openReplay') return this.openReplay(args);
-    if (this.replayer) return this.askReplay(this.replayer, id, name, args);
     const machine = this.made();
     switch (name) {
       case 'commit':
@@ -262,7 +235,7 @@ export class Runner {
       case 'recordingInfo':
         return this.recordingInfo(machine);
       case 'physical':
-        return physicalOf(machine, args);
+        return physical(machine, args);
       case 'record':
         return this.record(machine, args);
       case 'mark':
@@ -443,10 +416,6 @@ export class Runner {
         if (lock !== undefined) left.push({ path: file.path, lock });
       });
     }
-    this.path?.path.free();
-    this.path = undefined;
-    this.replayer?.free();
-    this.replayer = undefined;
     this.end(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     machine?.free();
     if (failure) throw failure;
@@ -484,55 +453,6 @@ export class Runner {
     };
   }
 
-  private openReplay({ path, show }: Calls['openReplay'][0]): Calls['openReplay'][1] {
-    const program = (stream: 'stdout' | 'stderr', bytes: Uint8Array) => {
-      this.flushConsole();
-      this.host.report({ type: 'overheard', stream, bytes });
-    };
-    this.replayer = new Replayer(this.engine, path, show ? { ...this.outputs, program } : {}, {
-      hooked: (hit) => this.host.report({ type: 'hooked', hit }),
-      replayOnly: (run) => {
-        this.flushConsole();
-        this.host.report({ type: 'replay-only', run });
-      },
-      result: (id, answer) => this.result(id, answer),
-      failed: (id, error) => this.fail(id, error),
-      progress: (id, at) => this.host.report({ type: 'progress', id, at }),
-    });
-    return this.replayer.standing;
-  }
-
-  private askReplay(replayer: Replayer, id: number, name: CallName, args: never): unknown {
-    switch (name) {
-      case 'replay':
-        replayer.ask(id, args);
-        return LATER;
-      case 'written':
-        return replayer.written(args);
-      case 'physical':
-        return physicalOf(replayer.timeline.machine, args);
-      case 'debug': {
-        const call = args as Calls['debug'][0];
-        if (call.op === 'registers' || call.op === 'read') return look(replayer.timeline.machine, call);
-        throw new GdbError('a replay is what was recorded: it cannot be changed');
-      }
-      case 'hook':
-        return replayer.hooks.add(args);
-      case 'unhook':
-        return replayer.hooks.delete((args as Calls['unhook'][0]).hook);
-      case 'release':
-        return replayer.release();
-      case 'callGuest':
-        return replayer.hooks.call(args);
-      case 'divert':
-        return replayer.divert();
-      case 'stateHash':
-        return recordedHash(replayer.timeline.machine);
-      default:
-        throw new BraidError('ERR_BRAID_OPTION', `a replay cannot "${name}"; divert from it first`);
-    }
-  }
-
   private commit(machine: Machine): void {
     commitDisks(machine);
     thawDisks(machine);
@@ -541,7 +461,7 @@ export class Runner {
   /** There is no machine any more. */
   private end(error: BraidError): void {
     clearTimeout(this.timer);
-    this.flushConsole();
+    this.reports.flush();
     this.machine = undefined;
     this.files = [];
     this.failAll(error);
@@ -550,18 +470,12 @@ export class Runner {
 
   // --- Forks
 
-  /** Frames that hold the machine's maps. */
   get roots(): readonly number[] {
-    return [
-      ...(this.machine ? rootsOf(this.machine) : []),
-      ...(this.path?.path.roots ?? []),
-      ...(this.replayer?.timeline.roots ?? []),
-    ];
+    return this.machine ? rootsOf(this.machine) : [];
   }
 
-  /** Single frames besides. */
   get frames(): readonly number[] {
-    return this.replayer?.timeline.frames ?? [];
+    return [];
   }
 
   private hostState(locks: HostState['locks'] = []): HostState {
@@ -758,24 +672,6 @@ export class Runner {
     return taken;
   }
 
-  /** A clone that goes one way; it has no machine of ours. */
-  private goPath(id: number, { point, host, way }: Calls['path'][0]): typeof LATER {
-    const { path, files } = assemblePath(this.engine, host.setup, point, way);
-    this.files = files;
-    this.path = { id, path };
-    this.host.wake();
-    return LATER;
-  }
-
-  /** A turn of such a clone. */
-  private goOn({ id, path }: { readonly id: number; readonly path: BranchPath }): boolean {
-    if (path.run(PATH_STEPS) === 'running') return true;
-    this.path = undefined;
-    path.free();
-    this.result(id, path.end);
-    return false;
-  }
-
   // --- Waiting
 
   private wait(wait: Wait): typeof LATER {
@@ -798,17 +694,14 @@ export class Runner {
   private cancel(id: number): void {
     this.waits.delete(id);
     this.guest.cancel(id);
-    this.replayer?.cancel(id);
   }
 
   private result(id: number, value: unknown): void {
-    this.flushConsole();
-    this.host.report({ type: 'result', id, value });
+    this.reports.result(id, value);
   }
 
   private fail(id: number, error: unknown): void {
-    this.flushConsole();
-    this.host.report({ type: 'error', id, error: toRecord(error) });
+    this.reports.error(id, error);
   }
 
   private failAll(error: BraidError): void {
@@ -817,8 +710,7 @@ export class Runner {
   }
 
   private reportPanic(): void {
-    this.flushConsole();
-    this.host.report({ type: 'panic', message: this.panic.message! });
+    this.reports.say({ type: 'panic', message: this.panic.message! });
   }
 
   private exitedError(exit: Exit): BraidError {
@@ -839,30 +731,16 @@ export class Runner {
 
   private output(bytes: Uint8Array): void {
     const { machine } = this;
-    if (this.replayer) {
-      this.pendingConsole.push(bytes);
-      this.ahead += bytes.length;
-      return;
-    }
     if (this.held) this.hold({ kind: 'console', bytes: bytes.slice(), time: this.made().now }, bytes.length);
     if (machine) this.waitWatch?.output(machine, bytes);
     this.see((watch) => watch.seeConsole(bytes));
-    this.pendingConsole.push(bytes);
-    this.ahead += bytes.length;
+    this.reports.console(bytes);
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
     for (const id of this.waits.see(text)) this.answer(id, () => this.machine?.position);
     this.recorder?.console(text);
     if (!this.panic.see(text)) return;
     this.recorder?.mark('panic', this.panic.message!);
     this.panicEnd = this.made().totalSteps + PANIC_STEPS;
-  }
-
-  private flushConsole(): void {
-    const parts = this.pendingConsole;
-    if (parts.length === 0) return;
-    this.pendingConsole = [];
-    const bytes = parts.length === 1 ? parts[0]! : new Uint8Array(Buffer.concat(parts));
-    this.host.report({ type: 'console', bytes }, [bytes.buffer as ArrayBuffer]);
   }
 
   // --- Running
@@ -876,7 +754,7 @@ export class Runner {
       if (!more) this.recorder?.flush();
       return more;
     } catch (error) {
-      this.flushConsole();
+      this.reports.flush();
       this.paused = true;
       this.free = false;
       const { code, message, kind } = toRecord(error);
@@ -884,15 +762,13 @@ export class Runner {
       if (!(error as Partial<BraidError>).code) throw error;
       return false;
     } finally {
-      this.flushConsole();
+      this.reports.flush();
     }
   }
 
   /** One run of the machine, or what has to happen instead; false when there is nothing to do now. */
   private turn(): boolean {
-    const { machine, path, replayer } = this;
-    if (path) return this.goOn(path);
-    if (replayer) return this.ahead <= OUTPUT_AHEAD && replayer.step();
+    const { machine } = this;
     if (!machine || this.stalled) return false;
     if (machine.exit) return this.ended(machine.exit);
     if (machine.schedule.atBoundary && this.atBoundary()) return true;
@@ -900,7 +776,7 @@ export class Runner {
     const inSlice = !machine.schedule.atBoundary && (this.actions.length > 0 || this.answers.length > 0);
     const wanted = this.free || this.waits.size > 0 || inSlice;
     const held = this.paused || this.debugging.standing || this.hints.waiting;
-    if (!wanted || held || this.ahead > OUTPUT_AHEAD || this.recorder?.behind) {
+    if (!wanted || held || this.reports.behind || this.recorder?.behind) {
       this.wallTime.stop();
       return false;
     }
@@ -948,7 +824,7 @@ export class Runner {
     }
     this.wallTime.ran(machine, stop.reason === 'idle');
     this.acknowledgeConsole();
-    this.flushConsole();
+    this.reports.flush();
     this.debugging.ran(stop);
     switch (stop.reason) {
       case 'hint': {
@@ -983,7 +859,7 @@ export class Runner {
       const live = this.free || (!this.inputEnded && this.waits.live);
       if (!this.haltReported) {
         this.haltReported = true;
-        this.host.report({ type: 'halt' });
+        this.reports.say({ type: 'halt' });
       }
       if (!live) {
         this.failAll(
@@ -1005,11 +881,10 @@ export class Runner {
     if (!this.exitReported) {
       this.exitReported = true;
       this.recorder?.mark('exit', exit.kind);
-      this.flushConsole();
       if (this.panic.message !== undefined) this.reportPanic();
       // A machine that is powered off has what it wrote on the medium, or in a journal while clones read the images.
       if (!this.held) flushDisks(this.made());
-      this.host.report({ type: 'exit', exit });
+      this.reports.say({ type: 'exit', exit });
     }
     for (const answer of this.answers.splice(0)) answer();
     for (const { id, ended } of this.waits.takeEnded()) this.result(id, ended?.(exit));
@@ -1062,11 +937,6 @@ export class Runner {
   private sleep(until: bigint): void {
     this.timer = setTimeout(() => this.host.wake(), this.wallTime.delay(until));
   }
-}
-
-function physicalOf(machine: Machine, { hart, address }: Calls['physical'][0]): bigint | undefined {
-  if (!(hart >= 0 && hart < machine.harts)) throw new BraidError('ERR_BRAID_OPTION', `there is no hart ${hart}`);
-  return machine.physical(hart, address);
 }
 
 const LATER = Symbol('later');
