@@ -6,6 +6,7 @@ import type { Pool } from '@braid/core/memory/pool.ts';
 import { BraidError, fromRecord } from '../errors.ts';
 import type { Calls } from '../pool/protocol.ts';
 import type { Callers } from './callers.ts';
+import type { Clones } from './clones.ts';
 import { type Decided, DecisionWatch } from './decision-watch.ts';
 import type { Recording } from './recording.ts';
 
@@ -13,8 +14,7 @@ import type { Recording } from './recording.ts';
 export interface HostBranchHost {
   readonly callers: Callers;
   readonly recording: Recording;
-  /** Fork points of the machine as it stands. */
-  fork(machine: Machine, count: number): Calls['fork'][1];
+  readonly clones: Pick<Clones, 'fork'>;
   /** Has the machine stand, whoever waits for it, until somebody has it run on. */
   pause(): void;
 }
@@ -57,7 +57,7 @@ export class HostBranch {
       for (const { id } of callers.waits.takeNamed('decided')) callers.result(id, hit);
       return;
     }
-    const { points, host: state } = host.fork(machine, 2);
+    const { points, host: state } = host.clones.fork(machine, 2);
     const failure = points.find((point) => 'code' in point);
     if (!failure) return callers.result(current.reach, { activation: hit, points, host: state });
     for (const point of points) if ('ram' in point) freeForkPoint(this.pool, point);

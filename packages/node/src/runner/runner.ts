@@ -1,13 +1,15 @@
 /**
- * A machine in its worker: the core's machine, when it runs, and who waits for what.
+ * A machine in its thread: its calls, and the parts that they go to.
  *
  * The machine runs while somebody waits for it (a program, a file, a goal), or after `run` until `pause`; otherwise it stands
  * still, exactly where the last wait ended. So in virtual time a sequence of calls, each made after the one before has been
  * answered, takes the machine through the same positions every time, however the host's time goes.
  *
- * Three rules make that so. The agent is spoken to at slice boundaries only. What a callback of the guest completes is answered
- * at the following boundary, where the machine stops if nobody else waits. And the host's messages, which come at any time,
- * are looked at between runs of a few milliseconds, whose lengths change nothing that the guest can see.
+ * Three rules make that so. The agent is spoken to at slice boundaries only (`GuestCalls`). What a callback of the guest completes is
+ * answered at the following boundary, where the machine stops if nobody else waits (`Callers`). And the host's messages, which
+ * come at any time, are looked at between runs of a few milliseconds, whose lengths change nothing that the guest can see (`Turns`).
+ *
+ * What goes out, in order: `Reports`. How it ends: `Ending`. Forks of it, and being one: `Clones`.
  */
 
 import type { ExecHandle } from '@braid/core/agent/client.ts';
@@ -22,58 +24,44 @@ import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
-import { BraidError, toRecord } from '../errors.ts';
+import { BraidError } from '../errors.ts';
 import type { CallName, Calls, HostState, LeftDisk, Made, Request, Setup } from '../pool/protocol.ts';
 import { type Assembled, assemble, type DiskFile } from './assemble.ts';
 import { Callers } from './callers.ts';
 import { Clones, type ClonesHost } from './clones.ts';
-import { type Found, Watch } from './conditions.ts';
+import { Watch } from './conditions.ts';
 import { DebugSession } from './debug-session.ts';
 import { Ending, exitedError } from './ending.ts';
 import { GuestCalls } from './guest-calls.ts';
 import { HintPost } from './hint-post.ts';
 import { HostBranch, type HostBranchHost } from './host-branch.ts';
-import { RunLength, WallTime } from './pace.ts';
 import { Recording, recordingInfo } from './recording.ts';
 import { Reports } from './reports.ts';
 import { physical, signature, stats } from './results.ts';
 import type { Runner, RunnerHost } from './thread.ts';
+import { Turns, type TurnsHost } from './turns.ts';
 import { TypedInput } from './typed-input.ts';
 import { WaitWatch } from './wait-watch.ts';
 import type { Wait } from './waits.ts';
 
-/** Events kept while nobody records: a machine that runs for days must not fill the memory. */
-const LOG_LIMIT = 65_536;
-
-export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
+export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsHost {
   readonly engine: Engine;
   machine: Machine | undefined;
   setup: HostState['setup'] | undefined;
   files: readonly DiskFile[] = [];
   private readonly host: RunnerHost;
-  private readonly reports: Reports;
+  readonly reports: Reports;
   readonly callers: Callers;
   readonly ending: Ending;
   readonly recording: Recording;
   readonly typed: TypedInput;
   readonly guest: GuestCalls;
   readonly hints: HintPost;
-  private readonly clones: Clones;
-  private readonly hostBranch: HostBranch;
-  private readonly debugging: DebugSession;
+  readonly clones: Clones;
+  readonly hostBranch: HostBranch;
+  readonly debugging: DebugSession;
   waitWatch: WaitWatch | undefined;
-
-  /** It runs whether anybody waits or not. */
-  private free = false;
-  /** It stands still whoever waits. */
-  private paused = false;
-  private timer: NodeJS.Timeout | undefined;
-  private stalled = false;
-  private runLength = new RunLength();
-  private readonly wallTime = new WallTime();
-  private hostMs = 0;
-  /** What the machine was last told. */
-  private skipIdle: boolean | undefined;
+  private readonly turns: Turns;
 
   /** `points`: fork points of the worker, by their numbers. */
   constructor(engine: Engine, points: Map<number, ForkPoint>, host: RunnerHost) {
@@ -101,6 +89,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
     this.debugging = new DebugSession({ waiting, answer: (id, stop) => callers.result(id, stop) });
     this.clones = new Clones(points, this);
     this.hostBranch = new HostBranch(engine.pool, this);
+    this.turns = new Turns(this);
   }
 
   get roots(): readonly number[] {
@@ -109,6 +98,10 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
 
   get frames(): readonly number[] {
     return [];
+  }
+
+  step(): boolean {
+    return this.turns.step();
   }
 
   // --- Requests
@@ -171,7 +164,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
         if (this.hostBranch.decided) return this.hostBranch.decided;
         break;
       case 'fork':
-        return this.fork(machine, (args as Calls['fork'][0]).count);
+        return this.clones.fork(machine, (args as Calls['fork'][0]).count);
       case 'leave':
         return this.clones.leave(machine, args);
       case 'adopt':
@@ -203,18 +196,18 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
       case 'stateHash':
         return stateHash(machine);
       case 'stats':
-        return { ...stats(machine), hostSeconds: this.hostMs / 1000, panic: this.ending.panic };
+        return { ...stats(machine), hostSeconds: this.turns.hostMs / 1000, panic: this.ending.panic };
       case 'signature':
         return signature(machine);
       case 'save':
         return { version: 1, console: this.setup!.console, machine: saveMachine(machine) };
       case 'setTime':
         this.setup = { ...this.setup!, time: (args as Calls['setTime'][0]).time };
-        this.runLength = new RunLength();
+        this.turns.changePace();
         return undefined;
       case 'pause':
-        this.paused = true;
-        this.free = false;
+        this.turns.paused = true;
+        this.turns.free = false;
         return machine.position;
     }
     if (name === 'waits') return this.waitWatch?.proposals(machine) ?? { proposals: [] };
@@ -224,7 +217,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
     }
     if (name === 'complete') return this.complete(machine, id, args);
     if (name === 'resume') {
-      this.paused = false;
+      this.turns.paused = false;
       return undefined;
     }
     if (machine.exit) {
@@ -232,10 +225,10 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
       throw exitedError(machine.exit);
     }
     if (this.ending.panic !== undefined) throw this.ending.panicError;
-    this.paused = false;
+    this.turns.paused = false;
     switch (name) {
       case 'run':
-        this.free = true;
+        this.turns.free = true;
         return undefined;
       case 'step':
         return this.wait({ id, name, until: machine.totalSteps + (args as Calls['step'][0]).steps });
@@ -279,7 +272,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
     if (call.op !== 'resume') return debugging.do(machine, call);
     debugging.begin(id, call.how);
     if (machine.exit) return debugging.here;
-    this.paused = false;
+    this.turns.paused = false;
     return this.wait({ id, name: 'debug', live: true, ended: () => debugging.here });
   }
 
@@ -289,7 +282,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
     const ended = (exit: Exit) => watch.reached(machine, this.ending.found(exit));
     if (machine.exit) return ended(machine.exit);
     if (this.ending.panic !== undefined) throw this.ending.panicError;
-    this.paused = standing;
+    this.turns.paused = standing;
     const { exited } = conditions;
     if (exited !== undefined && this.guest.isOver(exited) && watch.seeExit(exited)) machine.interrupt();
     return this.wait({ id, name: 'complete', watch, hold, ended });
@@ -308,8 +301,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
   begin({ machine, console, files, skipIdle, disks }: Assembled, setup: HostState['setup']): Made {
     this.machine = machine;
     this.files = files;
-    this.skipIdle = skipIdle;
-    this.runLength = new RunLength();
+    this.turns.begin(skipIdle);
     this.setup = { ...setup, console, disks };
     const { options, symbols } = machine;
     return {
@@ -357,16 +349,12 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
 
   /** There is no machine any more. */
   end(error: BraidError): void {
-    clearTimeout(this.timer);
+    this.turns.end();
     this.reports.flush();
     this.machine = undefined;
     this.files = [];
     this.failAll(error);
     this.host.gone();
-  }
-
-  fork(machine: Machine, count: number): Calls['fork'][1] {
-    return this.clones.fork(machine, count);
   }
 
   requireFree(): void {
@@ -378,12 +366,12 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
   renewed(machine: Machine): void {
     this.debugging.interrupt();
     this.waitWatch?.renewed();
-    this.skipIdle = machine.skipIdle;
+    this.turns.renewed(machine);
     this.ending.renew();
   }
 
   pause(): void {
-    this.paused = true;
+    this.turns.paused = true;
   }
 
   halt(error: BraidError): void {
@@ -404,25 +392,12 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
     return LATER;
   }
 
-  /** Ends waits whose conditions hold, as `look` finds. */
-  private endWatched(machine: Machine, look: (watch: Watch) => Found | undefined): boolean {
-    let some = false;
-    for (const { id, watch, hold } of this.callers.waits.watched) {
-      const found = look(watch);
-      if (!found) continue;
-      some = true;
-      if (hold) this.paused = true;
-      this.callers.result(id, watch.reached(machine, found));
-    }
-    return some;
-  }
-
   private cancel(id: number): void {
     this.callers.waits.delete(id);
     this.guest.cancel(id);
   }
 
-  private failAll(error: BraidError): void {
+  failAll(error: BraidError): void {
     this.callers.failAll(error);
     this.guest.clear();
   }
@@ -452,189 +427,6 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost {
     if (!this.callers.waiting(id)) return;
     this.callers.see((watch) => watch.seeOutput(id, bytes));
     this.reports.output(id, stream, bytes);
-  }
-
-  // --- Running
-
-  /** A turn of the machine; false when it has no reason for another: it waits for messages, a timer, or the host's data. */
-  step(): boolean {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    try {
-      const more = this.turn();
-      if (!more) this.recording.recorder?.flush();
-      return more;
-    } catch (error) {
-      this.reports.flush();
-      this.paused = true;
-      this.free = false;
-      const { code, message, kind } = toRecord(error);
-      this.failAll(new BraidError(code, message, { cause: error, ...(kind === undefined ? {} : { kind }) }));
-      if (!(error as Partial<BraidError>).code) throw error;
-      return false;
-    } finally {
-      this.reports.flush();
-    }
-  }
-
-  /** One run of the machine, or what has to happen instead; false when there is nothing to do now. */
-  private turn(): boolean {
-    const { machine, callers } = this;
-    if (!machine || this.stalled) return false;
-    if (machine.exit) return this.ended(machine.exit);
-    if (machine.schedule.atBoundary && callers.settle()) return true;
-    this.reachGoals(machine);
-    const inSlice = !machine.schedule.atBoundary && callers.due;
-    const wanted = this.free || callers.waits.size > 0 || inSlice;
-    const held = this.paused || this.debugging.standing || this.hints.waiting;
-    if (!wanted || held || this.reports.behind || this.recording.recorder?.behind) {
-      this.wallTime.stop();
-      return false;
-    }
-    if (inSlice) machine.interrupt();
-    this.chooseIdle(machine);
-    const { watched } = callers.waits;
-    machine.mayJump =
-      watched.length === 0 ? undefined : (until) => watched.every(({ watch }) => !watch.idle(machine, until));
-    if (this.setup!.time === 'wall' && !this.wallTime.keepPace(machine)) {
-      this.sleep(machine.now);
-      return false;
-    }
-    return this.run(machine);
-  }
-
-  private run(machine: Machine): boolean {
-    const limit = this.stepLimit(machine);
-    const before = machine.totalSteps;
-    const from = performance.now();
-    const { runLength } = this;
-    const most = limit !== undefined && limit < BigInt(runLength.steps) ? Number(limit) : runLength.steps;
-    const steps = this.debugging.limit(most);
-    this.waitWatch?.starts(from);
-    this.recording.recorder?.beforeRun();
-    const stop = machine.run(steps);
-    const spent = performance.now() - from;
-    this.hostMs += spent;
-    if (stop.reason === 'steps' && steps === runLength.steps) {
-      runLength.learn(Number(machine.totalSteps - before), spent);
-    }
-    const { log } = machine;
-    this.waitWatch?.stops(machine, from + spent);
-    this.recording.recorder?.afterRun(spent);
-    if (log.events.length > LOG_LIMIT) {
-      this.recording.recorder?.logDropped();
-      log.events.length = 0;
-    }
-    this.wallTime.ran(machine, stop.reason === 'idle');
-    this.typed.acknowledge(machine);
-    this.reports.flush();
-    this.debugging.ran(stop);
-    switch (stop.reason) {
-      case 'hint': {
-        const { hint } = stop;
-        if (hint.kind === 'mark') this.recording.mark('guest', hint.name);
-        if (hint.kind === 'done') this.endWatched(machine, (watch) => watch.hint(hint.status));
-        this.hints.take(machine, hint);
-        return true;
-      }
-      case 'breakpoint':
-        this.hostBranch.atBreakpoints(machine, stop.hart, stop.ids);
-        return true;
-      case 'stalled':
-        this.stalled = true;
-        stop.until.finally(() => {
-          this.stalled = false;
-          this.host.wake();
-        });
-        return false;
-      case 'idle':
-        return this.idle(machine, stop.until);
-      default:
-        return true;
-    }
-  }
-
-  /** Every hart waits. Sleeps until something is due, or for ever; true to go on at once. */
-  private idle(machine: Machine, until: bigint | undefined): boolean {
-    if (this.callers.settle()) return true;
-    if (this.endWatched(machine, (watch) => watch.holds(machine) ?? watch.idle(machine, until))) return true;
-    if (until === undefined && machine.backlog === 0) {
-      const live = this.free || (!this.typed.ended && this.callers.waits.live);
-      this.ending.sayHalt();
-      if (!live) {
-        this.failAll(
-          new BraidError(
-            'ERR_BRAID_HALTED',
-            'the machine has halted: every hart waits, and nothing can wake one any more',
-          ),
-        );
-      }
-      return false;
-    }
-    if (this.setup!.time === 'virtual' || until === undefined) return false;
-    if (this.wallTime.jump(machine, until)) return true;
-    this.sleep(until);
-    return false;
-  }
-
-  private ended(exit: Exit): boolean {
-    const { callers, ending } = this;
-    ending.sayExit(exit, () => {
-      this.recording.mark('exit', exit.kind);
-      // A machine that is powered off has what it wrote on the medium, or in a journal while clones read the images.
-      if (!this.clones.held.active) flushDisks(this.made());
-    });
-    callers.giveAnswers();
-    for (const { id, ended } of callers.waits.takeEnded()) callers.result(id, ended?.(exit));
-    this.failAll(ending.error(exit));
-    // What was still to be said to the agent: nobody listens.
-    callers.takeActions();
-    return false;
-  }
-
-  /** Ends the waits whose goal is where the machine stands. */
-  private reachGoals(machine: Machine): void {
-    const { callers, ending } = this;
-    const total = machine.totalSteps;
-    const { maxSteps } = this.setup!;
-    for (const { id } of callers.waits.takeReached(machine)) callers.result(id, machine.position);
-    if (!this.paused) this.endWatched(machine, (watch) => watch.holds(machine));
-    if (ending.stepLimit !== undefined && total >= ending.stepLimit && !this.paused) {
-      this.paused = true;
-      ending.sayPanic();
-      this.endWatched(machine, () => ({ by: 'panic', message: ending.panic! }));
-      this.failAll(ending.panicError);
-    }
-    if (maxSteps !== undefined && total >= maxSteps) {
-      this.free = false;
-      callers.giveAnswers();
-      callers.dropActions();
-      this.failAll(
-        new BraidError('ERR_BRAID_MAX_STEPS', `the machine has made the ${maxSteps} steps that it was allowed`),
-      );
-    }
-  }
-
-  /** How many steps the next run may make. */
-  private stepLimit(machine: Machine): bigint | undefined {
-    const ends = [this.setup!.maxSteps, this.ending.stepLimit, this.callers.waits.stepLimit(machine)].filter(
-      (end) => end !== undefined,
-    );
-    if (ends.length === 0) return undefined;
-    return ends.reduce((first, end) => (end < first ? end : first)) - machine.totalSteps;
-  }
-
-  /** Idle gaps are jumped over while somebody waits, in virtual time. */
-  private chooseIdle(machine: Machine): void {
-    const on = this.setup!.time === 'virtual' && this.callers.waits.active;
-    if (on === this.skipIdle) return;
-    this.skipIdle = on;
-    machine.input({ kind: 'skip-idle', on });
-  }
-
-  /** Until the host's clock reaches a guest time. */
-  private sleep(until: bigint): void {
-    this.timer = setTimeout(() => this.host.wake(), this.wallTime.delay(until));
   }
 }
 
