@@ -110,13 +110,16 @@ abstract class Functions implements Analysis {
     if (switching === undefined) this.notes.add('the kernel has no __switch_to: its steps are not counted');
     else this.hook([{ address: switching, condition: (hart) => this.count(hart, hartSet.getX(hart, A0), 'system') }]);
     if (making !== undefined) {
-      this.hook([{ address: making, condition: (hart) => this.made(hartSet.getX(hart, TP), hartSet.getX(hart, A0)) }]);
+      this.hook([
+        { address: making, condition: (hart) => this.made(hartSet.getX(hart, TP), hartSet.getX(hart, A0), hart) },
+      ]);
     }
     this.started();
   }
 
   end(machine: Machine): void {
-    if (this.attached?.machine !== machine) throw new TraceError('use', 'the trace does not listen to this machine');
+    if (!this.attached) return;
+    if (this.attached.machine !== machine) throw new TraceError('use', 'the trace listens to another machine');
     this.edges?.end();
     machine.breakpoints.deleteAll(this.hooks.splice(0));
     this.attached = undefined;
@@ -171,21 +174,27 @@ abstract class Functions implements Analysis {
     ]);
   }
 
-  /** A hart's steps since it was last heard of belong to a task. */
-  protected count(hart: number, task: bigint, kind: 'user' | 'system'): false {
-    const known = this.known.get(task);
-    if (known?.program) this.charge(hart, known.stack, kind);
-    else this.skip(hart);
+  /** A hart's steps since it was last heard of, and `own` to come, belong to a task. */
+  protected count(hart: number, task: bigint, kind: 'user' | 'system', own = 0n): false {
+    const stack = this.stackOf(task);
+    if (stack) this.charge(hart, stack, kind, own);
+    else this.skip(hart, own);
     return false;
   }
 
+  /** The activations of a task, if they are counted. */
+  protected stackOf(task: bigint): CallStack | undefined {
+    const known = this.known.get(task);
+    return known?.program ? known.stack : undefined;
+  }
+
   /** They belong to nobody. */
-  protected skip(hart: number): void {
-    this.counted[hart] = stepsInside(this.attached!.machine, hart);
+  protected skip(hart: number, own = 0n): void {
+    this.counted[hart] = stepsInside(this.attached!.machine, hart) + own;
   }
 
   /** A task makes another one run for the first time. */
-  protected made(_maker: bigint, task: bigint): false {
+  protected made(_maker: bigint, task: bigint, _hart: number): false {
     this.known.delete(task);
     return false;
   }
@@ -196,7 +205,7 @@ abstract class Functions implements Analysis {
     return (pids?.includes(tgid) || pids?.includes(pid) || names?.includes(comm)) ?? false;
   }
 
-  private charge(hart: number, stack: CallStack, kind: 'user' | 'system', own = 0n): void {
+  private charge(hart: number, stack: CallStack, kind: 'user' | 'system', own: bigint): void {
     const now = stepsInside(this.attached!.machine, hart) + own;
     const { node } = stack;
     const steps = Number(now - this.counted[hart]!);
@@ -262,8 +271,8 @@ export class ProgramTrace extends Functions {
   }
 
   protected override left(hart: number, task: bigint): void {
-    if (this.options.symbols?.address('__switch_to') === undefined) this.skip(hart);
-    else this.count(hart, task, 'system');
+    if (this.options.symbols?.address('__switch_to') === undefined) this.skip(hart, 1n);
+    else this.count(hart, task, 'system', 1n);
     if (!this.becoming.delete(task)) return;
     const known = this.known.get(task);
     if (known && known.space === this.spaceOf(hart)) return;
@@ -272,11 +281,17 @@ export class ProgramTrace extends Functions {
     this.search(hart, task);
   }
 
-  protected override made(maker: bigint, task: bigint): false {
+  protected override made(maker: bigint, task: bigint, hart: number): false {
     const known = this.known.get(maker);
-    if (known?.program) this.inherited.set(task, { stack: known.stack.copy(), bias: known.bias });
+    const identity = this.options.tasks(task, hart);
+    if (known?.program && identity && this.wants(identity))
+      this.inherited.set(task, { stack: known.stack.copy(), bias: known.bias });
     else this.inherited.delete(task);
-    return super.made(maker, task);
+    return super.made(maker, task, hart);
+  }
+
+  protected override stackOf(task: bigint): CallStack | undefined {
+    return super.stackOf(task) ?? this.inherited.get(task)?.stack;
   }
 
   private load(bias: bigint): void {
@@ -348,7 +363,7 @@ export class KernelTrace extends Functions {
   }
 
   protected override left(hart: number, task: bigint): void {
-    this.count(hart, task, 'system');
+    this.count(hart, task, 'system', 1n);
   }
 
   private traced(hart: number, task: bigint): Traced | undefined {

@@ -18,11 +18,11 @@ const linux = { skip: guestMissing };
 async function echoed(folder: string): Promise<{ path: string; said: string }> {
   const program = join(folder, 'echo');
   writeFileSync(program, echoProgram());
-  const path = join(folder, 'echo.braid');
+  const path = join(folder, 'echo.rec');
   const run = ['run', '--memory', '32M', '--seed', '1', '--time', 'virtual', '--bare', program, '--record', path];
   const { code, stdout, stderr } = await braid([...run, '--mark', 'cd'], { input: 'abcq' });
   assert.equal(code, 0, stderr);
-  assert.match(stderr, /^braid: recorded [\d,]+ steps in .*echo\.braid, [\d.]+ KiB\n$/);
+  assert.match(stderr, /^braid: recorded [\d,]+ steps in .*echo\.rec, [\d.]+ KiB\n$/);
   return { path, said: stdout };
 }
 
@@ -76,7 +76,7 @@ test('a run is recorded, looked at, and replayed', async (t) => {
 test('a replay that is another run says where, and fails', async (t) => {
   const folder = temporaryFolder(t.after.bind(t));
   const { path } = await echoed(folder);
-  const other = join(folder, 'other.braid');
+  const other = join(folder, 'other.rec');
   // What turns the machine off is typed first.
   writeFileSync(other, changed(path, 'events', 'abcq', 0x71));
   const [text, json] = await Promise.all([braid(['replay', other]), braid(['replay', other, '--json'])]);
@@ -126,7 +126,7 @@ test('what cannot be used is refused, and says what to do', async (t) => {
   assert.equal(readFileSync(none, 'utf8'), 'no recording');
   // A recording that was cut off is used as far as it goes; a machine without Linux has no threads.
   const whole = readFileSync(path);
-  const cut = await braid(['info', file('cut.braid', whole.subarray(0, whole.length - 10)), '--json']);
+  const cut = await braid(['info', file('cut.rec', whole.subarray(0, whole.length - 10)), '--json']);
   assert.deepEqual([cut.code, JSON.parse(cut.stdout).complete], [0, false]);
   const { code, stderr } = await braid(['threads', path]);
   assert.equal(code, 125);
@@ -148,7 +148,7 @@ test('gdb is waited for at a socket, which goes away with us', async (t) => {
 
 test('what Linux did is found out from a recording', linux, async (t) => {
   const folder = temporaryFolder(t.after.bind(t));
-  const path = join(folder, 'linux.braid');
+  const path = join(folder, 'linux.rec');
   const command = ['sh', '-c', 'cat /etc/passwd | wc -l; sleep 1; exit 3'];
   const run = await braid(['run', '--seed', '1', '--harts', '2', '--record', path, '--', ...command]);
   assert.equal(run.code, 3, run.stderr);
@@ -181,11 +181,11 @@ test('what Linux did is found out from a recording', linux, async (t) => {
 
 test('functions of a program', linux, async (t) => {
   const folder = temporaryFolder(t.after.bind(t));
-  const path = join(folder, 'notices.braid');
+  const path = join(folder, 'notices.rec');
   const elf = fileURLToPath(new URL('../../../../examples/race/prebuilt/notices', import.meta.url));
   const put = 'cat >/tmp/notices; chmod +x /tmp/notices; /tmp/notices </dev/hwrng';
-  const run = ['run', '--seed', '1', '--harts', '4', '--record', path, '--input', '--', 'sh', '-c', put];
-  await braid(run, { input: readFileSync(elf) });
+  const run = ['run', '--seed', '1', '--harts', '4', '--guest-marks', '9', '--input', '--record', path];
+  await braid([...run, '--', 'sh', '-c', put], { input: readFileSync(elf) });
   const folded = join(folder, 'folded');
   const [profile, coverage] = await Promise.all([
     braid(['trace', 'functions', path, '--elf', elf, '--folded', folded]),

@@ -35,7 +35,8 @@ export async function run(
   // A program at the other end of a pipe types like a person: between its lines the guest waits in real time.
   const typed = !command && flags.bare === undefined && isPipe(0);
   const time = flags.time ?? (interactive || typed ? 'wall' : 'virtual');
-  const options = createOptions(image, flags, time);
+  const marks = flags.guestMarks === undefined ? {} : { hints: { mark: flags.guestMarks } };
+  const options = { ...createOptions(image, flags, time), ...marks };
   const results = [flags.stats, flags.signature].filter((path) => path !== undefined);
   for (const path of results) checkWritable(path);
   if (flags.record === undefined && flags.mark && flags.mark.length > 0)

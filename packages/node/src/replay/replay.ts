@@ -10,8 +10,8 @@ import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/rec
 import type { Recording } from '@braid/core/timeline/recording/reader.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
-import type { GdbListener } from '../gdb/listener.ts';
-import { type GdbServeOptions, serveReplay } from '../gdb/serve.ts';
+import type { GdbListener, GdbServeOptions } from '../gdb/listener.ts';
+import { serveReplay } from '../gdb/serve.ts';
 import { type DivertOptions, Machine } from '../machine.ts';
 import type { Sink } from '../output.ts';
 import { Family } from '../pool/family.ts';

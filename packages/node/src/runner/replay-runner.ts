@@ -5,7 +5,7 @@ import { GdbError } from '@braid/core/gdb/errors.ts';
 import { recordedHash } from '@braid/core/machine/hash.ts';
 import { BraidError } from '../errors.ts';
 import type { CallName, Calls, Request } from '../pool/protocol.ts';
-import { look } from './debug-session.ts';
+import { isLook, look } from './debug-session.ts';
 import { Replayer } from './replayer.ts';
 import { Reports } from './reports.ts';
 import { physical } from './results.ts';
@@ -104,7 +104,7 @@ export class ReplayRunner implements Runner {
   }
 
   private debug({ timeline }: Replayer, call: Calls['debug'][0]): unknown {
-    if (call.op === 'registers' || call.op === 'read') return look(timeline.machine, call);
+    if (isLook(call)) return look(timeline.machine, call);
     throw new GdbError('a replay is what was recorded: it cannot be changed');
   }
 

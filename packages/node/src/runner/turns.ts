@@ -90,7 +90,7 @@ export class Turns {
     this.timer = undefined;
     try {
       const more = this.turn();
-      if (!more) this.host.recording.recorder?.flush();
+      if (!more) this.host.recording.recorder?.rest();
       return more;
     } catch (error) {
       this.host.reports.flush();
