@@ -18,7 +18,7 @@ import { bareMachine, runSteps } from '../testing/machines.ts';
 import { TraceError } from './errors.ts';
 import { TracedProgram } from './function-map.ts';
 import { KernelTrace, kernelFunctions, type ProgramOptions, ProgramTrace } from './functions.ts';
-import type { FunctionProfile } from './profile.ts';
+import { costOf, type FunctionProfile } from './profile.ts';
 import { findKernelEdges } from './user-edges.ts';
 
 const QEMU = 'qemu-riscv64';
@@ -360,6 +360,7 @@ describe('functions of a program', { skip: programsMissing }, () => {
     const image = KernelImage.find(machine);
     const map = kernelFunctions(image.symbols.all(), (address, length) => image.memory.bytes(address, length));
     assert.ok(map.functions.length > 10_000 && map.returns.length > 10_000);
+    assert.throws(() => kernelFunctions(image.symbols.all(), () => undefined), TraceError);
     machine.free();
     const again = boot(fixed);
     const trace = new KernelTrace(map, { tasks: () => ({ pid: 1, tgid: 1, comm: '' }), ...kernel });
@@ -375,5 +376,8 @@ describe('functions of a program', { skip: programsMissing }, () => {
     assert.equal(calls('__riscv_sys_write') ?? calls('__se_sys_write') ?? calls('ksys_write'), 1);
     assert.ok(seen.get('ksys_write')!.callees.some(({ name }) => name === 'vfs_write'));
     assert.ok(profile.total.system > 20e6 && profile.total.user === 0);
+    // Interrupts have a stack of their own, and come back from it.
+    assert.ok(seen.get('call_on_irq_stack')!.calls > 0);
+    assert.ok(costOf(seen.get('do_irq')!.total) < 0.1 * profile.total.system);
   });
 });

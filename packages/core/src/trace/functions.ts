@@ -369,10 +369,12 @@ export class KernelTrace extends Functions {
   private traced(hart: number, task: bigint): Traced | undefined {
     const before = this.known.get(task);
     if (before) return before.program ? before : undefined;
-    const identity = this.options.tasks(task, hart);
-    if (!identity || !this.wants(identity)) {
-      this.known.set(task, { program: false, space: 0n });
-      return undefined;
+    const { filter, tasks } = this.options;
+    if (filter) {
+      const identity = tasks(task, hart);
+      // Early in its boot the kernel does not know it either.
+      if (identity && !this.wants(identity)) this.known.set(task, { program: false, space: 0n });
+      if (!identity || !this.wants(identity)) return undefined;
     }
     const stack = new CallStack(this.tree, (index) => this.map.functions[index]!, KERNEL_REACH);
     const known = { program: true, space: 0n, bias: 0n, stack } as const;
@@ -384,21 +386,25 @@ export class KernelTrace extends Functions {
 /** What the kernel's edges jump between: no functions, though they have names. */
 const NO_FUNCTIONS = new Set(['handle_exception', 'ret_from_exception', 'ret_from_fork', '__switch_to']);
 
-/** The functions of a running kernel, from its symbols in any order and its code in memory. */
+/**
+ * The functions of a running kernel, from its symbols in any order and its code in memory: as it is once the kernel is up. Throws
+ * `TraceError` where that is not to be read.
+ */
 export function kernelFunctions(
   symbols: readonly { readonly name: string; readonly address: bigint; readonly type: string }[],
   read: (address: bigint, length: number) => Uint8Array | undefined,
   select: (name: string) => boolean = () => true,
 ): FunctionMap {
   const sorted = symbols.toSorted((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+  const no = new Set(sorted.filter(({ name }) => NO_FUNCTIONS.has(name)).map(({ address }) => address));
   const list: TracedFunction[] = [];
   const pages = new Map<bigint, DataView | undefined>();
   for (const [n, { name, address, type }] of sorted.entries()) {
-    if (!/[tTwW]/.test(type) || NO_FUNCTIONS.has(name) || !select(name)) continue;
+    if (!/[tTwW]/.test(type) || no.has(address) || !select(name)) continue;
     const end = sorted.slice(n + 1, n + 64).find((next) => next.address > address)?.address;
     if (end !== undefined) list.push({ name, address, end });
   }
-  return functionMap(list, (address) => {
+  const map = functionMap(list, (address) => {
     const page = address >> 12n;
     if (!pages.has(page)) {
       const bytes = read(page << 12n, 4096);
@@ -406,4 +412,8 @@ export function kernelFunctions(
     }
     return pages.get(page)?.getUint16(Number(address & 4095n), true);
   });
+  if ([...pages.values()].every((page) => page === undefined)) {
+    throw new TraceError('kernel', "the kernel's code is not mapped: read it at a moment when the kernel is up");
+  }
+  return map;
 }

@@ -270,6 +270,10 @@ const KINDS = {
   },
   action: { show: structure(24, actionText) },
   actionout: { show: structure(24, actionText), late: true },
+  /** The name that a thread gives itself, or whatever it is. */
+  prctlarg: {
+    show: (value, context) => (context.args[0] === 15n ? stringAt(value, context, 16) : plainHex(value)),
+  },
   sigset: { show: structure(8, (view) => signalSet(view.getBigUint64(0, true))) },
   sigsetout: { show: structure(8, (view) => signalSet(view.getBigUint64(0, true))), late: true },
   timespec: { show: structure(16, (view) => seconds(view, 0, 'tv_nsec')) },
@@ -372,7 +376,7 @@ memfd_create string bits:memfd; membarrier hex hex int; mkdirat dirfd path mode;
 mlock ptr size; mmap ptr size prot bits:map fd hex =hex; mount path path string bits:mount ptr; mprotect ptr size prot;
 mremap ptr size size bits:mremap ptr =hex; msync ptr size bits:msync; munmap ptr size; nanosleep timespec ptr; newfstatat dirfd path stat bits:at;
 openat dirfd path open openmode; openat2 dirfd path ptr size; pipe2 fds bits:pipe; pivot_root path path; ppoll poll:1 uint timespec sigset size;
-prctl choice:prctl hex hex hex hex; pread64 fd out size long; preadv fd vecout:2 int long; prlimit64 int choice:resource limit limitout;
+prctl choice:prctl prctlarg hex hex hex; pread64 fd out size long; preadv fd vecout:2 int long; prlimit64 int choice:resource limit limitout;
 pselect6 int ptr ptr ptr timespec ptr; pwrite64 fd in:2 size long; pwritev fd vecin:2 int long; read fd out size; readahead fd long size;
 readlinkat dirfd path out size; readv fd vecout:2 int; reboot hex hex hex ptr; recvfrom fd out size bits:message ptr ptr;
 recvmsg fd ptr bits:message; renameat2 dirfd path dirfd path bits:rename; riscv_flush_icache ptr ptr hex; riscv_hwprobe ptr size size ptr hex;

@@ -153,12 +153,13 @@ test('what Linux did is found out from a recording', linux, async (t) => {
   const run = await braid(['run', '--seed', '1', '--harts', '2', '--record', path, '--', ...command]);
   assert.equal(run.code, 3, run.stderr);
   const trace = join(folder, 'trace.json');
-  const [replay, calls, records, threads, program] = await Promise.all([
+  const [replay, calls, records, threads, program, whole] = await Promise.all([
     braid(['replay', path, '--json']),
     braid(['trace', 'syscalls', path, '--process', 'cat', '--calls', 'openat,read']),
     braid(['trace', 'syscalls', path, '--process', 'sleep', '--json']),
     braid(['threads', path, '--trace', trace, '--json']),
     braid(['trace', 'functions', path, '--kernel', '--from', '1s']),
+    braid(['trace', 'functions', path, '--kernel', '--json']),
   ]);
   assert.equal(JSON.parse(replay.stdout).diverged, false);
   assert.match(calls.stdout, /^\[cat \d+\] [\d.]+ openat\(AT_FDCWD, "\/etc\/passwd", O_RDONLY.*\) = \d <[\d.]+>$/m);
@@ -176,7 +177,15 @@ test('what Linux did is found out from a recording', linux, async (t) => {
   const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8'));
   assert.ok(traceEvents.some(({ name }: { name: string }) => name === 'blocked: clock_nanosleep'));
   assert.match(program.stdout, /^self %.*\n[\s\S]*__handle_mm_fault/);
-  for (const { code, stderr } of [replay, calls, records, threads, program]) assert.equal(code, 0, stderr);
+  // From the beginning, where the kernel is not up; the end of each interrupt is seen.
+  const functions = whole.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  const [start, idle] = ['start_kernel', 'idle_cpu'].map((wanted) => functions.find(({ name }) => name === wanted));
+  assert.equal(start.calls, 1);
+  assert.ok(idle.calls > 1 && idle.callees.length === 0, JSON.stringify(idle.callees));
+  for (const { code, stderr } of [replay, calls, records, threads, program, whole]) assert.equal(code, 0, stderr);
 });
 
 test('functions of a program', linux, async (t) => {

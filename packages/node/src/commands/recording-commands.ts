@@ -57,6 +57,7 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
   );
   json(add(program, 'replay', 'replay a recording: shows its console, and compares its states with those recorded'))
     .option('--to <moment>', 'stop there')
+    .option('--console', "show the guest's console, also of a run that had a command and did not show it")
     .option('--replay-only <ids...>', 'run replay-only code with these numbers, or all, and show what it says', codes)
     .addHelpText('after', DESTINATION_HELP + REPLAY_EXIT_CODES)
     .action(async (path: string, flags: ReplayFlags) => {

@@ -15,6 +15,7 @@ import { QueryFilter } from './terminal-queries.ts';
 export interface ReplayFlags {
   readonly to?: string;
   readonly replayOnly?: readonly bigint[] | 'all';
+  readonly console?: boolean;
   readonly json?: boolean;
 }
 
@@ -23,7 +24,8 @@ const DIVERGED = 1;
 
 export async function replay(path: string, flags: ReplayFlags): Promise<number> {
   using show = new Show(Boolean(flags.json));
-  await using recorded = await Replay.open(path, { onConsole: show.output, onProgram: show.program });
+  await using recorded = await Replay.open(path, { onConsole: show.onConsole, onProgram: show.program });
+  show.console = flags.console ?? recorded.info.shows === 'console';
   const interrupted = new AbortController();
   const interrupt = () => interrupted.abort();
   process.once('SIGINT', interrupt);
@@ -91,6 +93,8 @@ function tell(recorded: Replay, seconds: number, more: object | undefined): void
 
 /** What is seen while it goes on: the guest's output on stdout, how far it is on stderr, the one not in the other's way. */
 class Show implements Disposable {
+  /** Whether the console is shown; programs that the host had started are, always. */
+  console = true;
   private readonly silent: boolean;
   private readonly line = new ProgressLine(process.stderr);
   private readonly guest = new GuestOutput();
@@ -102,7 +106,11 @@ class Show implements Disposable {
   }
 
   /** Settles when there is room for more. */
-  readonly output = async (bytes: Uint8Array): Promise<void> => {
+  readonly onConsole = async (bytes: Uint8Array): Promise<void> => {
+    if (this.console) await this.output(bytes);
+  };
+
+  private readonly output = async (bytes: Uint8Array): Promise<void> => {
     if (this.silent) return;
     if (this.shared) this.line.hide();
     const shown = process.stdout.isTTY ? this.queries.pass(bytes) : bytes;

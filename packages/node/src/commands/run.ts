@@ -56,10 +56,7 @@ export async function run(
       if (interactive) {
         process.stderr.write(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.\n`);
       } else if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
-      const recorder = await RunRecorder.of(machine, flags, [
-        ...(image === undefined ? [] : [image]),
-        ...(command ?? []),
-      ]);
+      const recorder = await RunRecorder.of(machine, flags, image, command);
       const ran = await session.run(
         command,
         options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly),

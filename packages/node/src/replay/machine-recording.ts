@@ -20,6 +20,8 @@ import { RecordingFile } from './recording-file.ts';
 export interface RecordMachineOptions {
   /** What was run, for people. */
   readonly title?: string;
+  /** What is shown of it in a replay, if nothing else is asked for: the console (the default), or programs' output. */
+  readonly shows?: 'console' | 'programs';
   /** Console output that is to be marked. */
   readonly marks?: readonly (string | RegExp)[];
   /** Milliseconds of running between two keyframes. By default 500, and more where they are large. */
@@ -78,11 +80,11 @@ export class MachineRecording implements AsyncDisposable {
     options: RecordMachineOptions,
     hold: (recording: MachineRecording | undefined) => void,
   ): Promise<MachineRecording> {
-    const { title = '', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
+    const { title = '', shows = 'console', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
     const patterns = marks.map((mark) =>
       typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,
     );
-    const info = { braid: VERSION, title, ...(await link.call('recordingInfo', {})) };
+    const info = { braid: VERSION, title, shows, ...(await link.call('recordingInfo', {})) };
     const file = new RecordingFile(path, { overwrite });
     // What is sent is of one thread.
     const { onActivate } = link;
