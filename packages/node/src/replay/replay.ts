@@ -12,7 +12,8 @@ import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/tim
 import { BraidError } from '../errors.ts';
 import type { GdbListener, GdbServeOptions } from '../gdb/listener.ts';
 import { serveReplay } from '../gdb/serve.ts';
-import { type DivertOptions, Machine } from '../machine.ts';
+import { Machine } from '../machine.ts';
+import type { DivertOptions } from '../options.ts';
 import type { Sink } from '../output.ts';
 import { Family } from '../pool/family.ts';
 import type { Link, WaitOptions } from '../pool/link.ts';
