@@ -159,7 +159,7 @@ export type Goal =
   | { readonly position: Position };
 
 export interface RecordOptions {
-  /** What the console says that is to be marked. */
+  /** What the console says that is to be marked; each finds all matches (flag g). */
   readonly patterns: readonly RegExp[];
   /** Milliseconds of running between two keyframes; without it they are as dense as they are cheap. */
   readonly keyframeMs?: number;

@@ -82,7 +82,9 @@ export class MachineRecording implements AsyncDisposable {
   ): Promise<MachineRecording> {
     const { title = '', shows = 'console', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
     const patterns = marks.map((mark) =>
-      typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,
+      typeof mark === 'string'
+        ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'), 'g')
+        : new RegExp(mark.source, `${mark.flags.replace(/[gy]/g, '')}g`),
     );
     const info = { braid: VERSION, title, shows, ...(await link.call('recordingInfo', {})) };
     const file = new RecordingFile(path, { overwrite });

@@ -90,7 +90,6 @@ export class Recorder {
     this.ahead -= bytes;
     if (keyframeMs === undefined) return;
     this.keyframeUnderWay = false;
-    // Twice as rare with each eighth of the room that is used up.
     // Each half of what is left of the room makes them twice as rare.
     const rarer = full < 0.5 ? 1 : 2 / Math.max(2 ** -20, 1 - full);
     // The first one has all of the machine, and says little about the next.
@@ -142,15 +141,15 @@ export class Recorder {
 
   /** The guest's console says something, a byte a character. */
   console(text: string): void {
+    const before = this.recent.length;
+    this.recent += text;
     for (const pattern of this.options.patterns) {
-      const before = this.recent.length;
-      const all = this.recent + text;
-      pattern.lastIndex = 0;
-      const found = new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, '')).exec(all);
-      // Once for each time that it is completed.
-      if (found && found.index + found[0].length > before) this.mark('console', found[0]);
+      for (const { index, 0: found } of this.recent.matchAll(pattern)) {
+        // Once, when it is completed.
+        if (index + found.length > before) this.mark('console', found);
+      }
     }
-    this.recent = (this.recent + text).slice(-SEARCHED_TEXT);
+    this.recent = this.recent.slice(-SEARCHED_TEXT);
   }
 
   /** Ends the recording where the machine stands. */
