@@ -16,13 +16,13 @@ import type { AccessTrace, Engine, EngineHost, RunResult } from '../engine/engin
 import { Sbi, type SbiHost } from '../firmware/sbi.ts';
 import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
 import { EXIT, type HartField, HINT, MSTATUS, PRIVILEGE } from '../hart/state.ts';
-import { walk } from '../hart/walk.ts';
 import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Ram } from '../memory/ram.ts';
 import { AccessTraces } from './access-traces.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { Clock } from './clock.ts';
+import { hartView, readWord, translate } from './guest-memory.ts';
 import { Harts } from './harts.ts';
 import { HINT_RESULT, type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
@@ -701,21 +701,14 @@ export class Machine implements EngineHost {
       consoleRead: (max) => this.platform.uart.take(max),
       loadVirtual: (hart, address) => {
         const physical = this.physical(hart, address);
-        return physical === undefined ? undefined : this.readWord(physical);
+        return physical === undefined ? undefined : readWord(this.ram, physical);
       },
     };
   }
 
   /** The guest-physical address behind a hart's virtual one, without side effects; undefined where a load would fault. */
   physical(hart: number, address: bigint): bigint | undefined {
-    const { hartSet } = this;
-    return walk({ get: (field) => hartSet.get(hart, field), word: (at) => this.readWord(at) }, address);
-  }
-
-  private readWord(physical: bigint): bigint | undefined {
-    const bytes = new Uint8Array(8);
-    if (physical >= 1n << 52n || !this.ram.read(Number(physical), bytes)) return undefined;
-    return new DataView(bytes.buffer).getBigUint64(0, true);
+    return translate(this.ram, hartView(this, hart), address);
   }
 
   private startHart(hart: number, pc: bigint, opaque: bigint): void {
