@@ -41,7 +41,8 @@ export class QemuRecorder {
 
   /** Has a booted guest do the work. `replay` repeats what `record` did last. */
   async run(work: string, mode: RecordMode): Promise<RecordSample> {
-    await using child = new Watched(this.qemu, this.arguments(mode));
+    // Its output goes to a pipe. Node gives it a socket, and writes to that are not replayed as they were recorded.
+    await using child = new Watched('sh', ['-c', '"$@" | cat', 'sh', this.qemu, ...this.arguments(mode)]);
     await child.until(PROMPT);
     const type = async (text: string) => {
       for (let at = 0; at < text.length && mode !== 'replay'; at += 4) {

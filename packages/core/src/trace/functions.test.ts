@@ -310,6 +310,16 @@ describe('functions of a program', { skip: programsMissing }, () => {
     assert.deepEqual(trace.profile().used, []);
   });
 
+  test('a process that takes the name that is looked for is counted from then on', () => {
+    const renames = PROGRAM.replace('  leap();', '  call(167, 15, (long)"another", 0, 0, 0);\n  leap();');
+    for (const flags of [FLAGS, [...FLAGS, '-static-pie', '-fPIE', '-Wl,--no-dynamic-linker']]) {
+      const { machine, profile } = profiled(compileProgram(renames, flags), kernel, { filter: { names: ['another'] } });
+      machine.free();
+      const seen = uses(profile);
+      assert.deepEqual([seen.get('jump')?.calls, seen.get('inchild')?.calls, seen.has('fib')], [6, 4, false]);
+    }
+  });
+
   test('begun while the program runs: what is called from then on', () => {
     for (const file of [fixed, movable]) {
       const { machine, said } = boot(file);

@@ -66,13 +66,13 @@ type Known = (Traced | Other) & { readonly space: bigint };
 
 const [RA, SP, TP, A0, A7] = [1, 2, 4, 10, 17];
 const ROOT_TABLE = (1n << 44n) - 1n;
+/** Numbers of execve and execveat, and of prctl, which changes names. */
 const EXECVE = [221n, 281n];
+const PRCTL = 167n;
 const USER_REACH = 8n << 20n;
 const KERNEL_REACH = 1n << 14n;
 /** Places where the program is loaded at the same time. */
 const MAX_LOADS = 64;
-/** How often a stack is looked through in vain. */
-const MAX_SEARCHES = 256;
 
 abstract class Functions implements Analysis {
   protected readonly options: FunctionOptions;
@@ -235,9 +235,10 @@ export class ProgramTrace extends Functions {
   private readonly program: TracedProgram;
   private readonly given: bigint | undefined;
   private readonly loads = new Set<bigint>();
-  private searches = 0;
-  /** Tasks in execve. */
-  private readonly becoming = new Set<bigint>();
+  /** The address space in which a task's stack has been looked through. */
+  private readonly searched = new Map<bigint, bigint>();
+  /** Tasks in a call that may make them something else. */
+  private readonly becoming = new Map<bigint, 'another program' | 'another name'>();
   /** What a new task's maker was doing, as a copy, until the task is known. */
   private readonly inherited = new Map<bigint, { stack: CallStack; bias: bigint }>();
 
@@ -258,26 +259,31 @@ export class ProgramTrace extends Functions {
     this.loads.clear();
     this.becoming.clear();
     this.inherited.clear();
+    this.searched.clear();
     if (this.given !== undefined) this.load(this.given);
   }
 
   protected override entered(hart: number, task: bigint): void {
     this.count(hart, task, 'user');
     const { hartSet } = this.attached!.machine;
-    const call = hartSet.get(hart, 'scause') === 8n && EXECVE.includes(hartSet.getX(hart, A7));
-    // What it becomes is found out at its first function; if the call fails, that is what it was, with another stack.
-    if (call) this.becoming.add(task);
+    const call = hartSet.get(hart, 'scause') === 8n ? hartSet.getX(hart, A7) : undefined;
+    if (call !== undefined && EXECVE.includes(call)) this.becoming.set(task, 'another program');
+    else if (call === PRCTL) this.becoming.set(task, 'another name');
     else this.search(hart, task);
   }
 
   protected override left(hart: number, task: bigint): void {
     if (this.options.symbols?.address('__switch_to') === undefined) this.skip(hart, 1n);
     else this.count(hart, task, 'system', 1n);
-    if (!this.becoming.delete(task)) return;
+    const becoming = this.becoming.get(task);
+    if (becoming === undefined) return;
+    this.becoming.delete(task);
     const known = this.known.get(task);
-    if (known && known.space === this.spaceOf(hart)) return;
+    // What it is now is found out at its first function, unless the call has failed, or made no difference.
+    if (known?.program && known.space === this.spaceOf(hart)) return;
     this.known.delete(task);
-    this.inherited.delete(task);
+    if (becoming === 'another program') this.inherited.delete(task);
+    this.searched.delete(task);
     this.search(hart, task);
   }
 
@@ -287,6 +293,7 @@ export class ProgramTrace extends Functions {
     if (known?.program && identity && this.wants(identity))
       this.inherited.set(task, { stack: known.stack.copy(), bias: known.bias });
     else this.inherited.delete(task);
+    this.searched.delete(task);
     return super.made(maker, task, hart);
   }
 
@@ -306,10 +313,13 @@ export class ProgramTrace extends Functions {
 
   /** Looks where a program is loaded that may be anywhere. */
   private search(hart: number, task: bigint): void {
-    if (this.given !== undefined || this.known.has(task) || this.searches >= MAX_SEARCHES) return;
+    if (this.given !== undefined || this.known.has(task)) return;
+    const space = this.spaceOf(hart);
+    if (this.searched.get(task) === space) return;
     const identity = this.options.tasks(task, hart);
-    if (!identity || !this.wants(identity)) return;
-    this.searches++;
+    if (!identity) return;
+    this.searched.set(task, space);
+    if (!this.wants(identity)) return;
     const { machine, memory } = this.attached!;
     const read = (address: bigint, length: number) => memory.read(hart, address, length);
     const bias = this.program.findBias(machine.hartSet.getX(hart, SP), read);
