@@ -21,8 +21,9 @@ import {
 import { FrameBlocks } from '../disk/frame-blocks.ts';
 import type { Engine } from '../engine/engine.ts';
 import { recordedHash } from '../machine/hash.ts';
+import type { LinkState } from '../machine/inputs.ts';
 import { comparePositions, LogReader, type Position, ReplayError } from '../machine/log.ts';
-import type { LinkState, Machine, Outputs } from '../machine/machine.ts';
+import type { Machine, Outputs } from '../machine/machine.ts';
 import { MachineError, type Stop } from '../machine/options.ts';
 import type { MapRoots } from '../memory/frame-map.ts';
 import { ENTRY_REMOTE, RAM_BASE } from '../memory/layout.ts';

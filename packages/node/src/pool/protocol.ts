@@ -407,7 +407,7 @@ export type ToWorker =
   | { readonly module: PortableModule }
   /** A fork point is gone. */
   | { readonly forget: number }
-  /** Says which frames it holds, and stands still until the first word of `gate` changes: see `recover.ts`. */
+  /** Says which frames it holds, and stands still until the first word of `gate` changes: see `recover` of the pool. */
   | { readonly gate: Int32Array };
 
 export type FromWorker =
