@@ -1,7 +1,8 @@
 // `npm test [-- PATTERN...] [-- --FLAG...]`: every test of the project, with types, style and dead code among them
 // (scripts/lint.test.ts). A PATTERN keeps the files whose path contains it; flags go to Node's test runner.
 //
-// Tests of the machine run again with engines that translate more, and not at all, unless BRAID_TRANSLATE says how to.
+// Tests of the machine run again with engines that translate more, and not at all, unless BRAID_TRANSLATE says how to. Tests of machines in
+// Node run again with every machine recorded, and replayed when it is disposed of (recorded-tests.mjs).
 //
 // Random tests derive their seeds from BRAID_SEED; the base is printed once, so that a failure can be repeated.
 
@@ -9,6 +10,7 @@ import { randomInt } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fail, findNode, runChild } from '../packages/node/bin/runtime.mjs';
+import { runRecorded } from './recorded-tests.mjs';
 import { ensureSetup, ROOT } from './setup.mjs';
 
 const FOLDERS = ['packages', 'scripts', 'guest', 'bench', 'fuzz', 'tests'];
@@ -48,10 +50,10 @@ async function main() {
   process.stdout.write(`seed base ${seed} (BRAID_SEED=${seed} npm test repeats it)\n`);
   const options = ['--test', '--test-concurrency=2', '--test-reporter=spec', ...flags];
   const failed = [];
-  const run = async (some, settings) => {
+  const run = async (some, settings, more = []) => {
     if (some.length === 0) return;
     const env = { ...process.env, BRAID_SEED: seed, ...settings };
-    await runChild(node.path, [...options, ...some], { cwd: ROOT, env });
+    await runChild(node.path, [...more, ...options, ...some], { cwd: ROOT, env });
     if (process.exitCode !== 0) failed.push(process.exitCode);
   };
   await run(files, {});
@@ -61,6 +63,13 @@ async function main() {
       if (some.length > 0) process.stdout.write(`\nagain with BRAID_TRANSLATE=${mode}\n`);
       await run(some, { BRAID_TRANSLATE: mode });
     }
+    const recorded = await runRecorded(files, (some, more, settings) => {
+      process.stdout.write('\nagain with every machine recorded\n');
+      return run(some, settings, more);
+    });
+    if (recorded) process.stdout.write(`recorded and replayed: ${JSON.stringify(recorded)}\n`);
+    // A pass that records nothing proves nothing.
+    if (recorded && !(recorded.replayed > 0)) failed.push(1);
   }
   process.exitCode = failed[0] ?? 0;
 }

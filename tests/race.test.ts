@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Attempt, attempt, prepare, search } from '../examples/race/race.ts';
 import { guestMissing } from '../packages/core/src/testing/machines.ts';
-import { Pool, Replay } from '../packages/node/src/index.ts';
+import { Pool, Replay, type ReplayOnlyReport } from '../packages/node/src/index.ts';
 
 const SEEDS = 120;
 
@@ -31,7 +31,7 @@ test('the race fails with few seeds, and with a seed always in the same way', { 
 test('a run that fails is replayed with its failure', { skip: guestMissing }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'braid-race-'));
   t.after(() => rmSync(folder, { recursive: true }));
-  const file = join(folder, 'race.braid');
+  const file = join(folder, 'race.rec');
   const runs: Attempt[] = [];
   const found = await search(file, SEEDS, (run) => runs.push(run));
   assert.equal(found, runs.at(-1));
@@ -41,6 +41,15 @@ test('a run that fails is replayed with its failure', { skip: guestMissing }, as
   );
   await using replay = await Replay.open(file);
   assert.deepEqual(await replay.run(), { kind: 'end' });
+  // More about it than the run has said.
+  let list = '';
+  await replay.seek('begin');
+  const onReplayOnly = (run: ReplayOnlyReport) => {
+    for (const { bytes } of run.output) list += Buffer.from(bytes).toString();
+  };
+  assert.deepEqual(await replay.run({ replayOnly: [1], onReplayOnly }), { kind: 'end' });
+  const [, notice, reader] = /notice (\d+) still waits for reader (\d)/.exec(found!.said)!;
+  assert.match(list, new RegExp(`^notice ${notice} waits for( \\d)* ?${reader}( \\d)*\n`));
   await replay.seek('a notice is left');
   assert.ok(replay.at > 0n && replay.at < replay.end.at);
 });
@@ -53,7 +62,7 @@ test('gdb goes back to the write that is wrong, and finds two harts inside', {
   const folder = mkdtempSync(join(tmpdir(), 'braid-race-'));
   t.after(() => rmSync(folder, { recursive: true }));
   const find = join(import.meta.dirname, '../examples/race/find.ts');
-  const run = spawnSync(process.execPath, [find, 'race.braid'], { cwd: folder, encoding: 'utf8' });
+  const run = spawnSync(process.execPath, [find, 'race.rec'], { cwd: folder, encoding: 'utf8' });
   assert.equal(run.status, 0, run.stdout + run.stderr);
   const [, complaint, , back, undone] = run.stdout.split(/^(?=\d\. )|^seed.*(?=error)/m);
   const [, notice, reader] = /notice (\d+) still waits for reader (\d)/.exec(complaint!)!;

@@ -523,7 +523,9 @@ export class GdbServer {
     if (!thread) return NO_THREAD;
     if (thread.hart === undefined && how.kind === 'step') {
       this.say(`${threadName(thread)} does not run, and cannot be stepped: set a breakpoint where it goes on.\n`);
-      return this.stopReply();
+      // An interrupt: behind a step that leads nowhere gdb would make the next one.
+      this.general = thread.id;
+      return `T02thread:${thread.id.toString(16)};`;
     }
     const running = new AbortController();
     if (this.interrupted) running.abort();

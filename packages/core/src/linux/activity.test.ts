@@ -24,8 +24,8 @@ class Guest {
   readonly machine: Machine;
   output = '';
 
-  /** At its prompt. */
-  constructor(harts: number, initrd = defaultGuest().initrd) {
+  /** At its prompt, or at the start. */
+  constructor(harts: number, initrd = defaultGuest().initrd, boot = true) {
     const { kernel } = defaultGuest();
     this.machine = linuxMachine(
       { harts, boot: { kind: 'linux', kernel, initrd, append: 'console=ttyS0 quiet' } },
@@ -35,7 +35,7 @@ class Guest {
         },
       },
     );
-    this.until(/~ ?# /);
+    if (boot) this.until(/~ ?# /);
   }
 
   until(text: RegExp): string {
@@ -252,6 +252,38 @@ test('a replay tells of the threads what the run itself did', { skip: guestMissi
   assert.deepEqual([...again.events], [...live.events]);
   assert.deepEqual(again.tasks, live.tasks);
   timeline.free();
+});
+
+test('a replay from power-on tells of every task since the first', { skip: guestMissing }, async () => {
+  using guest = new Guest(2, defaultGuest().initrd, false);
+  const { machine } = guest;
+  const sink = new MemorySink();
+  const recorder = new Recorder(machine, sink);
+  runSteps(machine, 0);
+  await recorder.keyframe();
+  guest.until(/~ ?# /);
+  await recorder.events();
+  await recorder.keyframe();
+  const timeline = new Timeline(sharedEngine(), Recording.open(memorySource(sink.bytes()), []));
+  recorder.free();
+  for (const _ of timeline.seek(timeline.end));
+  const kernel = KernelImage.find(timeline.machine);
+  for (const _ of timeline.seek(0n));
+  const activity = new Activity({ kernel, at: () => timeline.atNow });
+  activity.begin(timeline.machine);
+  for (const work = timeline.run(); !work.next().done; );
+  activity.end(timeline.machine);
+  timeline.free();
+  check(activity);
+  const init = activity.tasks.find(({ pid }) => pid === 1)!;
+  assert.equal(commOf(init), 'init');
+  assert.ok(init.comms.length > 1 && !init.kernel, 'it was called otherwise before, and ran no program');
+  const makers = new Map(
+    [...activity.wakeups()].filter(({ fork }) => fork).map(({ task, waker }) => [task, waker.pid]),
+  );
+  for (const task of activity.tasks)
+    if (task.pid > 2) assert.ok(makers.has(task) && (task.kernel || makers.get(task) !== 2), commOf(task));
+  assert.equal(makers.get(init), 0);
 });
 
 test('a recording of threads changes nothing in the guest', { skip: guestMissing }, () => {

@@ -4,8 +4,8 @@
  * nothing in it changes: breakpoints in the kernel look at registers and memory, and let the run go on.
  *
  * The places are functions that a kernel of this architecture has under their names whatever it was built with: those that
- * assembly calls (`__switch_to`, `do_irq`, `do_page_fault`, `do_trap_ecall_u`) and some that several others do. Each costs about a
- * microsecond at every pass.
+ * assembly calls (`__switch_to`, `do_irq`, `do_page_fault`, `do_trap_ecall_u`) and some that several others do. Each pass costs
+ * what a breakpoint costs, and a little work.
  */
 
 import type { Machine } from '../machine/machine.ts';
@@ -57,11 +57,14 @@ interface TaskState {
 const REGS = { epc: 0, a0: 80, a7: 136, status: 256, address: 264, cause: 272, size: 288 } as const;
 const STACK = 16384;
 const CAUSE_CALL = 8;
-const A = [10, 11, 12] as const;
+const A = [10, 11] as const;
 const SP = 2;
 const TP = 4;
 const STATE = { waking: 0x200, dead: 0x80 } as const;
 const PREEMPT = 1;
+/** jalr x0, 0(ra), and its compressed form. */
+const RETURN = 0x8067;
+const SHORT_RETURN = 0x8082;
 const DEFAULT_LIMIT = 4 << 20;
 const SCHED_YIELD = 124;
 const MAX_CALL = 0xfffn;
@@ -74,7 +77,7 @@ const LEFT_OUT: Readonly<Record<'calls' | 'faults' | 'interrupts', readonly Kind
 
 export class Activity extends ActivityQueries {
   readonly events: ActivityEvents;
-  readonly tasks: RecordedTask[] = [];
+  readonly tasks: (RecordedTask & { kernel: boolean })[] = [];
   readonly names: string[] = [];
   private readonly states: TaskState[] = [];
   private readonly byAddress = new Map<bigint, number>();
@@ -169,15 +172,14 @@ export class Activity extends ActivityQueries {
 
   /** Hears of a function's returns. */
   private hookReturns(name: string, visit: (hart: number) => void): void {
-    const { symbols, memory } = this.kernel!;
     const from = this.functionAt(name);
-    const code = memory.bytes(from, Math.min(Number((symbols.end(from) ?? from) - from), 65536));
+    const code = this.kernel!.code(from);
     let returns = 0;
-    for (let at = 0; code && at + 2 <= code.length; ) {
+    for (let at = 0; at + 2 <= code.length; ) {
       const half = code[at]! | (code[at + 1]! << 8);
       const long = (half & 3) === 3;
       const whole = long && at + 4 <= code.length ? half | (code[at + 2]! << 16) | (code[at + 3]! << 24) : half;
-      if (whole === 0x8082 || whole === 0x8067) {
+      if (whole === RETURN || whole === SHORT_RETURN) {
         this.listen(from + BigInt(at), visit);
         returns++;
       }
@@ -410,7 +412,10 @@ export class Activity extends ActivityQueries {
       name = this.names.push(comm) - 1;
       this.byName.set(comm, name);
     }
-    if (this.note('name', hart, task, name, 0)) this.tasks[task]!.comms.push({ time, comm });
+    if (!this.note('name', hart, task, name, 0)) return;
+    this.tasks[task]!.comms.push({ time, comm });
+    // What begins as the kernel's thread may come to run a program.
+    this.tasks[task]!.kernel &&= this.kernel!.task(address)?.kernel ?? true;
   }
 }
 

@@ -6,7 +6,7 @@
 import { PRIVILEGE } from '../hart/state.ts';
 import type { Machine } from '../machine/machine.ts';
 import { KernelError } from './errors.ts';
-import { findImage } from './image.ts';
+import { findImage, type Image } from './image.ts';
 import { inferLayout } from './infer.ts';
 import { layoutFromTypes, type TaskLayout } from './layout.ts';
 import { KernelMemory } from './memory.ts';
@@ -47,13 +47,18 @@ export class KernelImage {
   readonly layout: TaskLayout;
   readonly memory: KernelMemory;
   private readonly initTask: bigint;
+  private readonly text: Image;
 
   private constructor(
+    image: Image,
     memory: KernelMemory,
     symbols: KernelSymbols,
     types: KernelTypes | undefined,
     found: { layout: TaskLayout; initTask: bigint },
   ) {
+    const end = Number((symbols.address('_etext') ?? image.base) - image.base);
+    // A copy, so that the rest of the image can go.
+    this.text = { ...image, bytes: image.bytes.slice(0, Math.max(0, end)) };
     this.memory = memory;
     this.symbols = symbols;
     this.types = types;
@@ -74,6 +79,7 @@ export class KernelImage {
     const inferred = () => inferLayout(image, memory, symbols, current);
     const initTask = symbols.address('init_task');
     const kernel = new KernelImage(
+      image,
       memory,
       symbols,
       types,
@@ -142,6 +148,13 @@ export class KernelImage {
       if (task) found.set(task.address, task);
     }
     return [...found.values()];
+  }
+
+  /** A function's code, as it was when the kernel was found: also where the machine is at a moment before the kernel was there. */
+  code(address: bigint): Uint8Array {
+    const { base, bytes } = this.text;
+    const [from, end] = [address, this.symbols.end(address) ?? address].map((at) => Number(at - base));
+    return bytes.subarray(Math.max(0, from!), Math.max(0, end!));
   }
 
   /** What the scheduler has saved of a task, which is true while it does not run. */

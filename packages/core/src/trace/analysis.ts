@@ -10,7 +10,7 @@ import type { Machine } from '../machine/machine.ts';
 export interface Analysis {
   /** Listens from now on. The machine stands still. */
   begin(machine: Machine): void;
-  /** Listens no longer. The machine stands still. */
+  /** Listens no longer, if it did. The machine stands still. */
   end(machine: Machine): void;
 }
 
@@ -49,9 +49,7 @@ export function stepsInside(machine: Machine, hart: number): bigint {
 
 /** The moment of the instruction that a callback of the machine hears about. */
 export function momentInside(machine: Machine): Moment {
-  let at = 0n;
-  for (let hart = 0; hart < machine.harts; hart++) at += stepsInside(machine, hart);
-  return { at, time: machine.now };
+  return { at: machine.stepsNow, time: machine.now };
 }
 
 const PAGE = 4096n;

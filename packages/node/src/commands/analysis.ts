@@ -34,7 +34,7 @@ const FIRST_LOOK = 500_000n;
 
 /**
  * Replays a part of a recording under an analysis, which writes to `out`, or shows what it has found at the end. The exit code is 0, or that of
- * an interruption.
+ * an interruption. `found` is called once, where the kernel is up, which it need not be where the analysis begins.
  */
 export async function analyse<A extends Analysis>(
   path: string,
@@ -42,6 +42,7 @@ export async function analyse<A extends Analysis>(
   out: Lines,
   make: (guest: Guest) => A,
   show: (analysis: A) => void = () => {},
+  found: (kernel: KernelImage) => void = () => {},
 ): Promise<number> {
   using opened = openTimeline(path);
   using line = new ProgressLine(process.stderr);
@@ -57,6 +58,7 @@ export async function analyse<A extends Analysis>(
     // The kernel stays where it is; at the beginning it may not be there yet.
     await carryOut(timeline.seek(to), { signal });
     const [kernel, edges] = [KernelImage.find(machine), findKernelEdges(machine)];
+    found(kernel);
     const begin = (): A => {
       const analysis = make({
         kernel,

@@ -26,6 +26,7 @@ export interface RunFlags {
   readonly tty?: boolean;
   readonly record?: string;
   readonly mark?: readonly string[];
+  readonly guestMarks?: number;
 }
 
 const ENGINES = ['interpreter'] as const;
@@ -70,6 +71,11 @@ export function addRecordOptions(command: Command): Command {
       'with --record: mark the moments at which the console says this; may be repeated',
       collect,
       [],
+    )
+    .option(
+      '--guest-marks <n>',
+      'let programs in the guest name so many moments (braid_mark); part of the machine',
+      integer,
     );
 }
 

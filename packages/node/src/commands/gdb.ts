@@ -25,13 +25,14 @@ export async function gdb(path: string, flags: GdbFlags, rest: readonly string[]
   const where = socket !== undefined ? { socket } : port !== undefined ? { port } : {};
   await using listener = await recorded.gdb(where);
   if (program !== undefined) return await runGdb(program, gdbArguments(listener.remote, rest ?? []));
+  const ended = interrupted();
   if (json)
     process.stdout.write(
       `${JSON.stringify({ remote: listener.remote, socket: listener.socket, port: listener.port })}\n`,
     );
   else
     process.stderr.write(`braid: in gdb-multiarch, type: ${listener.remote}\n       ${HINTS}; Ctrl-C here ends it\n`);
-  return 128 + constants.signals[await interrupted()];
+  return 128 + constants.signals[await ended];
 }
 
 /** The signal that ends us. */

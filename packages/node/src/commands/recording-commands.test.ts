@@ -18,11 +18,11 @@ const linux = { skip: guestMissing };
 async function echoed(folder: string): Promise<{ path: string; said: string }> {
   const program = join(folder, 'echo');
   writeFileSync(program, echoProgram());
-  const path = join(folder, 'echo.braid');
+  const path = join(folder, 'echo.rec');
   const run = ['run', '--memory', '32M', '--seed', '1', '--time', 'virtual', '--bare', program, '--record', path];
   const { code, stdout, stderr } = await braid([...run, '--mark', 'cd'], { input: 'abcq' });
   assert.equal(code, 0, stderr);
-  assert.match(stderr, /^braid: recorded [\d,]+ steps in .*echo\.braid, [\d.]+ KiB\n$/);
+  assert.match(stderr, /^braid: recorded [\d,]+ steps in .*echo\.rec, [\d.]+ KiB\n$/);
   return { path, said: stdout };
 }
 
@@ -76,7 +76,7 @@ test('a run is recorded, looked at, and replayed', async (t) => {
 test('a replay that is another run says where, and fails', async (t) => {
   const folder = temporaryFolder(t.after.bind(t));
   const { path } = await echoed(folder);
-  const other = join(folder, 'other.braid');
+  const other = join(folder, 'other.rec');
   // What turns the machine off is typed first.
   writeFileSync(other, changed(path, 'events', 'abcq', 0x71));
   const [text, json] = await Promise.all([braid(['replay', other]), braid(['replay', other, '--json'])]);
@@ -126,7 +126,7 @@ test('what cannot be used is refused, and says what to do', async (t) => {
   assert.equal(readFileSync(none, 'utf8'), 'no recording');
   // A recording that was cut off is used as far as it goes; a machine without Linux has no threads.
   const whole = readFileSync(path);
-  const cut = await braid(['info', file('cut.braid', whole.subarray(0, whole.length - 10)), '--json']);
+  const cut = await braid(['info', file('cut.rec', whole.subarray(0, whole.length - 10)), '--json']);
   assert.deepEqual([cut.code, JSON.parse(cut.stdout).complete], [0, false]);
   const { code, stderr } = await braid(['threads', path]);
   assert.equal(code, 125);
@@ -148,17 +148,18 @@ test('gdb is waited for at a socket, which goes away with us', async (t) => {
 
 test('what Linux did is found out from a recording', linux, async (t) => {
   const folder = temporaryFolder(t.after.bind(t));
-  const path = join(folder, 'linux.braid');
+  const path = join(folder, 'linux.rec');
   const command = ['sh', '-c', 'cat /etc/passwd | wc -l; sleep 1; exit 3'];
   const run = await braid(['run', '--seed', '1', '--harts', '2', '--record', path, '--', ...command]);
   assert.equal(run.code, 3, run.stderr);
   const trace = join(folder, 'trace.json');
-  const [replay, calls, records, threads, program] = await Promise.all([
+  const [replay, calls, records, threads, program, whole] = await Promise.all([
     braid(['replay', path, '--json']),
     braid(['trace', 'syscalls', path, '--process', 'cat', '--calls', 'openat,read']),
     braid(['trace', 'syscalls', path, '--process', 'sleep', '--json']),
     braid(['threads', path, '--trace', trace, '--json']),
     braid(['trace', 'functions', path, '--kernel', '--from', '1s']),
+    braid(['trace', 'functions', path, '--kernel', '--json']),
   ]);
   assert.equal(JSON.parse(replay.stdout).diverged, false);
   assert.match(calls.stdout, /^\[cat \d+\] [\d.]+ openat\(AT_FDCWD, "\/etc\/passwd", O_RDONLY.*\) = \d <[\d.]+>$/m);
@@ -176,16 +177,24 @@ test('what Linux did is found out from a recording', linux, async (t) => {
   const { traceEvents } = JSON.parse(readFileSync(trace, 'utf8'));
   assert.ok(traceEvents.some(({ name }: { name: string }) => name === 'blocked: clock_nanosleep'));
   assert.match(program.stdout, /^self %.*\n[\s\S]*__handle_mm_fault/);
-  for (const { code, stderr } of [replay, calls, records, threads, program]) assert.equal(code, 0, stderr);
+  // From the beginning, where the kernel is not up; the end of each interrupt is seen.
+  const functions = whole.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  const [start, idle] = ['start_kernel', 'idle_cpu'].map((wanted) => functions.find(({ name }) => name === wanted));
+  assert.equal(start.calls, 1);
+  assert.ok(idle.calls > 1 && idle.callees.length === 0, JSON.stringify(idle.callees));
+  for (const { code, stderr } of [replay, calls, records, threads, program, whole]) assert.equal(code, 0, stderr);
 });
 
 test('functions of a program', linux, async (t) => {
   const folder = temporaryFolder(t.after.bind(t));
-  const path = join(folder, 'notices.braid');
+  const path = join(folder, 'notices.rec');
   const elf = fileURLToPath(new URL('../../../../examples/race/prebuilt/notices', import.meta.url));
   const put = 'cat >/tmp/notices; chmod +x /tmp/notices; /tmp/notices </dev/hwrng';
-  const run = ['run', '--seed', '1', '--harts', '4', '--record', path, '--input', '--', 'sh', '-c', put];
-  await braid(run, { input: readFileSync(elf) });
+  const run = ['run', '--seed', '1', '--harts', '4', '--guest-marks', '9', '--input', '--record', path];
+  await braid([...run, '--', 'sh', '-c', put], { input: readFileSync(elf) });
   const folded = join(folder, 'folded');
   const [profile, coverage] = await Promise.all([
     braid(['trace', 'functions', path, '--elf', elf, '--folded', folded]),

@@ -121,6 +121,20 @@ test('the guest', { skip: guestMissing || missing('gdb-multiarch') }, async (t) 
     assert.match((await running).stdout, /^Linux version/);
   });
 
+  await t.test('its tasks, as threads', async () => {
+    await using server = await machine.gdb({ tasks: true });
+    const text = await gdb(
+      [server.remote, 'info threads', 'thread find kthreadd', 'thread 2', 'x/i $pc', 'print $a0', 'stepi', 'detach'],
+      kernel,
+    );
+    assert.match(text, /\* 1 +Thread 1 "hart 0: /);
+    assert.match(text, /Thread 10000002 "kthreadd \(2\)" +0x[0-9a-f]+ in __schedule \(\)/);
+    assert.match(text, /Thread \d+ has target name 'kthreadd \(2\)'/);
+    assert.match(text, /=> 0x[0-9a-f]+ <__schedule\+\d+>:/);
+    assert.match(text, /<unavailable>/);
+    assert.match(text, /does not run, and cannot be stepped/);
+  });
+
   const user = { skip: missing('riscv64-linux-gnu-gcc') };
   await t.test('a program of it, with lines and variables', user, async () => {
     const { path, bytes } = compile(folder, 'program', WALK, 'linux');

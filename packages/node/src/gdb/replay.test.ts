@@ -288,6 +288,8 @@ test('the guest: its kernel and a program, backwards', { skip: needed }, async (
     assert.match(text, /Old value = 12\nNew value = 42\n/);
     assert.match(text, /Old value = 42\nNew value = 12\n/);
     assert.match(text, /Old value = 12\nNew value = 0\n/);
+    // The write before is that of `int sum = 0`, where the breakpoint is, and 0 it was already.
+    assert.equal([...text.matchAll(/hit Breakpoint 1, walk/g)].length, 2);
     assert.match(text, /#0 .* main \(\) at/);
   });
 

@@ -317,7 +317,7 @@ export interface Calls {
   /** A machine in the state in which a replay stands, to go on from there. */
   divert: [Record<never, never>, { readonly point: ForkPoint; readonly host: HostState }];
   /** What a machine is called that is recorded. */
-  recordingInfo: [Record<never, never>, Omit<RecordingInfo, 'braid' | 'title'>];
+  recordingInfo: [Record<never, never>, Omit<RecordingInfo, 'braid' | 'title' | 'shows'>];
   /** Sends what is to be recorded from now on, as reports. */
   record: [RecordOptions, undefined];
   /** Names the moment for the recording; where it is. */

@@ -14,11 +14,14 @@ import { BraidError } from '../errors.ts';
 import type { Link } from '../pool/link.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Recorded } from '../pool/protocol.ts';
-import type { RecordingFile } from './recording-file.ts';
+import { VERSION } from '../version.ts';
+import { RecordingFile } from './recording-file.ts';
 
 export interface RecordMachineOptions {
   /** What was run, for people. */
   readonly title?: string;
+  /** What is shown of it in a replay, if nothing else is asked for: the console (the default), or programs' output. */
+  readonly shows?: 'console' | 'programs';
   /** Console output that is to be marked. */
   readonly marks?: readonly (string | RegExp)[];
   /** Milliseconds of running between two keyframes. By default 500, and more where they are large. */
@@ -69,14 +72,44 @@ export class MachineRecording implements AsyncDisposable {
   private counts = { steps: 0n, events: 0, keyframes: 0, inputBytes: 0 };
   private settle: { resolve(value: RecordingStatistics): void; reject(error: unknown): void };
 
-  /** @internal */
-  constructor(
+  /** Has a machine recorded, once the one who asks holds the recording, which he does until it is over. @internal */
+  static async begin(
+    pool: Pool,
+    link: Link,
+    path: string,
+    options: RecordMachineOptions,
+    hold: (recording: MachineRecording | undefined) => void,
+  ): Promise<MachineRecording> {
+    const { title = '', shows = 'console', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
+    const patterns = marks.map((mark) =>
+      typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,
+    );
+    const info = { braid: VERSION, title, shows, ...(await link.call('recordingInfo', {})) };
+    const file = new RecordingFile(path, { overwrite });
+    // What is sent is of one thread.
+    const { onActivate } = link;
+    link.onActivate = undefined;
+    const recording = new MachineRecording(pool, link, file, info, keyframeBytes, () => {
+      hold(undefined);
+      link.onActivate = onActivate;
+    });
+    hold(recording);
+    try {
+      await link.call('record', { patterns, ...(keyframeMs === undefined ? {} : { keyframeMs }) });
+    } catch (error) {
+      await recording.abandon();
+      throw error;
+    }
+    return recording;
+  }
+
+  private constructor(
     pool: Pool,
     link: Link,
     file: RecordingFile,
     info: RecordingInfo,
     room: number = KEYFRAME_BYTES,
-    released: () => void = () => {},
+    released: () => void,
   ) {
     this.path = file.path;
     this.pool = pool;

@@ -10,9 +10,10 @@ import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/rec
 import type { Recording } from '@braid/core/timeline/recording/reader.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
-import type { GdbListener } from '../gdb/listener.ts';
-import { type GdbServeOptions, serveReplay } from '../gdb/serve.ts';
-import { type DivertOptions, Machine } from '../machine.ts';
+import type { GdbListener, GdbServeOptions } from '../gdb/listener.ts';
+import { serveReplay } from '../gdb/serve.ts';
+import { Machine } from '../machine.ts';
+import type { DivertOptions } from '../options.ts';
 import type { Sink } from '../output.ts';
 import { Family } from '../pool/family.ts';
 import type { Link, WaitOptions } from '../pool/link.ts';

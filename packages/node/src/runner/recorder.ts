@@ -44,6 +44,7 @@ export class Recorder {
   private marks: Mark[] = [];
   /** Bytes that the main thread has not written yet. */
   private ahead = 0;
+  private resting: NodeJS.Timeout | undefined;
   private keyframeUnderWay = false;
   /** Host time (ms) that the machine has run since something was sent. */
   private unsent = 0;
@@ -112,6 +113,12 @@ export class Recorder {
     if (this.unsent >= FLUSH_MS) this.flush();
   }
 
+  /** The machine stands still, perhaps not for long: what there is is sent soon. */
+  rest(): void {
+    if (this.unsent === 0 && this.machine.log.length === this.sent && this.marks.length === 0) return;
+    this.resting ??= setTimeout(() => this.flush(), FLUSH_MS).unref();
+  }
+
   /** The machine's log is about to be emptied. */
   logDropped(): void {
     this.flush();
@@ -162,13 +169,20 @@ export class Recorder {
   }
 
   /**
-   * Has the machine do what is due where it stands, as every run does first: so that a replay that comes here finds the same. False when
-   * host data is late.
+   * Has the machine do what is due where it stands, as every run does first: so that a replay that comes here finds the same. Guest time
+   * stands still: what somebody sends before the next run is to come no later than without a recording. False when host data is late.
    */
   private settle(): boolean {
-    for (;;) {
-      const { reason } = this.machine.run(0);
-      if (reason !== 'attention') return reason !== 'stalled';
+    const { machine } = this;
+    const { mayJump } = machine;
+    machine.mayJump = () => false;
+    try {
+      for (;;) {
+        const { reason } = machine.run(0);
+        if (reason !== 'attention') return reason !== 'stalled';
+      }
+    } finally {
+      machine.mayJump = mayJump;
     }
   }
 
@@ -204,6 +218,8 @@ export class Recorder {
   /** Sends what there is. To be done before the machine's state is replaced, and when the machine stands still. */
   flush(): void {
     const { machine, stretch } = this;
+    clearTimeout(this.resting);
+    this.resting = undefined;
     this.reached = this.at;
     const events = machine.log.events.slice(this.sent);
     if (events.length > 0 || this.unsent > 0) {
