@@ -65,7 +65,7 @@ const WORKS: Readonly<Record<string, Work>> = {
     disk: true,
   },
   console: { script: (n) => [`seq 1 ${n(400_000)} >/dev/console`], must: 10 },
-  // What is read for the first time is noise, all of which goes to the recording.
+  // The worst case: nothing but first reads, of which everything goes to the recording.
   'disk, read once': { script: (n) => [`disk /dev/vda read ${n(128)}`], disk: true },
 };
 

@@ -20,7 +20,7 @@ export interface Recorded extends RecordSample {
 }
 
 /** Seconds by the clock, and what all threads of this process have used meanwhile. */
-export async function measured(work: () => Promise<unknown>): Promise<RecordSample> {
+async function measured(work: () => Promise<unknown>): Promise<RecordSample> {
   const cpu = process.cpuUsage();
   const from = performance.now();
   await work();
