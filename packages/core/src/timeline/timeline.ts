@@ -25,13 +25,14 @@ import type { LinkState } from '../machine/inputs.ts';
 import { comparePositions, LogReader, type Position, ReplayError } from '../machine/log.ts';
 import type { Machine, Outputs } from '../machine/machine.ts';
 import { MachineError, type Stop } from '../machine/options.ts';
-import type { MapRoots } from '../memory/frame-map.ts';
+import { freeMap, type MapRoots } from '../memory/frame-map.ts';
 import { ENTRY_REMOTE, RAM_BASE } from '../memory/layout.ts';
 import { PoolFullError } from '../memory/pool.ts';
 import { Ram } from '../memory/ram.ts';
 import { type Checkpoint, Checkpoints } from './checkpoints.ts';
 import { differences } from './differences.ts';
 import { DivergenceError } from './divergence.ts';
+import { located, stateAt } from './keyframe-state.ts';
 import { PageCache } from './page-cache.ts';
 import { arm, type Hit, type Point } from './points.ts';
 import { RecordedDisk } from './recorded-disk.ts';
@@ -105,6 +106,8 @@ export class Timeline {
   /** Keyframes that were found to be as recorded. */
   private readonly verifiedKeyframes = new Set<number>();
   private endVerified = false;
+  /** A state could not be taken: the machine is nowhere. */
+  private lost = false;
 
   /** A timeline at its beginning. `outputs` hear what the guest says while `show` runs. Throws `StateError` and `RecordingError`. */
   constructor(engine: Engine, recording: Recording, outputs: TimelineOutputs = {}) {
@@ -121,18 +124,16 @@ export class Timeline {
     );
     this.reader = new LogReader(recording.stretches[0]!.log);
     const bases = this.disks.map((backend) => ({ backend }));
-    const record = recording.record(0);
-    const point = { record, link: undefined, ram: this.mapOf(0), disks: this.emptyOverlays() };
-    this.machine = machineFrom(
-      engine,
-      point,
-      { disks: bases, epoch: info.epoch },
-      {
-        console: (bytes) => this.showing && this.shown.console?.(bytes),
-        terminal: (bytes) => this.showing && this.shown.terminal?.(bytes),
-        agent: (bytes) => this.showing && this.programs.receive(bytes),
-      },
-      { source: this.cache.source(0) },
+    const record = stateAt(recording, recording.keyframes[0]!);
+    const point = { record, link: undefined, ...this.mapsOf(0) };
+    const shows: Outputs = {
+      console: (bytes) => this.showing && this.shown.console?.(bytes),
+      terminal: (bytes) => this.showing && this.shown.terminal?.(bytes),
+      agent: (bytes) => this.showing && this.programs.receive(bytes),
+    };
+    const attachments = { disks: bases, epoch: info.epoch };
+    this.machine = located(recording, 0, () =>
+      machineFrom(engine, point, attachments, shows, { source: this.cache.source(0) }),
     );
     this.link = this.machine.saveLink();
     this.machine.mayJump = (until) => until <= this.timeLimit;
@@ -431,7 +432,7 @@ export class Timeline {
   private restoreBefore(at: bigint): void {
     const state = this.stateBefore(at);
     const here = this.at;
-    if (here <= at && here >= state.at && this.stretch === this.stretchAt(at)) return;
+    if (!this.lost && here <= at && here >= state.at && this.stretch === this.stretchAt(at)) return;
     if (state.checkpoint) this.restoreCheckpoint(state.checkpoint);
     else this.restoreKeyframe(state.keyframe);
   }
@@ -445,11 +446,10 @@ export class Timeline {
 
   private restoreKeyframe(keyframe: number): void {
     const { stretch, events } = this.recording.keyframes[keyframe]!;
-    const record = this.recording.record(keyframe);
-    const ram = this.retrying(() => this.mapOf(keyframe));
-    const point = { record, link: this.link, ram, disks: this.retrying(() => this.emptyOverlays()) };
+    const record = stateAt(this.recording, this.recording.keyframes[keyframe]!);
+    const point = { record, link: this.link, ...this.retrying(() => this.mapsOf(keyframe)) };
     try {
-      this.become(point, keyframe);
+      located(this.recording, keyframe, () => this.become(point, keyframe));
     } finally {
       freeForkPoint(this.engine.pool, point);
     }
@@ -457,10 +457,12 @@ export class Timeline {
   }
 
   private become(point: ForkPoint, keyframe: number): void {
+    this.lost = true;
     this.keyframe = keyframe;
     for (const disk of this.disks) disk.keyframe = keyframe;
     this.retrying(() => becomeForkPoint(this.machine, point));
     this.machine.ram.source = this.cache.source(keyframe);
+    this.lost = false;
   }
 
   private begin(stretch: number, events: number, passed: number): void {
@@ -490,10 +492,19 @@ export class Timeline {
     return ram.roots;
   }
 
-  private emptyOverlays(): (MapRoots | undefined)[] {
-    return this.recording.info.disks.map(({ size, readOnly }) =>
-      readOnly ? undefined : new FrameBlocks(this.engine.pool, size).roots,
-    );
+  /** RAM as of a keyframe, and for each disk that can be written an overlay with nothing in it. */
+  private mapsOf(keyframe: number): Pick<ForkPoint, 'ram' | 'disks'> {
+    const { pool } = this.engine;
+    const ram = this.mapOf(keyframe);
+    const disks: (MapRoots | undefined)[] = [];
+    try {
+      for (const { size, readOnly } of this.recording.info.disks)
+        disks.push(readOnly ? undefined : new FrameBlocks(pool, size).roots);
+    } catch (error) {
+      for (const roots of [ram, ...disks]) if (roots) freeMap(pool, roots);
+      throw error;
+    }
+    return { ram, disks };
   }
 
   /** The state here; none when the pool has no room for it, and the next seek takes longer. */
@@ -512,6 +523,7 @@ export class Timeline {
 
   /** Runs to a moment that is not behind, unless `stopped` ends it before. `ladder`: leaves checkpoints on the way. */
   private *forward(target: bigint, ladder: boolean): Generator<Progress, void> {
+    if (this.lost) this.restoreBefore(target);
     const { end, stretches } = this.recording;
     const rungs = ladder ? LADDER.map((distance) => target - distance).reverse() : [];
     for (;;) {
@@ -557,6 +569,7 @@ export class Timeline {
   private *toward(target: bigint): Generator<Progress, boolean> {
     for (;;) {
       const left = target - this.at;
+      if (left < 0n) throw this.divergence(`it is behind step ${target}`);
       const stop = this.runMachine(Number(left < TURN ? left : TURN));
       this.machine.log.events.length = 0;
       switch (stop.reason) {
@@ -588,7 +601,9 @@ export class Timeline {
     try {
       return this.retrying(() => this.machine.run(steps));
     } catch (error) {
-      if (error instanceof ReplayError) throw this.divergence(error.message, { cause: error });
+      // What comes from outside may make no sense to this machine.
+      if (error instanceof ReplayError || error instanceof MachineError)
+        throw this.divergence(error.message, { cause: error });
       throw error;
     }
   }
@@ -630,8 +645,7 @@ export class Timeline {
     const point = {
       record: this.recording.record(keyframe),
       link: this.link,
-      ram: this.mapOf(keyframe),
-      disks: this.emptyOverlays(),
+      ...this.mapsOf(keyframe),
     };
     const { epoch } = this.recording.info;
     const recorded = machineFrom(this.engine, point, { disks, epoch }, {}, { source: this.cache.source(keyframe) });

@@ -135,6 +135,16 @@ export class Recording {
     return told(place, () => decodeState(this.keyframe(keyframe).record)) as unknown as MachineRecord;
   }
 
+  /** What is wrong with a keyframe, said as an error that names its place in the file. */
+  damaged(keyframe: number, why: string, options?: ErrorOptions): RecordingError {
+    const { number, offset } = this.place(keyframe).place;
+    return new RecordingError(
+      `chunk ${number} (keyframe): ${why}: the file is damaged, copy it again`,
+      offset,
+      options,
+    );
+  }
+
   /** The number of a page's content as of a keyframe, or -1 of one that is zero. Equal numbers are equal contents. */
   version(keyframe: number, page: number): number {
     this.requirePage(keyframe, page);
@@ -374,6 +384,7 @@ class Scan {
     const begun = this.stretches.length;
     if (stretch !== begun && stretch !== begun - 1) fail(`is in stretch ${stretch}, after ${begun} stretches`);
     if (last && moment.at < last.at) fail('is before the keyframe ahead of it');
+    if (!last && moment.at !== 0n) fail('is the first one, and not at the beginning');
     const count = pages.reduce((sum, page) => sum + (page & ZERO_PAGE ? 0 : 1), 0);
     const behind = this.named.at(-1);
     const free = behind ? behind.firstContent + behind.contents : 0;
