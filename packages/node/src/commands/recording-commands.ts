@@ -68,6 +68,7 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
     .usage('RECORDING [options] [-- GDB ARGUMENT...]')
     .option('--socket <path>', 'Unix socket for gdb to connect to; by default one in a new folder for temporary files')
     .option('--port <n>', 'instead: TCP port of 127.0.0.1, 0 for any', port)
+    .option('--tasks', "show the tasks of the guest's Linux that do not run as threads too")
     .option('--run', 'start gdb, connected')
     .addHelpText('after', GDB_HELP)
     .action(async (path: string, flags: GdbFlags) => {

@@ -8,6 +8,7 @@ import { BraidError } from '../errors.ts';
 import { Machine } from '../machine.ts';
 import type { Program } from '../programs.ts';
 import { createOptions, type RunFlags } from './flags.ts';
+import { awaitDebugger } from './run-debugger.ts';
 import { RunRecorder } from './run-recorder.ts';
 import { Terminal } from './terminal.ts';
 
@@ -57,10 +58,9 @@ export async function run(
         process.stderr.write(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.\n`);
       } else if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
       const recorder = await RunRecorder.of(machine, flags, image, command);
-      const ran = await session.run(
-        command,
-        options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly),
-      );
+      const left = flags.gdb === undefined ? undefined : await awaitDebugger(machine, flags.gdb);
+      const writable = options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly);
+      const ran = left ?? (await session.run(command, writable));
       session.terminal?.restore();
       const ending = recorder ? await recorder.end(ran) : ran;
       // Somebody who sits there expects a computer that comes up again; a run for its results ends.

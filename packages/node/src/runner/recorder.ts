@@ -22,6 +22,7 @@ const HEAD_ROOM = 4096;
 /** Bytes on the way to the main thread before the machine waits. */
 const AHEAD = 64 * 2 ** 20;
 const SEARCHED_TEXT = 4096;
+const MAX_MARKS = 100_000;
 /** What may be lost with the process, in ms of running. */
 const FLUSH_MS = 50;
 
@@ -42,6 +43,7 @@ export class Recorder {
   private captured: CapturedBlock[] = [];
   private capturedBytes = 0;
   private marks: Mark[] = [];
+  private marked = 0;
   /** Bytes that the main thread has not written yet. */
   private ahead = 0;
   private resting: NodeJS.Timeout | undefined;
@@ -133,6 +135,8 @@ export class Recorder {
   }
 
   mark(kind: Mark['kind'], name: string): void {
+    // What a guest says may be marked without end.
+    if (this.marked++ >= MAX_MARKS && kind !== 'end') return;
     const { machine } = this;
     const at = this.from + machine.stepsNow - this.firstSteps;
     const text = escapeGuestText(name, { limit: 300 });

@@ -163,8 +163,11 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
         // It stands there, and is to.
         if (this.hostBranch.decided) return this.hostBranch.decided;
         break;
-      case 'fork':
-        return this.clones.fork(machine, (args as Calls['fork'][0]).count);
+      case 'fork': {
+        const { count } = args as Calls['fork'][0];
+        this.recording.mark('fork', count === 1 ? '' : `${count} times`);
+        return this.clones.fork(machine, count);
+      }
       case 'leave':
         return this.clones.leave(machine, args);
       case 'adopt':

@@ -34,6 +34,7 @@ export const MARK_KINDS = [
   'exit',
   'adopt',
   'reset',
+  'fork',
   'takeover',
   'begin',
   'end',
