@@ -384,11 +384,11 @@ export type Request =
   /** The caller of `id` does not wait any longer. */
   | { readonly type: 'cancel'; readonly id: number }
   | { readonly type: 'console'; readonly bytes: Uint8Array; readonly reply: number }
-  /** Of what was recorded so many bytes have been written; and a keyframe, which took so many ms. `full`: part of its room that is used up. */
+  /** Of what was recorded so many bytes have been written; and a keyframe, which cost all threads so many ms. `full`: part of its room that is used up. */
   | {
       readonly type: 'written';
       readonly bytes: number;
-      readonly keyframeMs: number | undefined;
+      readonly keyframeCost: number | undefined;
       readonly full: number;
     }
   /** Nobody will type any more. */

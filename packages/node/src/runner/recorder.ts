@@ -26,6 +26,12 @@ const MAX_MARKS = 100_000;
 /** What may be lost with the process, in ms of running. */
 const FLUSH_MS = 50;
 
+/** CPU time of this thread, in ms. */
+function threadTime(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
+}
+
 export class Recorder {
   private readonly machine: Machine;
   private readonly options: RecordOptions;
@@ -48,9 +54,11 @@ export class Recorder {
   private ahead = 0;
   private resting: NodeJS.Timeout | undefined;
   private keyframeUnderWay = false;
-  /** Host time (ms) that the machine has run since something was sent. */
+  /** CPU time (ms) that the machine has used since something was sent. */
   private unsent = 0;
-  /** Host time (ms) that the machine has run since the last keyframe, and how much there is to be between two. */
+  /** The thread's, when the run under way began. */
+  private runFrom = 0;
+  /** CPU time (ms) that the machine has used since the last keyframe, and how much there is to be between two. */
   private ran = 0;
   private interval: number;
   private recent = '';
@@ -88,27 +96,29 @@ export class Recorder {
   }
 
   /** Some of it has been written. */
-  written({ bytes, keyframeMs, full }: Extract<Request, { type: 'written' }>): void {
+  written({ bytes, keyframeCost: cost, full }: Extract<Request, { type: 'written' }>): void {
     this.ahead -= bytes;
-    if (keyframeMs === undefined) return;
+    if (cost === undefined) return;
     this.keyframeUnderWay = false;
     // Each half of what is left of the room makes them twice as rare.
     const rarer = full < 0.5 ? 1 : 2 / Math.max(2 ** -20, 1 - full);
     // The first one has all of the machine, and says little about the next.
-    const fair = this.keyframes === 1 ? 0 : Math.min(keyframeMs / COST, Math.max(FAR_APART_MS, keyframeMs / MOST_COST));
+    const fair = this.keyframes === 1 ? 0 : Math.min(cost / COST, Math.max(FAR_APART_MS, cost / MOST_COST));
     this.interval = (this.options.keyframeMs ?? Math.max(KEYFRAME_MS, fair)) * rarer;
   }
 
   /** Before a run: takes a keyframe if it is time. */
   beforeRun(): void {
-    if (this.ran < this.interval || this.keyframeUnderWay || this.machine.exit) return;
-    if (!this.settle() || this.capture.busy) return;
-    this.flush();
-    this.keyframe();
+    const due = this.ran >= this.interval && !this.keyframeUnderWay && !this.machine.exit;
+    if (due && this.settle() && !this.capture.busy) {
+      this.flush();
+      this.keyframe();
+    }
+    this.runFrom = threadTime();
   }
 
-  /** After a run, which took so many ms. */
-  afterRun(spent: number): void {
+  afterRun(): void {
+    const spent = threadTime() - this.runFrom;
     this.ran += spent;
     this.unsent += spent;
     if (this.unsent >= FLUSH_MS) this.flush();
