@@ -16,7 +16,7 @@ import type { Recipe } from '../testing/programs.ts';
 import { Random } from '../testing/random.ts';
 import { Diversion, DiversionError, type DiversionReason } from './diversion.ts';
 import { callFunction, callIn } from './guest-call.ts';
-import { record, replay } from './replay.ts';
+import { record, replay } from './logged-run.ts';
 import { ReplayOnly, type ReplayOnlyRun } from './replay-only.ts';
 
 const [sp, t0, t1, s0, s1, a0, a1] = [2, 5, 6, 8, 9, 10, 11] as const;

@@ -11,7 +11,7 @@ import { sharedEngine } from '../testing/machines.ts';
 import { DiversionError } from './diversion.ts';
 import { callFunction } from './guest-call.ts';
 import { HookError, Hooks, programSymbols } from './hooks.ts';
-import { type Recording, record, replay } from './replay.ts';
+import { type LoggedRun, record, replay } from './logged-run.ts';
 
 const PROGRAM = `
 #include <stdio.h>
@@ -84,7 +84,7 @@ const summary = (machine: Machine) => ({
 
 describe('hooks on a replay', { skip: programsMissing }, () => {
   let program: Uint8Array;
-  let recording: Recording;
+  let recording: LoggedRun;
   let steps: number;
   let expected: ReturnType<typeof summary>;
   let said = '';

@@ -13,7 +13,7 @@ import type { DiskOptions } from '../machine/options.ts';
 import type { Attachments } from '../machine/save.ts';
 import { bootInto, compileProgram, programsMissing } from '../testing/guest-program.ts';
 import { sharedEngine } from '../testing/machines.ts';
-import { type Recording, record, replay } from './replay.ts';
+import { type LoggedRun, record, replay } from './logged-run.ts';
 import { ReplayOnly, type ReplayOnlyRun } from './replay-only.ts';
 
 const PROGRAM = `
@@ -97,7 +97,7 @@ int main(void) {
 `;
 
 interface Run {
-  readonly recording: Recording;
+  readonly recording: LoggedRun;
   /** Steps that the machine had made when it began, and when it ended. */
   readonly first: number;
   readonly steps: number;
@@ -133,7 +133,7 @@ const summary = (machine: Machine, hash = stateHash) => ({
 
 /** A replay to so many steps: hashes on the way and at the end, and the code that was run. */
 function follow(
-  recording: Recording,
+  recording: LoggedRun,
   steps: number,
   codes: readonly bigint[] | 'all' | undefined,
   at: readonly number[],
