@@ -79,6 +79,7 @@ export class Machine implements AsyncDisposable {
   private readonly forks: Forks;
   private branching: Branches | undefined;
   private recording: MachineRecording | undefined;
+  private recordingBegins = false;
   private disposing: Promise<void> | undefined;
   /** Of the images of its disks; the original's. */
   private readonly images: DiskUsers;
@@ -305,10 +306,16 @@ export class Machine implements AsyncDisposable {
    * does all of it again, on any machine (`Replay`). Throws `BraidError` for a file that cannot be written.
    */
   async record(path: string, options: RecordMachineOptions = {}): Promise<MachineRecording> {
-    if (this.recording) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
-    return MachineRecording.begin(this.pool, this.link, path, options, (recording) => {
-      this.recording = recording;
-    });
+    if (this.recording || this.recordingBegins)
+      throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
+    this.recordingBegins = true;
+    try {
+      return await MachineRecording.begin(this.pool, this.link, path, options, (recording) => {
+        this.recording = recording;
+      });
+    } finally {
+      this.recordingBegins = false;
+    }
   }
 
   /** How guest time goes from now on: `wall` for somebody who sits there, `virtual` for calls that wait. */

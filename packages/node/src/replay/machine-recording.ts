@@ -211,6 +211,7 @@ export class MachineRecording implements AsyncDisposable {
 
   private async keyframe({ stretch, at, written, point }: Extract<Recorded, { kind: 'keyframe' }>): Promise<void> {
     const { before, pool, writer } = this;
+    if (this.over) return this.free(point);
     let cost = COST.each;
     this.before = point;
     this.counts.steps = at;
@@ -261,7 +262,8 @@ export class MachineRecording implements AsyncDisposable {
           });
     this.link.call('stopRecording', { why: this.failure.message }).then(
       () => {},
-      () => this.close(),
+      // Not while a keyframe is read out of its frames.
+      () => this.enqueue(() => this.close()),
     );
   }
 

@@ -82,7 +82,12 @@ export class Recorder {
       },
       (disk, error) => this.send({ kind: 'failed', why: `disk ${disk}: ${(error as Error).message}` }, 0),
     );
-    this.beginStretch('begin', '');
+    try {
+      this.beginStretch('begin', '');
+    } catch (error) {
+      this.capture.stop();
+      throw error;
+    }
   }
 
   /** Steps since the recording began. */
