@@ -1,42 +1,10 @@
 /** Programs without any firmware, in M-mode and what they build above it, with a disk. */
 
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { type BlockBackend, Machine, MemoryBackend, stateHash } from '../packages/core/src/index.ts';
+import { compile, compilerMissing } from './lib/compile.ts';
 import { Session, sharedEngine } from './lib/session.ts';
-
-const COMPILER = 'riscv64-unknown-elf-gcc';
-const missing = spawnSync(COMPILER, ['--version']).status !== 0 && `${COMPILER} is not installed`;
-
-/** Compiles a program for the start of RAM. */
-function compile(name: string): Uint8Array {
-  const folder = mkdtempSync(join(tmpdir(), 'braid-program-'));
-  try {
-    const source = fileURLToPath(new URL(`programs/${name}`, import.meta.url));
-    const out = join(folder, 'program');
-    const flags = [
-      '-O2',
-      '-Wall',
-      '-Werror',
-      '-march=rv64imac_zicsr',
-      '-mabi=lp64',
-      '-mcmodel=medany',
-      '-ffreestanding',
-      '-nostdlib',
-    ];
-    const link = ['-static', '-Wl,-n', '-Wl,--section-start=.init=0x80000000', '-Wl,--no-warn-rwx-segments'];
-    const made = spawnSync(COMPILER, [...flags, ...link, source, '-o', out], { encoding: 'utf8' });
-    assert.equal(made.status, 0, made.stderr);
-    return readFileSync(out);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
 
 const SECTORS = 640;
 
@@ -66,7 +34,7 @@ function late(inner: MemoryBackend): BlockBackend {
   };
 }
 
-describe('a small kernel with a disk driver', { skip: missing }, () => {
+describe('a small kernel with a disk driver', { skip: compilerMissing }, () => {
   const options = (image: Uint8Array, backend: BlockBackend, harts = 1) => ({
     boot: { kind: 'bare', image } as const,
     memory: 32 * 2 ** 20,
