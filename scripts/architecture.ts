@@ -39,8 +39,10 @@ export const FOLDERS: Record<string, Folder> = {
     imports: ['state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],
     types: ['devices'],
   }, // fork, explore, speculate, converge
+  linux: { imports: ['hart', 'memory', 'machine'] }, //        a guest's kernel, from outside: symbols, types, tasks, what they do
+  gdb: { imports: ['isa', 'hart', 'memory', 'machine', 'linux'] }, // gdb's remote protocol, and machines as it sees them
   timeline: {
-    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch'],
+    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch', 'agent', 'linux'],
     types: ['devices'],
   }, // recordings, replay, reverse execution, bisection
   trace: { imports: ['hart', 'machine', 'linux', 'branch'], types: ['engine'] }, // system calls and functions of guests' programs

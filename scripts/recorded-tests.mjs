@@ -23,6 +23,7 @@ export const NOT_RECORDED = {
   'packages/node/src/branch/branches.test.ts': 'takes a minute; adoption and hints are in others',
   'packages/node/src/branch/explore.test.ts': 'counts frames; a minute',
   'packages/node/src/commands/live-tree.test.ts': 'is about what a page shows',
+  'packages/node/src/gdb/replay.test.ts': 'records its machines itself',
   'packages/node/src/replay/': 'record their machines themselves',
   'tests/recordings.test.ts': 'records its machines itself',
   'tests/examples.test.ts': 'its machines belong to programs that it starts',

@@ -9,7 +9,7 @@ import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { type Hint, type HintQuotas, type Machine, restoreMachine, saveMachine } from '../packages/core/src/index.ts';
 import { guestMissing, linuxMachine } from '../packages/core/src/testing/machines.ts';
-import { record, replay } from '../packages/core/src/timeline/replay.ts';
+import { record, replay } from '../packages/core/src/timeline/logged-run.ts';
 
 const STEPS = 3e9;
 const QEMU = 'qemu-riscv64';

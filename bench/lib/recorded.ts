@@ -12,13 +12,15 @@ import {
 } from '../../packages/node/src/index.ts';
 import type { RecordSample } from './qemu-record.ts';
 
-/** The recordings under way go here. */
+/** Work that was recorded: its CPU time has in it what the end of the recording took. */
 export interface Recorded extends RecordSample {
+  /** By the clock, for the recording to end. */
+  readonly endSeconds: number;
   readonly statistics: RecordingStatistics;
 }
 
 /** Seconds by the clock, and what all threads of this process have used meanwhile. */
-export async function measured(work: () => Promise<unknown>): Promise<RecordSample> {
+async function measured(work: () => Promise<unknown>): Promise<RecordSample> {
   const cpu = process.cpuUsage();
   const from = performance.now();
   await work();
@@ -67,12 +69,17 @@ export class Subject implements AsyncDisposable {
       size = recording.statistics.bytes;
       await sleep(200);
     }
+    const work = await measured(() => this.work(name));
     let statistics: RecordingStatistics | undefined;
-    const sample = await measured(async () => {
-      await this.work(name);
+    const end = await measured(async () => {
       statistics = await recording.stop();
     });
-    return { ...sample, statistics: statistics! };
+    return {
+      ...work,
+      cpuSeconds: work.cpuSeconds + end.cpuSeconds,
+      endSeconds: end.wallSeconds,
+      statistics: statistics!,
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,5 @@
 # From the complaint back to the write that is wrong. As find.ts does it:
-# braid gdb race.braid --run -- -batch -x examples/race/back.gdb examples/race/prebuilt/notices
+# braid gdb race.rec --run -- -batch -x examples/race/back.gdb examples/race/prebuilt/notices
 set pagination off
 set confirm off
 set width 0

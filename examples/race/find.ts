@@ -12,7 +12,7 @@ const SEEDS = 500;
 const braid = fileURLToPath(new URL('../../packages/node/src/main.ts', import.meta.url));
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-const file = resolve(process.argv[2] ?? 'race.braid');
+const file = resolve(process.argv[2] ?? 'race.rec');
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
 const found = await search(file, SEEDS, ({ seed, said }) => say(`seed ${seed}: ${said}`));

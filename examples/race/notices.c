@@ -81,10 +81,32 @@ static void read_board(void *argument)
     digests[reader] = digest;
 }
 
+/* All that is left: more than one wants to read, and to wait for, in every run. */
+static void list(void)
+{
+    for (unsigned i = 0; i < NOTICES; i++) {
+        if (board.notices[i].waiting == 0)
+            continue;
+        say("notice ");
+        say_number(i);
+        say(" waits for");
+        for (unsigned reader = 0; reader < READERS; reader++)
+            if (board.notices[i].waiting >> reader & 1) {
+                say(" ");
+                say_number(reader);
+            }
+        say("\n");
+    }
+}
+
 /* Says what is wrong. */
 __attribute__((noinline)) static void complain(unsigned notice, unsigned reader)
 {
     braid_mark("a notice is left");
+    BRAID_REPLAY_ONLY(1)
+    {
+        list();
+    }
     say("error: notice ");
     say_number(notice);
     say(" still waits for reader ");

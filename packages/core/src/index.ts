@@ -77,6 +77,7 @@ export { StateError } from './state/errors.ts';
 export { type BisectOptions, bisect, formatParting, type Parting } from './timeline/bisect.ts';
 export { CapturedOutput, type OutputPiece, type OutputStream } from './timeline/captured-output.ts';
 export { type Difference, differences, formatDifferences } from './timeline/differences.ts';
+export { type Divergence, DivergenceError } from './timeline/divergence.ts';
 export { Diversion, DiversionError, type DiversionOptions, type DiversionReason } from './timeline/diversion.ts';
 export { type CallArgument, type CallOptions, type CallResult, callFunction } from './timeline/guest-call.ts';
 export {
@@ -90,11 +91,15 @@ export {
   type SymbolSource,
 } from './timeline/hooks.ts';
 export {
-  type Recording,
-  type RecordingState,
+  type LoggedRun,
+  type LoggedRunState,
   record,
   replay,
-  restoreRecording,
-  saveRecording,
-} from './timeline/replay.ts';
+  restoreLoggedRun,
+  saveLoggedRun,
+} from './timeline/logged-run.ts';
+export type { Hit, Point } from './timeline/points.ts';
+export { Recording } from './timeline/recording/reader.ts';
+export { RecordingWriter } from './timeline/recording/writer.ts';
 export { ReplayOnly, type ReplayOnlyOptions, type ReplayOnlyRun } from './timeline/replay-only.ts';
+export { type LastWrite, Timeline, type TimelineStop } from './timeline/timeline.ts';

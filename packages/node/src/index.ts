@@ -1,5 +1,6 @@
 /** Braid in Node: machines that run in threads of their own. */
 
+export { type FileSymbol, parseKallsyms, symbolFile } from '@braid/core/gdb/symbol-file.ts';
 export { comparePositions, formatPosition, type Position } from '@braid/core/machine/log.ts';
 export type { Exit } from '@braid/core/machine/options.ts';
 export { decodeState, encodeState } from '@braid/core/state/encode.ts';
@@ -40,24 +41,15 @@ export {
   type Wanted,
 } from './branch/speculate.ts';
 export { BraidError, type ErrorCode } from './errors.ts';
-export { GdbListener } from './gdb/listener.ts';
-export type { GdbServeOptions } from './gdb/serve.ts';
-export {
-  type ExecOptions,
-  type ExecResult,
-  type ForkOptions,
-  ForkPoint,
-  Machine,
-  type MachineEvents,
-  type Program,
-  type SavedMachine,
-  type SpawnOptions,
-} from './machine.ts';
-export type { AttachOptions, CreateOptions, DiskOption, FileOption, SizeOption } from './options.ts';
+export { ForkPoint } from './fork-point.ts';
+export { GdbListener, type GdbServeOptions } from './gdb/listener.ts';
+export { Machine, type MachineEvents, type SavedMachine } from './machine.ts';
+export type { AttachOptions, CreateOptions, DiskOption, FileOption, ForkOptions, SizeOption } from './options.ts';
 export type { ProgramExit, WaitOptions } from './pool/link.ts';
 export { Pool, type PoolOptions } from './pool/pool.ts';
-export type { Goal, Stats, TimeMode } from './pool/protocol.ts';
+export type { Goal, ReplayOnlyReport, Stats, TimeMode } from './pool/protocol.ts';
 export { warmUp } from './pool/thread.ts';
+export type { ExecOptions, ExecResult, Program, SpawnOptions } from './programs.ts';
 export { MachineRecording, type RecordingStatistics, type RecordMachineOptions } from './replay/machine-recording.ts';
 export { Replay, type ReplayOptions, type ReplayWait, type Where } from './replay/replay.ts';
 export type { Reached } from './runner/conditions.ts';

@@ -7,8 +7,6 @@
  */
 
 import type { Decision } from '@braid/core/branch/decision.ts';
-import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
-import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { InputEvent, Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { Branches, type BranchHost, type BranchOptions } from './branch/branches.ts';
@@ -16,95 +14,28 @@ import { type CopyOptions, copy, forgetMerges, type Merged, type MergeOptions, m
 import { type Decided, type DecideOptions, decide } from './branch/decide.ts';
 import { heldOf, lineOf } from './branch/lineage.ts';
 import { DiskUsers } from './disk/users.ts';
-import { BraidError, fromRecord } from './errors.ts';
-import type { GdbListener } from './gdb/listener.ts';
-import { type GdbServeOptions, serveGdb } from './gdb/serve.ts';
-import { type AttachOptions, attachmentsOf, type CreateOptions, setupOf } from './options.ts';
-import type { Sink } from './output.ts';
+import { BraidError } from './errors.ts';
+import type { ForkPoint } from './fork-point.ts';
+import { Forks } from './forks.ts';
+import type { GdbListener, GdbServeOptions } from './gdb/listener.ts';
+import { serveGdb } from './gdb/serve.ts';
+import {
+  type AttachOptions,
+  attachmentsOf,
+  type CreateOptions,
+  type DivertOptions,
+  type ForkOptions,
+  setupOf,
+} from './options.ts';
+import { bytesOf, type Sink } from './output.ts';
 import { Family } from './pool/family.ts';
-import type { Link, ProgramExit, WaitOptions } from './pool/link.ts';
+import type { Link, WaitOptions } from './pool/link.ts';
 import type { Pool } from './pool/pool.ts';
-import type {
-  Arrival,
-  Calls,
-  ConsoleDevice,
-  Goal,
-  HostState,
-  KnownPoint,
-  Made,
-  Spawn,
-  Stats,
-  TimeMode,
-} from './pool/protocol.ts';
-import { UNKNOWN_POINT } from './pool/protocol.ts';
+import type { Calls, ConsoleDevice, Goal, Made, Stats, TimeMode } from './pool/protocol.ts';
 import { nextPool } from './pool/thread.ts';
+import { type ExecOptions, type ExecResult, type Program, Programs, type SpawnOptions } from './programs.ts';
 import { MachineRecording, type RecordMachineOptions } from './replay/machine-recording.ts';
-import { RecordingFile } from './replay/recording-file.ts';
 import type { Conditions, ProgramKey, Reached } from './runner/conditions.ts';
-import { VERSION } from './version.ts';
-
-export interface SpawnOptions extends WaitOptions {
-  /** Added to the agent's environment. */
-  readonly env?: Readonly<Record<string, string>>;
-  readonly cwd?: string;
-  /** All of the program's input, or `stream` for `stdin` of the handle. Without it the program reads nothing. */
-  readonly input?: string | Uint8Array | 'stream';
-  /** Gives the program a terminal of this size; all its output is then `stdout`. */
-  readonly terminal?: { readonly columns: number; readonly rows: number };
-}
-
-export interface ExecOptions extends WaitOptions, Omit<SpawnOptions, 'input'> {
-  readonly input?: string | Uint8Array;
-  /** Called with output as it comes, which is then not collected. */
-  readonly onStdout?: Sink;
-  readonly onStderr?: Sink;
-  /** Bytes of each stream that are collected, at most; by default 64 MiB. */
-  readonly maxOutput?: number;
-}
-
-export interface ExecResult extends ProgramExit {
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** A program in the guest. */
-export interface Program {
-  readonly stdin: WritableStream<Uint8Array | string>;
-  readonly stdout: ReadableStream<Uint8Array<ArrayBuffer>>;
-  readonly stderr: ReadableStream<Uint8Array<ArrayBuffer>>;
-  readonly exited: Promise<ProgramExit>;
-  /** Sends a signal, by number, to its process group. */
-  kill(signal?: number): void;
-  /** Changes the size of its terminal. */
-  resize(columns: number, rows: number): void;
-}
-
-/** Who a fork is. Without options it is exactly its parent, and has the same future; its network card is unplugged. */
-export interface ForkOptions {
-  /** Where its random numbers come from after the fork. */
-  readonly seed?: bigint | number;
-  /** Address of its network card. */
-  readonly mac?: string;
-  /** Keeps its network card plugged in. */
-  readonly connected?: boolean;
-  /** Told to the guest through its agent, before anything else runs. */
-  readonly hostname?: string;
-  /** How its guest time goes; as its parent's without it. */
-  readonly time?: TimeMode;
-  /** It stops for good when it has made so many steps, those before the fork counted; its parent's limit without it. */
-  readonly maxSteps?: bigint | number;
-  /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers, from its next key on. */
-  readonly generation?: string;
-}
-
-/** How a machine that leaves a replay differs from the one that was recorded. */
-export interface DivertOptions {
-  /** Where its random numbers come from. */
-  readonly seed?: bigint | number;
-  readonly time?: TimeMode;
-  /** It stops for good when it has made so many steps, those of the recording counted. */
-  readonly maxSteps?: bigint | number;
-}
 
 export interface MachineEvents {
   /** The machine is over. */
@@ -123,13 +54,8 @@ export interface SavedMachine {
   readonly machine: unknown;
 }
 
-/** Which call of which machine started a program. */
-const started = new WeakMap<Program, { readonly machine: Machine; readonly id: number }>();
-
 const MAX_FORKS = 1024;
-/** Steps that a thread makes before it is said to be ready: some tens of milliseconds. */
-const REHEARSAL = 40_000_000n;
-const MAX_OUTPUT = 64 * 2 ** 20;
+
 export class Machine implements AsyncDisposable {
   readonly seed: bigint;
   readonly memory: number;
@@ -149,6 +75,8 @@ export class Machine implements AsyncDisposable {
   readonly parent: Machine | undefined;
   /** The machine that has become what this one was. */
   adoptedBy: Machine | undefined;
+  private readonly programs: Programs;
+  private readonly forks: Forks;
   private branching: Branches | undefined;
   private recording: MachineRecording | undefined;
   private recordingBegins = false;
@@ -166,6 +94,9 @@ export class Machine implements AsyncDisposable {
     const commit = made.writesDisks ? () => link.call('commit', {}) : undefined;
     this.images = parent?.images ?? new DiskUsers(commit);
     this.leaveImages = parent ? this.images.join() : () => {};
+    this.programs = new Programs(this, link);
+    const clone = (to: Link, of: Made) => new Machine(family, to, of, this);
+    this.forks = new Forks({ pool: family.pool, link, images: this.images, clone });
     link.onMoved = () => this.images.moved();
     family.joined();
     this.seed = made.seed;
@@ -244,61 +175,15 @@ export class Machine implements AsyncDisposable {
   ): Promise<(Machine | BraidError)[]> {
     if (!Number.isInteger(count) || count < 0 || count > MAX_FORKS)
       throw new BraidError('ERR_BRAID_OPTION', `${count} forks: give 0 to ${MAX_FORKS}`);
-    return this.forkEach(count, options);
-  }
-
-  /** `inputs` are what enters each fork before it runs. */
-  private async forkEach(
-    count: number,
-    options: ForkOptions | ((index: number) => ForkOptions),
-    inputs: (index: number) => readonly InputEvent[] = () => [],
-  ): Promise<(Machine | BraidError)[]> {
-    const { points, host } = await this.capture(count);
-    return Promise.all(
-      points.map(async (point, index) => {
-        if ('code' in point) return fromRecord(point);
-        const arrival = { point, host, inputs: inputs(index), clone: true };
-        try {
-          return await this.clone(arrival, typeof options === 'function' ? options(index) : options);
-        } catch (error) {
-          return error instanceof BraidError
-            ? error
-            : new BraidError('ERR_BRAID_WORKER', String(error), { cause: error });
-        }
-      }),
-    );
-  }
-
-  /** Fork points; the images of the disks stay as they are until whoever gets these has said that he needs them. */
-  private async capture(count: number): Promise<Calls['fork'][1]> {
-    const leave = this.images.join();
-    try {
-      return await this.link.call('fork', { count });
-    } finally {
-      queueMicrotask(leave);
-    }
+    return this.forks.make(count, options);
   }
 
   /**
    * Has the other threads of the pool ready for clones of this machine: starts them, and lets each run one for some milliseconds, that
    * nobody hears of. The first clones are slower without it.
    */
-  async prepareForks(): Promise<void> {
-    const links = this.pool.linksBeside(this.link);
-    const { points, host } = await this.capture(links.length);
-    await Promise.all(
-      points.map(async (point, n) => {
-        const link = links[n]!;
-        try {
-          if ('code' in point) return;
-          await this.pool.arrive(link, this.pool.hold({ point, host, inputs: [], clone: true }));
-          // Where the guest only waits there is nothing to rehearse.
-          await link.call('step', { steps: REHEARSAL }).catch(() => {});
-        } finally {
-          await link.dispose();
-        }
-      }),
-    );
+  prepareForks(): Promise<void> {
+    return this.forks.prepare();
   }
 
   /**
@@ -315,50 +200,9 @@ export class Machine implements AsyncDisposable {
     }
   }
 
-  private async clone(arrival: Arrival, options: ForkOptions): Promise<Machine> {
-    const { seed, mac, connected, hostname, generation, time, maxSteps } = options;
-    const { pool } = this.family;
-    pool.hold(arrival);
-    const leave = this.images.join();
-    const address = mac === undefined ? {} : { mac: macOf(mac) };
-    const limit = maxSteps === undefined ? {} : { maxSteps: BigInt(maxSteps) };
-    const setup = { ...arrival.host.setup, ...(time === undefined ? {} : { time }), ...limit };
-    const link = pool.link();
-    try {
-      const made = await pool.arrive(link, {
-        ...arrival,
-        host: { ...arrival.host, setup },
-        ...(seed === undefined ? {} : { seed: BigInt(seed) }),
-        ...address,
-        ...(connected === undefined ? {} : { connected }),
-      });
-      const machine = new Machine(this.family, link, made, this);
-      if (hostname !== undefined || generation !== undefined) await machine.tellIdentity(hostname, generation);
-      return machine;
-    } catch (error) {
-      link.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine was not made'));
-      throw error;
-    } finally {
-      leave();
-    }
-  }
-
-  /** Tells a clone's guest, through its agent, who it is. */
-  private async tellIdentity(hostname: string | undefined, generation: string | undefined): Promise<void> {
-    if (hostname !== undefined) await this.exec(['hostname', hostname]);
-    if (generation === undefined) return;
-    await this.writeFile('/run/braid-generation', `${generation}\n`);
-    // What is written there is part of the kernel's next key, a minute later at most.
-    await this.writeFile('/dev/urandom', generation);
-  }
-
   /** The machine's state here and now, to be forked or come back to as often as one likes. It holds memory until it is disposed of. */
-  async forkPoint(): Promise<ForkPoint> {
-    const { points, host } = await this.capture(1);
-    const point = points[0]!;
-    if ('code' in point) throw fromRecord(point);
-    const clone = (arrival: Arrival, options: ForkOptions) => this.clone(arrival, options);
-    return new ForkPoint(this.family.pool, point, host, clone, this.images.join());
+  forkPoint(): Promise<ForkPoint> {
+    return this.forks.point();
   }
 
   /**
@@ -446,7 +290,7 @@ export class Machine implements AsyncDisposable {
       link: this.link,
       become: (clone) => this.become(clone),
       fork: async (count, options, inputs) => {
-        const made = await this.forkEach(count, options, inputs);
+        const made = await this.forks.make(count, options, inputs);
         return made.map((one) => (one instanceof Machine ? one.branchHost() : one));
       },
     };
@@ -466,34 +310,12 @@ export class Machine implements AsyncDisposable {
       throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
     this.recordingBegins = true;
     try {
-      return await this.beginRecording(path, options);
+      return await MachineRecording.begin(this.pool, this.link, path, options, (recording) => {
+        this.recording = recording;
+      });
     } finally {
       this.recordingBegins = false;
     }
-  }
-
-  private async beginRecording(path: string, options: RecordMachineOptions): Promise<MachineRecording> {
-    const { title = '', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
-    const patterns = marks.map((mark) =>
-      typeof mark === 'string' ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')) : mark,
-    );
-    const info = { braid: VERSION, title, ...(await this.link.call('recordingInfo', {})) };
-    const file = new RecordingFile(path, { overwrite });
-    // What is sent is of one thread.
-    const { onActivate } = this.link;
-    this.link.onActivate = undefined;
-    const recording = new MachineRecording(this.pool, this.link, file, info, keyframeBytes, () => {
-      this.recording = undefined;
-      this.link.onActivate = onActivate;
-    });
-    this.recording = recording;
-    try {
-      await this.link.call('record', { patterns, ...(keyframeMs === undefined ? {} : { keyframeMs }) });
-    } catch (error) {
-      await recording.abandon();
-      throw error;
-    }
-    return recording;
   }
 
   /** How guest time goes from now on: `wall` for somebody who sits there, `virtual` for calls that wait. */
@@ -557,72 +379,23 @@ export class Machine implements AsyncDisposable {
   }
 
   /** Runs a program to its end and collects its output. */
-  async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    const { onStdout, onStderr, maxOutput = MAX_OUTPUT, ...rest } = options;
-    const limit = new AbortController();
-    const signal = options.signal ? AbortSignal.any([options.signal, limit.signal]) : limit.signal;
-    const collected: Record<'stdout' | 'stderr', Uint8Array[]> = { stdout: [], stderr: [] };
-    const collect = (name: 'stdout' | 'stderr'): Sink => {
-      let total = 0;
-      return (bytes) => {
-        total += bytes.length;
-        if (total <= maxOutput) collected[name].push(bytes);
-        else {
-          const why = `${argv[0]} wrote more than ${maxOutput} bytes to its ${name}; give maxOutput, or take it as it comes`;
-          limit.abort(new BraidError('ERR_BRAID_OUTPUT_LIMIT', why));
-        }
-      };
-    };
-    const { outputs, exited } = this.start(argv, { ...rest, signal });
-    outputs.stdout.to(onStdout ?? collect('stdout'));
-    outputs.stderr.to(onStderr ?? collect('stderr'));
-    const exit = await exited;
-    const text = (name: 'stdout' | 'stderr') => Buffer.concat(collected[name]).toString();
-    return { ...exit, stdout: text('stdout'), stderr: text('stderr') };
+  exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    return this.programs.exec(argv, options);
   }
 
   /** Starts a program. Its output has to be read: unread, it holds the machine up. */
   spawn(argv: readonly string[], options: SpawnOptions = {}): Program {
-    const { id, outputs, exited } = this.start(argv, options);
-    const send = (bytes: Uint8Array | undefined) => this.link.input(id, bytes);
-    const program: Program = {
-      stdin: new WritableStream({ write: (chunk) => send(bytesOf(chunk)), close: () => send(undefined) }),
-      stdout: outputs.stdout.readable,
-      stderr: outputs.stderr.readable,
-      exited,
-      kill: (signal = 15) => this.link.post({ type: 'signal', id, signal }),
-      resize: (columns, rows) => this.link.post({ type: 'terminal', id, rows, cols: columns }),
-    };
-    started.set(program, { machine: this, id });
-    return program;
+    return this.programs.spawn(argv, options);
   }
 
   /** Appends to the input of a program that this machine, or one that it was forked from, has started: to what runs here. */
   typeInto(program: Program, input: Uint8Array | string): Promise<void> {
-    return this.link.input(this.keyOf(program), bytesOf(input));
+    return this.programs.typeInto(program, input);
   }
 
   /** What a program is called here: a clone calls it by what it is to its parent. */
   keyOf(program: Program): ProgramKey {
-    const start = started.get(program);
-    let name = '';
-    for (let machine: Machine | undefined = this; start && machine; machine = machine.parent) {
-      if (machine === start.machine) return name === '' ? start.id : name.slice(1) + start.id;
-      name += '^';
-    }
-    throw new BraidError('ERR_BRAID_OPTION', 'the program is of another machine');
-  }
-
-  private start(argv: readonly string[], options: SpawnOptions) {
-    const { env, cwd, input, terminal, signal } = options;
-    const request: Spawn = {
-      argv: [...argv],
-      ...(env === undefined ? {} : { env: Object.entries(env).map(([name, value]) => `${name}=${value}`) }),
-      ...(cwd === undefined ? {} : { cwd }),
-      ...(input === undefined ? {} : { input: input === 'stream' ? input : bytesOf(input) }),
-      ...(terminal === undefined ? {} : { terminal: { rows: terminal.rows, cols: terminal.columns } }),
-    };
-    return this.link.spawn(request, signal ? { signal } : {});
+    return this.programs.keyOf(program);
   }
 
   readFile(path: string, options: WaitOptions & { readonly limit?: number } = {}): Promise<Uint8Array> {
@@ -721,96 +494,4 @@ export class Machine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
-}
-
-/** See `Machine.forkPoint`. */
-export class ForkPoint implements AsyncDisposable {
-  readonly pool: Pool;
-  private readonly point: CorePoint;
-  private readonly host: HostState;
-  private readonly clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>;
-  private readonly leaveImages: () => void;
-  private readonly id: number;
-  private readonly uses = new Set<Promise<unknown>>();
-  private disposed = false;
-
-  constructor(
-    pool: Pool,
-    point: CorePoint,
-    host: HostState,
-    clone: (arrival: Arrival, options: ForkOptions) => Promise<Machine>,
-    leaveImages: () => void,
-  ) {
-    this.leaveImages = leaveImages;
-    this.pool = pool;
-    this.point = point;
-    this.host = host;
-    this.clone = clone;
-    this.id = pool.keep(point);
-  }
-
-  /** What it was, as the threads of the pool know it. */
-  get state(): CorePoint {
-    return this.point;
-  }
-
-  /** Where the machine stood. */
-  get position(): Position {
-    const { round, hart, step } = this.point.record.schedule;
-    return { round, hart, step };
-  }
-
-  /** The steps that the machine may make in all, if there is a limit. */
-  get maxSteps(): bigint | undefined {
-    return this.host.setup.maxSteps;
-  }
-
-  /** A machine in this state. */
-  async fork(options: ForkOptions = {}): Promise<Machine> {
-    const point = this.pool.copy(this.id);
-    return this.clone({ point, host: this.host, inputs: [], clone: true }, options);
-  }
-
-  /** Does something with it in the thread of a machine, which may know it already. It stays until that is done. */
-  async use<T>(link: Link, work: (known: KnownPoint) => Promise<T>): Promise<T> {
-    const { id, point } = this;
-    const known = this.pool.knows(link, id) ? { id } : { id, point };
-    // A machine that is under way comes to a thread that may not know it.
-    const used = work(known).catch((error: BraidError) => {
-      if (error.code !== UNKNOWN_POINT) throw error;
-      return work({ id, point });
-    });
-    this.uses.add(used);
-    try {
-      return await used;
-    } finally {
-      this.uses.delete(used);
-    }
-  }
-
-  async dispose(): Promise<void> {
-    if (this.disposed) return;
-    this.disposed = true;
-    const uses = [...this.uses];
-    this.pool.retire(this.id);
-    await Promise.allSettled(uses);
-    this.pool.forget(this.id);
-    this.leaveImages();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.dispose();
-  }
-}
-
-function macOf(text: string): Uint8Array {
-  try {
-    return parseMac(text);
-  } catch (error) {
-    throw new BraidError('ERR_BRAID_OPTION', `${(error as Error).message}; give six bytes such as 52:54:00:12:34:57`);
-  }
-}
-
-function bytesOf(data: Uint8Array | string): Uint8Array {
-  return typeof data === 'string' ? new TextEncoder().encode(data) : data.slice();
 }

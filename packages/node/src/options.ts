@@ -21,6 +21,33 @@ export type DiskOption =
   | { readonly path: string; readonly readOnly?: boolean }
   | { readonly bytes: Uint8Array; readonly readOnly?: boolean };
 
+/** Who a fork is. Without options it is exactly its parent, and has the same future; its network card is unplugged. */
+export interface ForkOptions {
+  /** Where its random numbers come from after the fork. */
+  readonly seed?: bigint | number;
+  /** Address of its network card. */
+  readonly mac?: string;
+  /** Keeps its network card plugged in. */
+  readonly connected?: boolean;
+  /** Told to the guest through its agent, before anything else runs. */
+  readonly hostname?: string;
+  /** How its guest time goes; as its parent's without it. */
+  readonly time?: TimeMode;
+  /** It stops for good when it has made so many steps, those before the fork counted; its parent's limit without it. */
+  readonly maxSteps?: bigint | number;
+  /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers, from its next key on. */
+  readonly generation?: string;
+}
+
+/** How a machine that leaves a replay differs from the one that was recorded. */
+export interface DivertOptions {
+  /** Where its random numbers come from. */
+  readonly seed?: bigint | number;
+  readonly time?: TimeMode;
+  /** It stops for good when it has made so many steps, those of the recording counted. */
+  readonly maxSteps?: bigint | number;
+}
+
 export interface AttachOptions {
   /** The pool that the machine is in; by default one of its own, which goes with the last of its forks. */
   readonly pool?: Pool;

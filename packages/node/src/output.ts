@@ -108,3 +108,8 @@ export class OutputQueue {
     );
   }
 }
+
+/** Text or bytes that somebody may go on to change, as bytes to be sent. */
+export function bytesOf(data: Uint8Array | string): Uint8Array {
+  return typeof data === 'string' ? new TextEncoder().encode(data) : data.slice();
+}

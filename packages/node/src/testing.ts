@@ -172,7 +172,10 @@ export interface Outcome {
 }
 
 /** Runs `braid` with arguments; without input its standard input is empty. */
-export function braid(args: readonly string[], options: { readonly input?: string } = {}): Promise<Outcome> {
+export function braid(
+  args: readonly string[],
+  options: { readonly input?: string | Uint8Array } = {},
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
     let stdout = '';

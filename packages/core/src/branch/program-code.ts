@@ -118,6 +118,12 @@ export class ProgramCode {
     return this.read(address, 2, (segment) => segment.executable)?.getUint16(0, true);
   }
 
+  /** So many bytes of code at an address, or undefined where that is not all code. */
+  code(address: bigint, length: number): Uint8Array | undefined {
+    const view = this.read(address, length, (segment) => segment.executable);
+    return view && new Uint8Array(view.buffer, view.byteOffset, length);
+  }
+
   /** The 32 bits at an address that the program does not write, or undefined. */
   constant(address: bigint): number | undefined {
     return this.read(address, 4, (segment) => !segment.writable)?.getInt32(0, true);

@@ -1,6 +1,7 @@
 /** A page of a process as its own stores would find it, without side effects. */
 
 import { MENVCFG, PRIVILEGE } from '../hart/state.ts';
+import { readWord } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
 import { PAGE, RAM_BASE } from '../memory/layout.ts';
 
@@ -33,10 +34,9 @@ export function userPage(machine: Machine, hart: number, number: bigint): UserPa
   let table = (satp & 0xfff_ffff_ffffn) << 12n;
   for (let level = levels - 1n; level >= 0n; level--) {
     const address = table + (((number >> (9n * level)) & 511n) << 3n);
-    const bytes = new Uint8Array(8);
-    if (inRam(address) === undefined || !ram.read(Number(address), bytes)) return undefined;
-    const pte = new DataView(bytes.buffer).getBigUint64(0, true);
-    if ((pte & PTE.V) === 0n || pte >> 54n !== 0n || (pte & (PTE.R | PTE.W)) === PTE.W) return undefined;
+    const pte = readWord(ram, address);
+    if (pte === undefined || (pte & PTE.V) === 0n || pte >> 54n !== 0n || (pte & (PTE.R | PTE.W)) === PTE.W)
+      return undefined;
     const next = ((pte >> 10n) & 0xfff_ffff_ffffn) << 12n;
     if ((pte & (PTE.R | PTE.X)) === 0n) {
       if ((pte & (PTE.U | PTE.A | PTE.D)) !== 0n) return undefined;

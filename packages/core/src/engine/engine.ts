@@ -80,9 +80,9 @@ export interface EngineHost {
    * byte at the address left in the mailbox, which comes with the next call; `host` is 0 in the first one.
    */
   hint(number: number, host: number): number;
-  /** Whether `systemCall` is to be called before each system call of U-mode. */
-  readonly hearsSystemCalls: boolean;
-  /** The hart in the window is about to make one; `standBefore` ends the run there. */
+  /** Bits of HEARS in `hart/state.ts`: what `systemCall`, and `hint` for replay-only code, are called for. */
+  readonly hears: number;
+  /** The hart in the window is about to make a system call from U-mode; `standBefore` ends the run there. */
   systemCall(): void;
   /** Something was stored to a frame that `watch` named. */
   watched(): void;
@@ -250,7 +250,7 @@ export class Engine implements Tracer {
     this.set('monitorSbi', host.monitorSbi ? 1n : 0n);
     this.set('breakpoints', BigInt(host.breakpoints.size));
     this.set('tracing', host.trace ? 1n : 0n);
-    this.systemCallsChanged(host);
+    this.hearsChanged(host);
   }
 
   /** No table is in use: what is decoded and translated belongs to frames, and stays. */
@@ -294,9 +294,9 @@ export class Engine implements Tracer {
     this.exports.flushAll();
   }
 
-  /** A machine's system calls are heard of from now on, or no longer. */
-  systemCallsChanged(host: EngineHost): void {
-    if (this.host === host) this.set('systemCalls', host.hearsSystemCalls ? 1n : 0n);
+  /** A machine's host hears of other things than before. */
+  hearsChanged(host: EngineHost): void {
+    if (this.host === host) this.set('hears', BigInt(host.hears));
   }
 
   private codePage(frame: number): number {

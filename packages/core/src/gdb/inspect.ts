@@ -6,9 +6,8 @@
 
 import { HartRecord, restoreHart, saveHart } from '../hart/record.ts';
 import { type HartField, IRQ, MSTATUS, PRIVILEGE, X_NAMES } from '../hart/state.ts';
-import { walk } from '../hart/walk.ts';
+import { copyOut, pagesOf, translate, wholeView } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
-import { PAGE } from '../memory/layout.ts';
 import { GdbError } from './errors.ts';
 import { byName, floatIndex, REGISTERS } from './registers.ts';
 import type { MemoryOptions, RegisterValues } from './target.ts';
@@ -132,12 +131,7 @@ function requireLegal(record: HartRecord, fields: Partial<Record<HartField, bigi
 /** What is at an address, up to the first byte that is not mapped, or not in RAM. */
 export function readMemory(machine: Machine, address: bigint, length: number, options: MemoryOptions): Uint8Array {
   const bytes = new Uint8Array(length);
-  let done = 0;
-  for (const { physical, part } of pieces(machine, address, length, options)) {
-    if (!machine.ram.read(physical, bytes.subarray(done, done + part))) break;
-    done += part;
-  }
-  return bytes.subarray(0, done);
+  return bytes.subarray(0, copyOut(machine.ram, address, bytes, physicalOf(machine, options)));
 }
 
 /** Writes all of the bytes, whatever the page tables grant, or throws `GdbError` and has written nothing. */
@@ -160,30 +154,19 @@ export function writeMemory(machine: Machine, address: bigint, bytes: Uint8Array
 
 /** The range by guest-physical addresses, each piece within a page; ends before the first page that is not mapped. */
 function* pieces(machine: Machine, address: bigint, length: number, options: MemoryOptions) {
-  for (let done = 0; done < length; ) {
-    const virtual = BigInt.asUintN(64, address + BigInt(done));
-    const part = Math.min(length - done, PAGE - Number(virtual % BigInt(PAGE)));
-    const physical = options.physical ? virtual : translate(machine, virtual, options);
+  const find = physicalOf(machine, options);
+  for (const { address: at, part } of pagesOf(address, length)) {
+    const physical = find(at);
     if (physical === undefined || physical >= 1n << 52n) return;
     yield { physical: Number(physical), part };
-    done += part;
   }
 }
 
-/** The physical address behind a virtual one in the hart's address space, whoever may read there. */
-function translate(machine: Machine, address: bigint, { hart, satp }: MemoryOptions): bigint | undefined {
-  const { hartSet, ram } = machine;
-  // In M-mode nothing is translated; the eye of a debugger in any other mode is that of a kernel that reads everything.
+/** Finds addresses of the hart's address space, whoever may read there: a debugger sees what a kernel does that reads everything. */
+function physicalOf({ hartSet, ram }: Machine, { hart, satp, physical }: MemoryOptions) {
+  if (physical) return (address: bigint) => address;
+  // In M-mode nothing is translated.
   const inMachine = Number(hartSet.get(hart, 'privilege')) === PRIVILEGE.machine;
-  const values = {
-    privilege: BigInt(inMachine && satp === undefined ? PRIVILEGE.machine : PRIVILEGE.supervisor),
-    mstatus: MSTATUS.SUM | MSTATUS.MXR,
-    satp: satp ?? hartSet.get(hart, 'satp'),
-  };
-  const word = (at: bigint) => {
-    const bytes = new Uint8Array(8);
-    if (at >= 1n << 52n || !ram.read(Number(at), bytes)) return undefined;
-    return new DataView(bytes.buffer).getBigUint64(0, true);
-  };
-  return walk({ get: (field) => values[field], word }, address);
+  const view = wholeView(satp ?? (inMachine ? 0n : hartSet.get(hart, 'satp')));
+  return (address: bigint) => translate(ram, view, address);
 }

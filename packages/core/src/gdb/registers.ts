@@ -84,7 +84,10 @@ export function registerValue({ bits }: Register, hex: string): bigint | undefin
   return value;
 }
 
-/** The description that gdb reads (`qXfer:features:read:target.xml`). */
+/**
+ * The description that gdb reads (`qXfer:features:read:target.xml`). It says that there is no operating system, unless the debugged file says
+ * so: for Linux gdb makes steps by breakpoints, which other harts come to as well.
+ */
 export function targetDescription(): string {
   const features = (['cpu', 'fpu', 'virtual', 'csr'] as const).map((feature) => {
     const lines = REGISTERS.filter((register) => register.feature === feature).map(describe);
@@ -95,6 +98,7 @@ export function targetDescription(): string {
 <!DOCTYPE target SYSTEM "gdb-target.dtd">
 <target version="1.0">
 <architecture>riscv:rv64</architecture>
+<osabi>none</osabi>
 ${features.join('')}</target>
 `;
 }

@@ -247,7 +247,7 @@ test('tasks that do not run are threads by option', async () => {
   assert.equal(await script.ask('p1'), little(0x1234n));
   assert.equal(await script.ask('pa'), 'x'.repeat(16));
   assert.match((await script.ask(`P1=${little(5n)}`))!, /^E\.registers of a task that does not run/);
-  assert.match((await script.ask(`vCont;s:${id}`))!, /^T05/);
+  assert.equal(await script.ask(`vCont;s:${id}`), `T02thread:${id};`);
   assert.match(script.said, /a<"b> \(77\) does not run/);
   assert.equal(machine.totalSteps, 0n);
   machine.free();
@@ -257,7 +257,10 @@ test('commands of a person', async () => {
   const { machine, script } = await attached();
   await script.ask('vCont;s:1');
   assert.equal(await script.monitor('when'), 'at 1\nOK');
-  assert.match(await script.monitor('help'), /^when +how many steps.*\nphysical on\|off .*\nhelp .*\nOK$/);
+  assert.match(
+    await script.monitor('help'),
+    /^when +how many steps.*\nstep-into on\|off .*\nphysical on\|off .*\nhelp .*\nOK$/,
+  );
   assert.equal(await script.monitor('nothing'), 'there is no command nothing\nE01');
   assert.equal(await script.monitor('physical'), 'addresses are virtual\nOK');
   assert.equal(await script.monitor('physical on'), 'addresses are guest-physical\nOK');

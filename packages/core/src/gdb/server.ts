@@ -20,6 +20,7 @@ import {
   textBytes,
   unescapeBytes,
 } from './packet.ts';
+import { programStep } from './program-step.ts';
 import {
   byNumber,
   GENERAL,
@@ -85,6 +86,7 @@ export class GdbServer {
   private general = 0;
   private moving = 0;
   private physical = false;
+  private intoKernel = false;
   /** By what gdb calls them: software (0) and hardware (1) breakpoints are one to the target. */
   private readonly points = new Map<string, { readonly type: number; readonly point: DebugPoint }>();
   private attached: Promise<void> | undefined;
@@ -521,7 +523,9 @@ export class GdbServer {
     if (!thread) return NO_THREAD;
     if (thread.hart === undefined && how.kind === 'step') {
       this.say(`${threadName(thread)} does not run, and cannot be stepped: set a breakpoint where it goes on.\n`);
-      return this.stopReply();
+      // An interrupt: behind a step that leads nowhere gdb would make the next one.
+      this.general = thread.id;
+      return `T02thread:${thread.id.toString(16)};`;
     }
     const running = new AbortController();
     if (this.interrupted) running.abort();
@@ -529,10 +533,12 @@ export class GdbServer {
     this.running = running;
     const points = [...this.points.values()].map(({ point }) => point);
     try {
-      this.stop = await this.target.resume(
-        { ...how, hart: thread.hart ?? this.stop?.hart ?? 0, points },
-        running.signal,
-      );
+      const command: Resume = { ...how, hart: thread.hart ?? this.stop?.hart ?? 0, points };
+      const { target, intoKernel } = this;
+      const { signal } = running;
+      this.stop = await (how.kind === 'step' && !intoKernel
+        ? programStep(target, command, signal)
+        : target.resume(command, signal));
     } catch (error) {
       // The debugger waits for a stop, whatever happens.
       this.say(`${(error as Error).message}\n`);
@@ -613,14 +619,19 @@ export class GdbServer {
       const width = commands.reduce((most, [usage]) => Math.max(most, usage.length), 0);
       return commands.map(([usage, what]) => `${usage.padEnd(width)}  ${what}\n`).join('');
     }
-    if (name !== 'physical') return this.target.monitor(words);
-    if (value !== undefined && value !== 'on' && value !== 'off') throw new GdbError('monitor physical on | off');
-    if (value !== undefined) this.physical = value === 'on';
-    return `addresses are ${this.physical ? 'guest-physical' : 'virtual'}`;
+    if (name !== 'physical' && name !== 'step-into') return this.target.monitor(words);
+    if (value !== undefined && value !== 'on' && value !== 'off') throw new GdbError(`monitor ${name} on | off`);
+    if (name === 'physical') {
+      if (value !== undefined) this.physical = value === 'on';
+      return `addresses are ${this.physical ? 'guest-physical' : 'virtual'}`;
+    }
+    if (value !== undefined) this.intoKernel = value === 'on';
+    return `steps of programs ${this.intoKernel ? 'go into' : 'pass over'} what the kernel does`;
   }
 }
 
 const COMMANDS = [
+  ['step-into on|off', 'whether steps of a program go into interrupts, page faults and system calls, from now on'],
   ['physical on|off', 'whether addresses of memory are guest-physical, from now on'],
   ['help', 'these lines'],
 ] as const;

@@ -127,8 +127,8 @@ const SCRATCH = [
   'accessSize',
   /** What was read that is no memory: bit p for a counter, bit 4 + p for the floating-point flags, at privilege p. */
   'observed',
-  /** 1 while the host hears of system calls of U-mode. */
-  'systemCalls',
+  /** What the host hears of: HEARS. */
+  'hears',
 ] as const;
 export type ScratchField = (typeof SCRATCH)[number];
 
@@ -149,6 +149,12 @@ export const LEFT = -1;
 
 /** Values of `exit`. */
 export const EXIT = { none: 0, wait: 1, pause: 2, breakpoint: 3, hint: 4 } as const;
+
+/** Bits of `hears`: what the host is asked about before it is done. */
+export const HEARS = { systemCalls: 1, replayOnly: 2 } as const;
+
+/** Numbers of the hints that begin and end replay-only code, and never act. */
+export const REPLAY_ONLY = { begin: 6, end: 7 } as const;
 
 /** What becomes of a hint: nothing; it is done; the byte at the address in `mailbox` has to be there first. */
 export const HINT = { ignored: 0, done: 1, load: 2 } as const;

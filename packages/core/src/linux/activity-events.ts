@@ -85,7 +85,7 @@ class Chunk {
 }
 
 export class ActivityEvents {
-  /** How many are kept at most. */
+  /** How many are kept at most, but for the last ones: those that say that it ended. */
   readonly limit: number;
   /** When there was no room for more. */
   full: { readonly time: number; readonly step: number } | undefined;
@@ -102,7 +102,7 @@ export class ActivityEvents {
 
   /** Adds an event. False when there is no room. */
   push(kind: Kind, time: number, step: number, hart: number, task: number, other: number, value: number): boolean {
-    if (this.count >= this.limit) {
+    if (this.count >= this.limit && kind !== 'end') {
       this.full ??= { time, step };
       return false;
     }

@@ -7,7 +7,7 @@ export interface RecordedTask {
   readonly address: bigint;
   readonly pid: number;
   readonly tgid: number;
-  /** A thread of the kernel. */
+  /** A thread of the kernel; it has run no program. */
   readonly kernel: boolean;
   /** What it was called, from when on. */
   readonly comms: { readonly time: number; readonly comm: string }[];

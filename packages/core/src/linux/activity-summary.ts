@@ -3,7 +3,12 @@
 import { type ActivityQueries, commOf, type RecordedTask } from './activity-queries.ts';
 
 export interface TaskSummary {
-  readonly task: RecordedTask;
+  readonly pid: number;
+  readonly tgid: number;
+  /** What it was called last. */
+  readonly comm: string;
+  /** A thread of the kernel. */
+  readonly kernel: boolean;
   /** Guest time in ns on a hart, of slices that were over or cut off by the end. */
   ran: number;
   /** Times that it came to a hart, and left it for each reason. */
@@ -16,7 +21,7 @@ export interface TaskSummary {
   /** The longest time between being woken, or preempted, and running. */
   longestDelay: number;
   /** What it was blocked in, and how long; the kernel's own threads are in nothing. */
-  readonly blockedIn: Map<string, { times: number; time: number; longest: number }>;
+  readonly blockedIn: Record<string, { times: number; time: number; longest: number }>;
 }
 
 export interface ActivitySummary {
@@ -29,15 +34,19 @@ export interface ActivitySummary {
   readonly full: number | undefined;
 }
 
-/** Sums the whole recording up. */
+/** Sums the whole recording up: plain data. */
 export function summarize(activity: ActivityQueries): ActivitySummary {
   const { events } = activity;
   const tasks = new Map<RecordedTask, TaskSummary>();
   const of = (task: RecordedTask): TaskSummary => {
     const known = tasks.get(task);
     if (known) return known;
+    const { pid, tgid, kernel } = task;
     const fresh = {
-      task,
+      pid,
+      tgid,
+      comm: commOf(task),
+      kernel,
       ran: 0,
       switches: 0,
       blocked: 0,
@@ -46,7 +55,7 @@ export function summarize(activity: ActivityQueries): ActivitySummary {
       exited: false,
       wakeups: 0,
       longestDelay: 0,
-      blockedIn: new Map(),
+      blockedIn: {},
     };
     tasks.set(task, fresh);
     return fresh;
@@ -74,18 +83,18 @@ export function summarize(activity: ActivityQueries): ActivitySummary {
     }
     if (task.kernel) continue;
     const name = where || 'no system call';
-    const sums = sum.blockedIn.get(name) ?? { times: 0, time: 0, longest: 0 };
+    const sums = sum.blockedIn[name] ?? { times: 0, time: 0, longest: 0 };
     sums.times++;
     sums.time += to - from;
     sums.longest = Math.max(sums.longest, to - from);
-    sum.blockedIn.set(name, sums);
+    sum.blockedIn[name] = sums;
   }
   for (const { task } of activity.wakeups()) of(task).wakeups++;
   for (const { hart, kind } of activity.interrupts()) {
     const { interrupts } = hartOf(hart);
     interrupts[kind] = (interrupts[kind] ?? 0) + 1;
   }
-  const sorted = [...tasks.values()].sort((a, b) => b.ran - a.ran || a.task.pid - b.task.pid);
+  const sorted = [...tasks.values()].sort((a, b) => b.ran - a.ran || a.pid - b.pid);
   const [from, to] = events.length === 0 ? [0, 0] : [events.at(0).time, events.at(events.length - 1).time];
   return { from, to, harts, tasks: sorted, full: events.full?.time };
 }
@@ -95,7 +104,7 @@ export function summaryText(activity: ActivityQueries, limit = 40): string {
   const { from, to, harts, tasks, full } = summarize(activity);
   const lines = [`${duration(to - from)} of guest time from ${duration(from)} on, ${tasks.length} tasks`];
   // The kernel has many threads that wait for work all the time.
-  const shown = tasks.filter(({ task, switches, wakeups }) => !task.kernel || switches > 0 || wakeups > 0);
+  const shown = tasks.filter(({ kernel, switches, wakeups }) => !kernel || switches > 0 || wakeups > 0);
   if (full !== undefined) {
     const { events } = activity;
     lines.push(
@@ -109,10 +118,12 @@ export function summaryText(activity: ActivityQueries, limit = 40): string {
   }
   const rows = [['pid', 'name', 'ran', 'switches', 'waited', 'preempted', 'woken', 'longest delay', 'blocked in']];
   for (const sum of shown.slice(0, limit)) {
-    const places = [...sum.blockedIn].sort(([, a], [, b]) => b.time - a.time).slice(0, 3);
+    const places = Object.entries(sum.blockedIn)
+      .sort(([, a], [, b]) => b.time - a.time)
+      .slice(0, 3);
     rows.push([
-      `${sum.task.pid}`,
-      printable(commOf(sum.task)),
+      `${sum.pid}`,
+      printable(sum.comm),
       duration(sum.ran),
       `${sum.switches}`,
       `${sum.blocked + sum.yielded}`,

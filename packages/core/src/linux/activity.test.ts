@@ -6,12 +6,16 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { stateHash } from '../machine/hash.ts';
 import type { Machine } from '../machine/machine.ts';
-import { defaultGuest, guestMissing, linuxMachine, runSteps } from '../testing/machines.ts';
+import { defaultGuest, guestMissing, linuxMachine, runSteps, sharedEngine } from '../testing/machines.ts';
+import { MemorySink, memorySource, Recorder } from '../testing/recordings.ts';
+import { Recording } from '../timeline/recording/reader.ts';
+import { Timeline } from '../timeline/timeline.ts';
 import { Activity } from './activity.ts';
 import { commOf } from './activity-queries.ts';
 import { summarize, summaryText } from './activity-summary.ts';
 import { traceEvents, traceJson } from './chrome-trace.ts';
 import { KernelError } from './errors.ts';
+import { KernelImage } from './tasks.ts';
 
 const COMPILER = 'riscv64-linux-gnu-gcc';
 const noCompiler = spawnSync(COMPILER, ['--version']).status === 0 ? guestMissing : `${COMPILER} is not installed`;
@@ -20,8 +24,8 @@ class Guest {
   readonly machine: Machine;
   output = '';
 
-  /** At its prompt. */
-  constructor(harts: number, initrd = defaultGuest().initrd) {
+  /** At its prompt, or at the start. */
+  constructor(harts: number, initrd = defaultGuest().initrd, boot = true) {
     const { kernel } = defaultGuest();
     this.machine = linuxMachine(
       { harts, boot: { kind: 'linux', kernel, initrd, append: 'console=ttyS0 quiet' } },
@@ -31,7 +35,7 @@ class Guest {
         },
       },
     );
-    this.until(/~ ?# /);
+    if (boot) this.until(/~ ?# /);
   }
 
   until(text: RegExp): string {
@@ -146,7 +150,7 @@ test('who waits for whom is told: a pipe, a sleep, children, interrupts', { skip
   for (const kind of ['timer', 'device', 'other harts', 'softirq'] as const) assert.ok(kinds.has(kind), kind);
   // The serial port's number at the interrupt controller.
   assert.ok([...activity.interrupts()].some(({ kind, sources }) => kind === 'device' && sources.includes(10)));
-  const ls = summarize(activity).tasks.find(({ task }) => commOf(task) === 'ls')!;
+  const ls = summarize(activity).tasks.find(({ comm }) => comm === 'ls')!;
   assert.ok(ls.exited && ls.ran > 0);
   const calls = [...activity.calls({ comm: 'ls' })];
   assert.ok(calls.some(({ name, result }) => name === 'getdents64' && result! > 0));
@@ -215,8 +219,71 @@ test('threads of a process are told apart, and wake each other', { skip: noCompi
   const waits = [...activity.waits({ pid: ping!.pid })].filter(({ in: where }) => where === 'futex');
   assert.ok(waits.length >= 30);
   assert.ok(waits.filter(({ waker }) => waker === pong).length >= 30);
-  const summary = summarize(activity).tasks.find(({ task }) => task === ping)!;
-  assert.equal(summary.blockedIn.get('futex')!.times, waits.length);
+  const summary = summarize(activity).tasks.find(({ pid }) => pid === ping!.pid)!;
+  assert.equal(summary.blockedIn.futex!.times, waits.length);
+});
+
+test('a replay tells of the threads what the run itself did', { skip: guestMissing }, async () => {
+  using guest = new Guest(2);
+  const { machine } = guest;
+  const sink = new MemorySink();
+  const recorder = new Recorder(machine, sink);
+  runSteps(machine, 0);
+  await recorder.keyframe();
+  const before = machine.totalSteps;
+  const live = new Activity({ at: () => machine.stepsNow - before });
+  guest.record('for i in 1 2 3; do ls /proc/self/fd | md5sum & done; wait; sleep 0.02', live);
+  await recorder.keyframe();
+  await recorder.events();
+  const recording = Recording.open(memorySource(sink.bytes()), []);
+  recorder.free();
+  const timeline = new Timeline(sharedEngine(), recording);
+  const go = (to: bigint) => {
+    for (const _ of timeline.seek(to));
+  };
+  go(timeline.end);
+  const kernel = KernelImage.find(timeline.machine);
+  go(0n);
+  const again = new Activity({ kernel, at: () => timeline.atNow });
+  again.begin(timeline.machine);
+  for (const work = timeline.run(); !work.next().done; );
+  again.end(timeline.machine);
+  assert.ok(live.events.length > 500);
+  assert.deepEqual([...again.events], [...live.events]);
+  assert.deepEqual(again.tasks, live.tasks);
+  timeline.free();
+});
+
+test('a replay from power-on tells of every task since the first', { skip: guestMissing }, async () => {
+  using guest = new Guest(2, defaultGuest().initrd, false);
+  const { machine } = guest;
+  const sink = new MemorySink();
+  const recorder = new Recorder(machine, sink);
+  runSteps(machine, 0);
+  await recorder.keyframe();
+  guest.until(/~ ?# /);
+  await recorder.events();
+  await recorder.keyframe();
+  const timeline = new Timeline(sharedEngine(), Recording.open(memorySource(sink.bytes()), []));
+  recorder.free();
+  for (const _ of timeline.seek(timeline.end));
+  const kernel = KernelImage.find(timeline.machine);
+  for (const _ of timeline.seek(0n));
+  const activity = new Activity({ kernel, at: () => timeline.atNow });
+  activity.begin(timeline.machine);
+  for (const work = timeline.run(); !work.next().done; );
+  activity.end(timeline.machine);
+  timeline.free();
+  check(activity);
+  const init = activity.tasks.find(({ pid }) => pid === 1)!;
+  assert.equal(commOf(init), 'init');
+  assert.ok(init.comms.length > 1 && !init.kernel, 'it was called otherwise before, and ran no program');
+  const makers = new Map(
+    [...activity.wakeups()].filter(({ fork }) => fork).map(({ task, waker }) => [task, waker.pid]),
+  );
+  for (const task of activity.tasks)
+    if (task.pid > 2) assert.ok(makers.has(task) && (task.kernel || makers.get(task) !== 2), commOf(task));
+  assert.equal(makers.get(init), 0);
 });
 
 test('a recording of threads changes nothing in the guest', { skip: guestMissing }, () => {
@@ -239,10 +306,19 @@ test('a recording that is full says where it ends, and may go on in another', { 
   using guest = new Guest(1);
   const small = new Activity({ limit: 100 });
   guest.record('ls /bin', small);
-  assert.equal(small.events.length, 100);
+  assert.equal(small.events.length, 101);
+  check(small);
   assert.ok(small.events.full!.time > 0);
   assert.match(summaryText(small), /The recording of threads ends at .*100 events are full/);
-  const twice = new Activity({ stepsBefore: 10n ** 9n });
+  const less = new Activity({ without: ['calls', 'faults', 'interrupts'] });
+  guest.record('sleep 0.01; ls /bin', less);
+  check(less);
+  const kinds = new Set([...less.events].map(({ kind }) => kind));
+  for (const kind of ['call', 'return', 'fault', 'mended', 'irq', 'irq-end', 'softirq'] as const)
+    assert.ok(!kinds.has(kind));
+  assert.ok([...less.waits({ comm: 'sleep' })].some(({ in: where }) => where === 'clock_nanosleep'));
+  assert.ok([...less.wakeups({ comm: 'sleep' })].some(({ by }) => by === 'interrupt: timer'));
+  const twice = new Activity({ at: () => guest.machine.stepsNow + 10n ** 9n });
   guest.record('ls /bin', twice);
   const { length } = twice.events;
   const before = twice.events.at(length - 1);

@@ -4,8 +4,8 @@
  * nothing in it changes: breakpoints in the kernel look at registers and memory, and let the run go on.
  *
  * The places are functions that a kernel of this architecture has under their names whatever it was built with: those that
- * assembly calls (`__switch_to`, `do_irq`, `do_page_fault`, `do_trap_ecall_u`) and some that several others do. Each costs about a
- * microsecond at every pass.
+ * assembly calls (`__switch_to`, `do_irq`, `do_page_fault`, `do_trap_ecall_u`) and some that several others do. Each pass costs
+ * what a breakpoint costs, and a little work.
  */
 
 import type { Machine } from '../machine/machine.ts';
@@ -19,8 +19,10 @@ export interface ActivityOptions {
   readonly kernel?: KernelImage;
   /** Events that are kept, 34 bytes each (default 4 million). When they are full the recording ends, and says where. */
   readonly limit?: number;
-  /** Added to the machine's steps to get the positions that events carry (default 0): for recordings of several stretches. */
-  readonly stepsBefore?: bigint;
+  /** What is left out, so that a longer time fits: it is most of what happens. Slices and waits tell what they were in nevertheless. */
+  readonly without?: readonly ('calls' | 'faults' | 'interrupts')[];
+  /** The step that events carry: `atNow` of a timeline; the machine's own steps by default. */
+  readonly at?: () => bigint;
 }
 
 /** What a hart is in, from the outermost to the innermost. */
@@ -55,23 +57,33 @@ interface TaskState {
 const REGS = { epc: 0, a0: 80, a7: 136, status: 256, address: 264, cause: 272, size: 288 } as const;
 const STACK = 16384;
 const CAUSE_CALL = 8;
-const A = [10, 11, 12] as const;
+const A = [10, 11] as const;
 const SP = 2;
 const TP = 4;
 const STATE = { waking: 0x200, dead: 0x80 } as const;
 const PREEMPT = 1;
+/** jalr x0, 0(ra), and its compressed form. */
+const RETURN = 0x8067;
+const SHORT_RETURN = 0x8082;
 const DEFAULT_LIMIT = 4 << 20;
 const SCHED_YIELD = 124;
 const MAX_CALL = 0xfffn;
 
+const LEFT_OUT: Readonly<Record<'calls' | 'faults' | 'interrupts', readonly Kind[]>> = {
+  calls: ['call', 'return'],
+  faults: ['fault', 'mended'],
+  interrupts: ['irq', 'source', 'irq-end', 'softirq', 'softirq-end'],
+};
+
 export class Activity extends ActivityQueries {
   readonly events: ActivityEvents;
-  readonly tasks: RecordedTask[] = [];
+  readonly tasks: (RecordedTask & { kernel: boolean })[] = [];
   readonly names: string[] = [];
   private readonly states: TaskState[] = [];
   private readonly byAddress = new Map<bigint, number>();
   private readonly byName = new Map<string, number>();
   private readonly options: ActivityOptions;
+  private readonly left: ReadonlySet<Kind>;
   private readonly breakpoints: number[] = [];
   private kernel: KernelImage | undefined;
   private machine: Machine | undefined;
@@ -80,6 +92,7 @@ export class Activity extends ActivityQueries {
   constructor(options: ActivityOptions = {}) {
     super();
     this.options = options;
+    this.left = new Set(options.without?.flatMap((what) => LEFT_OUT[what]));
     this.events = new ActivityEvents(options.limit ?? DEFAULT_LIMIT);
   }
 
@@ -90,21 +103,12 @@ export class Activity extends ActivityQueries {
     this.machine = machine;
     this.harts = Array.from({ length: machine.harts }, () => ({ frames: [], wakings: [], mode: 0, stateBefore: 0 }));
     this.recognize(kernel);
-    this.hook('__switch_to', (hart) => this.switched(hart));
-    this.hook('__schedule', (hart) => this.scheduling(hart));
-    this.hook('wake_up_new_task', (hart) => this.forked(hart));
-    this.hook('try_to_wake_up', (hart) => this.waking(hart));
-    this.hookReturns('try_to_wake_up', (hart) => this.woken(hart));
-    this.hook('do_trap_ecall_u', (hart) => this.called(hart));
-    this.hook('syscall_exit_to_user_mode', (hart) => this.returned(hart));
-    this.hook('do_page_fault', (hart) => this.faulted(hart));
-    this.hook('do_irq', (hart) => this.interrupted(hart));
-    this.hook('generic_handle_domain_irq', (hart) => this.source(hart));
-    this.hook('irqentry_exit', (hart) => this.leavesTrap(hart));
-    this.hook('handle_softirqs', (hart) => this.push(hart, 'softirq', 0, this.x(hart, SP)));
-    this.hookReturns('handle_softirqs', (hart) => this.pop(hart, 'softirq', this.x(hart, SP)));
-    this.hook('__set_task_comm', (hart) => this.renamed(hart));
-    this.hook('do_exit', (hart) => this.note('exit', hart, this.current(hart), 0, Number(this.x(hart, A[0]))));
+    try {
+      this.hookAll(kernel);
+    } catch (error) {
+      this.deaf(machine);
+      throw error;
+    }
     const running = new Set<bigint>();
     for (let hart = 0; hart < machine.harts; hart++) {
       const task = kernel.currentTask(hart);
@@ -122,10 +126,14 @@ export class Activity extends ActivityQueries {
     }
   }
 
-  /** Listens no more. May begin again, on the same machine later in the same run. */
+  /** Listens no more. May begin again on the same machine later, and has to where its state is replaced: at the stretches of a recording. */
   end(machine: Machine): void {
-    for (const id of this.breakpoints.splice(0)) machine.breakpoints.delete(id);
+    this.deaf(machine);
     for (let hart = 0; hart < machine.harts; hart++) this.note('end', hart, 0, 0, 0);
+  }
+
+  private deaf(machine: Machine): void {
+    for (const id of this.breakpoints.splice(0)) machine.breakpoints.delete(id);
   }
 
   /** Of the tasks that were seen before, keeps those that are still there. */
@@ -138,21 +146,40 @@ export class Activity extends ActivityQueries {
     }
   }
 
+  private hookAll({ symbols }: KernelImage): void {
+    this.hook('__switch_to', (hart) => this.switched(hart));
+    this.hook('__schedule', (hart) => this.scheduling(hart));
+    this.hook('wake_up_new_task', (hart) => this.forked(hart));
+    this.hook('try_to_wake_up', (hart) => this.waking(hart));
+    this.hookReturns('try_to_wake_up', (hart) => this.woken(hart));
+    this.hook('do_trap_ecall_u', (hart) => this.called(hart));
+    this.hook('syscall_exit_to_user_mode', (hart) => this.returned(hart));
+    this.hook('do_page_fault', (hart) => this.faulted(hart));
+    this.hook('do_irq', (hart) => this.interrupted(hart));
+    this.hook('generic_handle_domain_irq', (hart) => this.source(hart));
+    this.hook('irqentry_exit', (hart) => this.leavesTrap(hart));
+    // The first of these is what the second consisted of before Linux 6.10.
+    const softirqs = symbols.function('handle_softirqs') === undefined ? '__do_softirq' : 'handle_softirqs';
+    this.hook(softirqs, (hart) => this.push(hart, 'softirq', 0, this.x(hart, SP)));
+    this.hookReturns(softirqs, (hart) => this.pop(hart, 'softirq', this.x(hart, SP)));
+    this.hook('__set_task_comm', (hart) => this.renamed(hart));
+    this.hook('do_exit', (hart) => this.note('exit', hart, this.current(hart), 0, Number(this.x(hart, A[0]))));
+  }
+
   private hook(name: string, visit: (hart: number) => void): void {
     this.listen(this.functionAt(name), visit);
   }
 
   /** Hears of a function's returns. */
   private hookReturns(name: string, visit: (hart: number) => void): void {
-    const { symbols, memory } = this.kernel!;
     const from = this.functionAt(name);
-    const code = memory.bytes(from, Math.min(Number((symbols.end(from) ?? from) - from), 65536));
+    const code = this.kernel!.code(from);
     let returns = 0;
-    for (let at = 0; code && at + 2 <= code.length; ) {
+    for (let at = 0; at + 2 <= code.length; ) {
       const half = code[at]! | (code[at + 1]! << 8);
       const long = (half & 3) === 3;
       const whole = long && at + 4 <= code.length ? half | (code[at + 2]! << 16) | (code[at + 3]! << 24) : half;
-      if (whole === 0x8082 || whole === 0x8067) {
+      if (whole === RETURN || whole === SHORT_RETURN) {
         this.listen(from + BigInt(at), visit);
         returns++;
       }
@@ -187,8 +214,11 @@ export class Activity extends ActivityQueries {
 
   private note(kind: Kind, hart: number, task: number, other: number, value: number): boolean {
     const machine = this.machine!;
-    const step = Number(machine.stepsNow + (this.options.stepsBefore ?? 0n));
-    return this.events.push(kind, Number(machine.now), step, hart, task, other, value);
+    if (this.left.has(kind)) return false;
+    const { at } = this.options;
+    const now = { time: Number(machine.now), step: Number(at ? at() : machine.stepsNow) };
+    const { time, step } = this.events.full ?? now;
+    return this.events.push(kind, time, step, hart, task, other, value);
   }
 
   private current(hart: number): number {
@@ -382,7 +412,10 @@ export class Activity extends ActivityQueries {
       name = this.names.push(comm) - 1;
       this.byName.set(comm, name);
     }
-    if (this.note('name', hart, task, name, 0)) this.tasks[task]!.comms.push({ time, comm });
+    if (!this.note('name', hart, task, name, 0)) return;
+    this.tasks[task]!.comms.push({ time, comm });
+    // What begins as the kernel's thread may come to run a program.
+    this.tasks[task]!.kernel &&= this.kernel!.task(address)?.kernel ?? true;
   }
 }
 

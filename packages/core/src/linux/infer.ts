@@ -15,6 +15,8 @@ import type { KernelSymbols } from './symbols.ts';
 
 const COMM = 16;
 const MAX_TASKS = 4096;
+/** Links that are followed before a search gives up. */
+const MAX_LINKS = 1 << 20;
 const SIGCHLD = 17;
 /** thread_info is the same in all kernels of one architecture up to here: flags, count, two stack pointers, cpu. */
 const CPU = 32;
@@ -153,12 +155,13 @@ const isPointer = (value: bigint) => value >> 63n === 1n && (value & 7n) === 0n;
 
 /** The ring of all processes, through the task in the kernel's data that is called "swapper". */
 function findRing(image: Image, memory: KernelMemory, symbols: KernelSymbols): Found {
+  const work = { left: MAX_LINKS };
   for (const at of placesOf(image.bytes, 'swapper')) {
     const name = textOf(image.bytes, at, COMM);
     if (!/^swapper(\/0)?$/.test(name)) continue;
     const comm = image.base + BigInt(at);
-    for (let toTasks = 8; toTasks < MAX_TASK / 2; toTasks += 8) {
-      const comms = followRing(memory, comm, toTasks);
+    for (let toTasks = 8; toTasks < MAX_TASK / 2 && work.left > 0; toTasks += 8) {
+      const comms = followRing(memory, comm, toTasks, work);
       if (!comms) continue;
       const names = comms.map((place) => memory.text(place, COMM) ?? '');
       if (names.includes('kthreadd')) return { memory, symbols, comms, names, toTasks };
@@ -174,7 +177,7 @@ function* placesOf(bytes: Uint8Array, text: string): Generator<number> {
 }
 
 /** Addresses of the names along a ring of links so far in front of them; undefined when it is none. */
-function followRing(memory: KernelMemory, first: bigint, back: number): bigint[] | undefined {
+function followRing(memory: KernelMemory, first: bigint, back: number, work: { left: number }): bigint[] | undefined {
   const start = first - BigInt(back);
   const comms: bigint[] = [];
   let at = start;
@@ -182,7 +185,8 @@ function followRing(memory: KernelMemory, first: bigint, back: number): bigint[]
     const next = memory.u64(at);
     if (next === undefined || !isPointer(next) || memory.u64(next + 8n) !== at) return undefined;
     const name = memory.text(at + BigInt(back), COMM);
-    if (!name || name.length === COMM || !/^[\x20-\x7e]+$/.test(name) || comms.length > MAX_TASKS) return undefined;
+    if (!name || name.length === COMM || !/^[\x20-\x7e]+$/.test(name) || comms.length > MAX_TASKS || work.left-- < 0)
+      return undefined;
     comms.push(at + BigInt(back));
     at = next;
   } while (at !== start);

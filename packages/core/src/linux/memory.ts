@@ -4,7 +4,7 @@
  */
 
 import { PRIVILEGE } from '../hart/state.ts';
-import { walk } from '../hart/walk.ts';
+import { copyOut, translate } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
 import { PAGE, RAM_BASE } from '../memory/layout.ts';
 
@@ -14,8 +14,6 @@ export class KernelMemory {
   private direct: { readonly from: bigint; readonly to: bigint } | undefined;
   private readonly small = new Uint8Array(8);
   private readonly view = new DataView(this.small.buffer);
-  private readonly entry = new Uint8Array(8);
-  private readonly entryView = new DataView(this.entry.buffer);
 
   constructor(machine: Machine) {
     this.machine = machine;
@@ -52,15 +50,7 @@ export class KernelMemory {
 
   /** Copies memory out; false, and rubbish in `into`, where a page is not mapped to RAM. */
   read(address: bigint, into: Uint8Array): boolean {
-    for (let done = 0; done < into.length; ) {
-      const at = BigInt.asUintN(64, address + BigInt(done));
-      const part = Math.min(into.length - done, PAGE - Number(at & BigInt(PAGE - 1)));
-      const physical = this.physical(at);
-      if (physical === undefined || physical >= 1n << 52n) return false;
-      if (!this.machine.ram.read(Number(physical), into.subarray(done, done + part))) return false;
-      done += part;
-    }
-    return true;
+    return copyOut(this.machine.ram, address, into, (at) => this.physical(at)) === into.length;
   }
 
   /** The bytes at an address, or undefined where they are not all mapped. */
@@ -90,17 +80,9 @@ export class KernelMemory {
   }
 
   private walk(address: bigint): bigint | undefined {
-    const { ram } = this.machine;
     const { satp } = this;
     if (satp === 0n) return undefined;
-    return walk(
-      {
-        get: (field) => (field === 'satp' ? satp : field === 'privilege' ? BigInt(PRIVILEGE.supervisor) : 0n),
-        word: (at) =>
-          at < 1n << 52n && ram.read(Number(at), this.entry) ? this.entryView.getBigUint64(0, true) : undefined,
-      },
-      address,
-    );
+    return translate(this.machine.ram, { satp, privilege: BigInt(PRIVILEGE.supervisor), mstatus: 0n }, address);
   }
 }
 

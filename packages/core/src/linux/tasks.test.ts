@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { bareMachine, guestMissing, linuxMachine, runSteps } from '../testing/machines.ts';
+import fc from 'fast-check';
+import { bareMachine, guestMissing, linuxMachine, runSteps, runs } from '../testing/machines.ts';
 import { KernelError } from './errors.ts';
 import { KernelImage } from './tasks.ts';
 
@@ -75,5 +76,53 @@ test('a machine without a kernel, or one that has just started, has none to look
   runSteps(machine, 3_000_000);
   const types = (error: unknown) => error instanceof KernelError && /let it boot further/.test(error.message);
   assert.throws(() => KernelImage.find(machine), types);
+  machine.free();
+});
+
+test('a kernel whose memory is forged gives an error or tasks, and an end', { skip: guestMissing }, () => {
+  const { machine } = guest(1);
+  const known = KernelImage.find(machine);
+  const { layout, memory } = known;
+  const put = (address: bigint, value: bigint) => {
+    const bytes = new Uint8Array(BigUint64Array.of(value).buffer);
+    const physical = memory.physical(address);
+    if (physical !== undefined) machine.ram.write(Number(physical), bytes);
+  };
+  const look = () => {
+    try {
+      const kernel = KernelImage.find(machine);
+      for (const { address, pid } of kernel.tasks()) assert.ok(pid >= 0 && kernel.saved(address));
+    } catch (error) {
+      assert.ok(error instanceof KernelError, `${error}`);
+    }
+  };
+  const tasks = known.tasks();
+  const link = (n: number) => tasks[n]!.address + BigInt(layout.tasks);
+  // A ring that never comes back to where it began: for who knows it already, and for who looks for it.
+  const whole = memory.u64(link(9))!;
+  put(link(9), link(5));
+  assert.ok(known.tasks().length <= tasks.length);
+  look();
+  put(link(9), whole);
+  const places = fc.oneof(
+    fc.tuple(fc.constantFrom(...tasks.map(({ address }) => address)), fc.nat(2300)),
+    fc.tuple(fc.constant(0xffff_ffff_8040_0000n), fc.nat(1 << 20)),
+  );
+  const value = fc.oneof(
+    fc.constantFrom(...tasks.map(({ address }) => address)),
+    fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+  );
+  fc.assert(
+    fc.property(fc.array(fc.tuple(places, value), { minLength: 1, maxLength: 20 }), (forged) => {
+      const before = forged.map(([[base, offset]]) => base + BigInt(offset & ~7));
+      const words = before.map((address) => memory.u64(address)!);
+      for (const [i, [, word]] of forged.entries()) put(before[i]!, word);
+      look();
+      // As it was, last change first.
+      for (const [i, address] of [...before.entries()].reverse()) put(address, words[i]!);
+    }),
+    runs(25),
+  );
+  assert.equal(KernelImage.find(machine).tasks().length, tasks.length);
   machine.free();
 });

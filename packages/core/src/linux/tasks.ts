@@ -6,7 +6,7 @@
 import { PRIVILEGE } from '../hart/state.ts';
 import type { Machine } from '../machine/machine.ts';
 import { KernelError } from './errors.ts';
-import { findImage } from './image.ts';
+import { findImage, type Image } from './image.ts';
 import { inferLayout } from './infer.ts';
 import { layoutFromTypes, type TaskLayout } from './layout.ts';
 import { KernelMemory } from './memory.ts';
@@ -47,13 +47,18 @@ export class KernelImage {
   readonly layout: TaskLayout;
   readonly memory: KernelMemory;
   private readonly initTask: bigint;
+  private readonly text: Image;
 
   private constructor(
+    image: Image,
     memory: KernelMemory,
     symbols: KernelSymbols,
     types: KernelTypes | undefined,
     found: { layout: TaskLayout; initTask: bigint },
   ) {
+    const end = Number((symbols.address('_etext') ?? image.base) - image.base);
+    // A copy, so that the rest of the image can go.
+    this.text = { ...image, bytes: image.bytes.slice(0, Math.max(0, end)) };
     this.memory = memory;
     this.symbols = symbols;
     this.types = types;
@@ -74,6 +79,7 @@ export class KernelImage {
     const inferred = () => inferLayout(image, memory, symbols, current);
     const initTask = symbols.address('init_task');
     const kernel = new KernelImage(
+      image,
       memory,
       symbols,
       types,
@@ -120,19 +126,20 @@ export class KernelImage {
       if (task) found.set(address, task);
       return task !== undefined;
     };
+    let steps = 0;
     const links = (head: bigint, offset: number, visit: (task: bigint) => boolean) => {
       let at = memory.u64(head);
-      for (let i = 0; i < MAX_TASKS && at !== undefined && at !== head; i++) {
+      for (; steps < 2 * MAX_TASKS && at !== undefined && at !== head; steps++) {
         if (!visit(at - BigInt(offset))) return;
         at = memory.u64(at);
       }
     };
     add(this.initTask);
     links(this.initTask + BigInt(layout.tasks), layout.tasks, (leader) => {
-      if (found.size >= MAX_TASKS || !add(leader)) return false;
+      if (!add(leader)) return false;
       const signal = memory.u64(leader + BigInt(layout.signal));
       if (signal === undefined) return true;
-      links(signal + BigInt(layout.threadHead), layout.threadNode, (thread) => found.size < MAX_TASKS && add(thread));
+      links(signal + BigInt(layout.threadHead), layout.threadNode, add);
       return true;
     });
     // The idle tasks of the other harts are in no list.
@@ -141,6 +148,13 @@ export class KernelImage {
       if (task) found.set(task.address, task);
     }
     return [...found.values()];
+  }
+
+  /** A function's code, as it was when the kernel was found: also where the machine is at a moment before the kernel was there. */
+  code(address: bigint): Uint8Array {
+    const { base, bytes } = this.text;
+    const [from, end] = [address, this.symbols.end(address) ?? address].map((at) => Number(at - base));
+    return bytes.subarray(Math.max(0, from!), Math.max(0, end!));
   }
 
   /** What the scheduler has saved of a task, which is true while it does not run. */

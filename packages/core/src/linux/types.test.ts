@@ -30,7 +30,6 @@ test('members are found by path, and in members without a name', () => {
   assert.equal(types.offset('task_struct', 'state'), 8);
   assert.equal(types.offset('task_struct', 'pid'), 20);
   assert.equal(types.offset('task_struct', 'thread.sp'), 72);
-  assert.equal(types.size('thread_struct'), 64);
   assert.equal(types.offset('task_struct', 'thread.tp'), undefined);
   assert.equal(types.offset('task_struct', 'state.more'), undefined);
   assert.equal(types.offset('no_struct', 'state'), undefined);

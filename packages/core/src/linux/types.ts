@@ -128,12 +128,6 @@ export class KernelTypes {
     return bits >>> 3;
   }
 
-  /** Bytes of a struct. */
-  size(struct: string): number | undefined {
-    const id = this.structs.get(struct);
-    return id === undefined ? undefined : this.word(id, 2);
-  }
-
   /** As `offset`. Throws `KernelError` where there is no such member. */
   require(struct: string, path: string): number {
     const offset = this.offset(struct, path);

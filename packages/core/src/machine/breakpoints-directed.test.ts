@@ -385,6 +385,28 @@ test('what is no place for a breakpoint is refused', () => {
   b.free();
 });
 
+test('many are set and taken away as one, or none when one is wrong', () => {
+  const b = new Bench((a) => {
+    a.label('again');
+    a.op('addi', { rd: a0, rs1: a0, imm: 1 });
+    a.op('addi', { rd: a1, rs1: a1, imm: 1 });
+    a.jump(0, 'again');
+  });
+  const { breakpoints } = b.machine;
+  assert.throws(() => breakpoints.addAll([{ address: BigInt(BASE) }, { address: 1n }]), { code: 'ERR_BRAID_MACHINE' });
+  assert.equal(breakpoints.size, 0);
+  assert.deepEqual(breakpoints.addAll([]), []);
+  const ids = breakpoints.addAll([BASE, BASE + 4, BASE].map((address) => ({ address: BigInt(address) })));
+  assert.equal(new Set(ids).size, 3);
+  const hits = [b.machine.run(10), b.machine.run(10)].map((stop) => stop.reason === 'breakpoint' && stop.ids);
+  assert.deepEqual(hits, [[ids[0], ids[2]], [ids[1]]]);
+  assert.equal(breakpoints.deleteAll([ids[0]!, ids[1]!, 999]), 2);
+  assert.deepEqual(b.machine.run(10), { reason: 'breakpoint', hart: 0, address: BigInt(BASE), ids: [ids[2]] });
+  assert.equal(breakpoints.deleteAll(ids), 1);
+  assert.deepEqual(b.machine.run(10), { reason: 'steps' });
+  b.free();
+});
+
 test('several harts stop one after the other, in the order of the schedule', () => {
   const b = new Bench(
     (a) => {

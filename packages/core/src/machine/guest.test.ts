@@ -12,7 +12,7 @@ import {
   sharedEngine,
 } from '../testing/machines.ts';
 import { Random } from '../testing/random.ts';
-import { record, replay } from '../timeline/replay.ts';
+import { record, replay } from '../timeline/logged-run.ts';
 import { stateHash } from './hash.ts';
 import { formatPosition } from './log.ts';
 import type { Machine } from './machine.ts';

@@ -15,7 +15,7 @@ import { CSR } from '../testing/csr.ts';
 import { BASE } from '../testing/directed.ts';
 import { bareMachine, reborn, runs, SEED, sharedEngine } from '../testing/machines.ts';
 import { ALL, PTE, pte } from '../testing/page-tables.ts';
-import { record, replay, restoreRecording, saveRecording } from '../timeline/replay.ts';
+import { record, replay, restoreLoggedRun, saveLoggedRun } from '../timeline/logged-run.ts';
 import { stateHash } from './hash.ts';
 import type { Hint, HintQuotas } from './hints.ts';
 import { formatPosition } from './log.ts';
@@ -477,10 +477,10 @@ describe('harts, states and replays', () => {
     }
     assert.throws(() => restoreMachine(sharedEngine(), { ...state, version: 1 }), StateError);
     assert.equal(used(), before);
-    assert.throws(() => restoreRecording(log({ kind: 'hint', hart: 8, value: 0n })), StateError);
-    assert.throws(() => restoreRecording(log({ kind: 'hint', hart: 0, value: -1n })), StateError);
-    assert.throws(() => restoreRecording(log({ kind: 'hint', hart: 0 })), StateError);
-    assert.equal(restoreRecording(log({ kind: 'hint', hart: 7, value: 2n ** 64n - 1n })).log.length, 1);
+    assert.throws(() => restoreLoggedRun(log({ kind: 'hint', hart: 8, value: 0n })), StateError);
+    assert.throws(() => restoreLoggedRun(log({ kind: 'hint', hart: 0, value: -1n })), StateError);
+    assert.throws(() => restoreLoggedRun(log({ kind: 'hint', hart: 0 })), StateError);
+    assert.equal(restoreLoggedRun(log({ kind: 'hint', hart: 7, value: 2n ** 64n - 1n })).log.length, 1);
   });
 
   test('a replay gives the answers again, and its stops are those of the run', () => {
@@ -499,7 +499,7 @@ describe('harts, states and replays', () => {
     assert.ok(hints.length > 50);
     const expected = where(machine);
     machine.free();
-    const stored = restoreRecording(decodeState(encodeState(saveRecording(recording))));
+    const stored = restoreLoggedRun(decodeState(encodeState(saveLoggedRun(recording))));
     for (const pieces of [900, 7]) {
       const again = replay(sharedEngine(), stored);
       const found: Hint[] = [];

@@ -3,15 +3,13 @@
  * (`docs/replay-only.md`). Like breakpoints they are the host's, no part of the state, and whether there are any changes nothing that the
  * guest can see: the instruction makes the same step.
  *
- * A run ends before the instruction that an interception wants; the next run begins with it, and does not ask again. A system call
- * costs nothing more while nobody listens, and a call of the host where somebody does.
+ * A run ends before the instruction that an interception wants; the next run begins with it, and does not ask again. Each costs
+ * a call of the host where somebody listens to its kind, and next to nothing where nobody does.
  */
 
 import type { Engine, EngineHost } from '../engine/engine.ts';
+import { HEARS, REPLAY_ONLY } from '../hart/state.ts';
 import { MachineError, type Stop } from './options.ts';
-
-/** Numbers of the two hints, which are never answered: see `hints.ts` for the others. */
-export const REPLAY_ONLY = { begin: 6, end: 7 } as const;
 
 /** Where the program says which replay-only code it is: a0. */
 const CODE = 10;
@@ -49,8 +47,11 @@ export class Interceptions {
     this.machine = machine;
   }
 
-  get hearsSystemCalls(): boolean {
-    return [...this.all.values()].some(({ kind }) => kind === 'system-call');
+  /** Bits of HEARS. */
+  get hears(): number {
+    let bits = 0;
+    for (const { kind } of this.all.values()) bits |= kind === 'system-call' ? HEARS.systemCalls : HEARS.replayOnly;
+    return bits;
   }
 
   add(interception: Interception): number {
@@ -58,14 +59,14 @@ export class Interceptions {
     if (kind !== 'system-call' && kind !== 'replay-only') throw new MachineError(`${kind} cannot be intercepted`);
     const id = this.nextId++;
     this.all.set(id, interception);
-    this.machine.engine.systemCallsChanged(this.machine);
+    this.machine.engine.hearsChanged(this.machine);
     return id;
   }
 
   /** Takes one away; false when there is none of that name. */
   delete(id: number): boolean {
     const deleted = this.all.delete(id);
-    this.machine.engine.systemCallsChanged(this.machine);
+    this.machine.engine.hearsChanged(this.machine);
     return deleted;
   }
 
@@ -110,7 +111,6 @@ export class Interceptions {
   hint(number: number): boolean {
     const phase = number === REPLAY_ONLY.begin ? 'begin' : number === REPLAY_ONLY.end ? 'end' : undefined;
     if (phase === undefined) return false;
-    if (this.all.size === 0) return true;
     const { engine, schedule } = this.machine;
     const hint: ReplayOnlyHint = { hart: schedule.hart, phase, code: engine.getX(CODE) };
     this.ask(

@@ -7,25 +7,25 @@
  * changes nothing that the guest can see.
  */
 
-import { AgentClient, type AgentState } from '../agent/client.ts';
+import type { AgentClient } from '../agent/client.ts';
 import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
 import type { AccessTrace, Engine, EngineHost, RunResult } from '../engine/engine.ts';
-import { Sbi, type SbiHost } from '../firmware/sbi.ts';
-import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
-import { EXIT, type HartField, HINT, MSTATUS, PRIVILEGE } from '../hart/state.ts';
-import { walk } from '../hart/walk.ts';
+import { Sbi } from '../firmware/sbi.ts';
+import { EXIT, HINT } from '../hart/state.ts';
 import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Ram } from '../memory/ram.ts';
 import { AccessTraces } from './access-traces.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { Clock } from './clock.ts';
+import { hartView, translate } from './guest-memory.ts';
 import { Harts } from './harts.ts';
-import { HINT_RESULT, type HintCaller, Hints } from './hints.ts';
+import { type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
+import { Inputs, type LinkState } from './inputs.ts';
 import { Interceptions } from './interceptions.ts';
 import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
 import {
@@ -36,8 +36,9 @@ import {
   type MachineOptions,
   type Stop,
 } from './options.ts';
-import { patchMemory } from './patch.ts';
 import { Platform } from './platform.ts';
+import { protectionOf, readProtection, writeProtection } from './protection.ts';
+import { sbiHost } from './sbi-host.ts';
 import { defaultSlice, Schedule } from './schedule.ts';
 import { Watchpoints } from './watchpoints.ts';
 
@@ -47,14 +48,8 @@ export interface Outputs {
   console?(bytes: Uint8Array): void;
   /** The virtio console's port 0. */
   terminal?(bytes: Uint8Array): void;
-}
-
-/** What the host's end of the agent's port knows besides the machine's state: plain data. */
-export interface LinkState {
-  readonly agent: AgentState;
-  readonly open: boolean;
-  /** What the guest has sent and nobody has looked at. */
-  readonly received: readonly Uint8Array[];
+  /** The guest agent's port, besides the client. */
+  agent?(bytes: Uint8Array): void;
 }
 
 /** How a machine comes to its first state. */
@@ -101,12 +96,7 @@ export class Machine implements EngineHost {
   mayJump: ((until: bigint) => boolean) | undefined;
 
   private readonly outputs: Outputs;
-  private readonly inputs: InputEvent[] = [];
-  private readonly fromAgent: Uint8Array[] = [];
-  private agentOpen = false;
-  /** The agent's client may send: events enter at boundaries only. */
-  private admitting = false;
-  private replay: LogReader | undefined;
+  private readonly inputs: Inputs;
   private wanted = false;
   private late: Promise<void> | undefined;
   /** Budget of the run under way: what the clock does not know yet. */
@@ -143,10 +133,17 @@ export class Machine implements EngineHost {
       setSupervisorExternal: (hart, level) => this.hartSet.setSupervisorExternal(hart, level),
       finish: (exit) => this.finish(exit),
       console: (bytes) => this.outputs.console?.(bytes),
-      port: (port, bytes) => (port === AGENT ? this.fromAgent.push(bytes) : this.outputs.terminal?.(bytes)),
+      port: (port, bytes) => {
+        if (port !== AGENT) return this.outputs.terminal?.(bytes);
+        this.inputs.received(bytes);
+        this.outputs.agent?.(bytes);
+      },
     });
-    this.sbi = new Sbi(this.sbiHost());
-    this.agent = new AgentClient({ send: (bytes) => this.sendToPort(AGENT, bytes), now: () => this.now });
+    const finish = (exit: Exit) => this.finish(exit);
+    const consoleWrite = (bytes: Uint8Array) => this.consoleWrite(bytes);
+    this.sbi = new Sbi(sbiHost(this, { memory: this.dma(), finish, consoleWrite }));
+    this.inputs = new Inputs(this);
+    this.agent = this.inputs.agent;
     if (plan) {
       try {
         for (const { address, data } of plan.writes) this.ram.write(address, data);
@@ -205,12 +202,12 @@ export class Machine implements EngineHost {
 
   /** Queues an event; it enters at the next slice boundary, or as far as there is room at the following ones. */
   input(event: InputEvent): void {
-    this.inputs.push(event);
+    this.inputs.add(event);
   }
 
   /** Bytes of queued input that have not entered. */
   get backlog(): number {
-    return this.inputs.reduce((sum, event) => sum + ('bytes' in event ? event.bytes.length : 0), 0);
+    return this.inputs.backlog;
   }
 
   /** Makes `run` come back at the next slice boundary. May be called from an output. */
@@ -223,12 +220,12 @@ export class Machine implements EngineHost {
    * log too. What `input` has queued waits meanwhile, and the agent's client hears nothing.
    */
   follow(reader: LogReader | undefined): void {
-    this.replay = reader;
+    this.inputs.following = reader;
   }
 
   /** The log that inputs are taken from, while they are. */
   get following(): LogReader | undefined {
-    return this.replay;
+    return this.inputs.following;
   }
 
   /**
@@ -344,7 +341,7 @@ export class Machine implements EngineHost {
   private beginSlice(): Stop | undefined {
     const { schedule, hartSet, clock } = this;
     for (;;) {
-      this.letInputsIn();
+      this.late = this.inputs.letIn();
       if (this.late) return { reason: 'stalled', until: this.late };
       const hart = schedule.hart;
       if (this.runnable(hart)) {
@@ -366,12 +363,12 @@ export class Machine implements EngineHost {
       for (let other = 0; other < this.harts && !others; other++) others = this.runnable(other);
       if (others) continue;
       const own = this.idleDeadline();
-      const client = this.replay ? undefined : this.agent.deadline();
+      const client = this.inputs.deadline();
       const next = client !== undefined && (own === undefined || client < own) ? client : own;
       if (next !== undefined && this.mayJump?.(next) === false) return { reason: 'idle', until: next };
       if (this.skipIdle && client !== undefined && (own === undefined || client < own)) {
         // The client is outside the machine: its waking up is an event.
-        this.admit({ kind: 'time', advance: client > clock.now ? client - clock.now : 1n });
+        this.inputs.admit({ kind: 'time', advance: client > clock.now ? client - clock.now : 1n });
       } else if (this.skipIdle && own !== undefined) {
         clock.now = own;
       } else {
@@ -396,123 +393,6 @@ export class Machine implements EngineHost {
       if (own !== undefined && own > this.clock.now && (next === undefined || own < next)) next = own;
     }
     return next;
-  }
-
-  /**
-   * Lets in what has come. Before each event, what is due in the devices happens: so the order is the same however often somebody came
-   * by here while the machine stood at this position, and a replay finds it again.
-   */
-  private letInputsIn(): void {
-    const { replay, position } = this;
-    if (replay) {
-      while (this.settled()) {
-        const event = replay.take(position, this.clock.now);
-        if (!event) break;
-        this.log.append(position, this.clock.now, event);
-        this.apply(event);
-      }
-      this.fromAgent.length = 0;
-      return;
-    }
-    for (let i = 0; i < this.inputs.length; ) {
-      if (!this.settled()) return;
-      // Taken out first: one that makes no sense throws, and does so once.
-      const [event] = this.inputs.splice(i, 1);
-      const rest = this.admit(event!);
-      if (rest) this.inputs.splice(i++, 0, rest);
-    }
-    if (!this.settled()) return;
-    this.admitting = true;
-    try {
-      const open = this.platform.console.guestOpen(AGENT);
-      if (open !== this.agentOpen) {
-        this.agentOpen = open;
-        if (open) this.admit({ kind: 'port-open', port: AGENT, open: true });
-        this.agent.connected(open);
-      }
-      for (let bytes = this.fromAgent.shift(); bytes; bytes = this.fromAgent.shift()) this.agent.receive(bytes);
-      const due = this.agent.deadline();
-      if (due !== undefined && due <= this.clock.now) this.agent.advance(this.clock.now);
-      this.agent.pump();
-    } finally {
-      this.admitting = false;
-    }
-  }
-
-  /** Has the devices do what is due. False when host data for one is late. */
-  private settled(): boolean {
-    this.late = this.platform.advance(this.clock.now);
-    return this.late === undefined;
-  }
-
-  /** Applies an event and logs what of it was taken; returns what was not. */
-  private admit(event: InputEvent): InputEvent | undefined {
-    const { position } = this;
-    const { now } = this.clock;
-    const taken = this.apply(event);
-    if (!('bytes' in event)) {
-      this.log.append(position, now, event);
-      return undefined;
-    }
-    // A copy: the array is the caller's.
-    if (event.kind === 'frame' || taken === event.bytes.length) {
-      this.log.append(position, now, { ...event, bytes: event.bytes.slice() });
-      return undefined;
-    }
-    if (taken > 0) this.log.append(position, now, { ...event, bytes: event.bytes.slice(0, taken) });
-    return { ...event, bytes: event.bytes.subarray(taken) };
-  }
-
-  /** Changes the machine; for bytes, how many were taken. */
-  private apply(event: InputEvent): number {
-    const { uart, console, net } = this.platform;
-    switch (event.kind) {
-      case 'console':
-        return uart.receive(event.bytes);
-      case 'port':
-        return console.send(event.port, event.bytes);
-      case 'port-open':
-        console.setOpen(event.port, event.open);
-        return 0;
-      case 'resize':
-        console.resize(event.columns, event.rows);
-        return 0;
-      case 'time':
-        this.clock.now += event.advance;
-        return 0;
-      case 'skip-idle':
-        this.skipIdle = event.on;
-        return 0;
-      case 'frame':
-        net.receive(event.bytes);
-        return 0;
-      case 'link':
-        net.setLink(event.up);
-        return 0;
-      case 'reseed':
-        this.platform.entropy.reseed(event.seed);
-        return 0;
-      case 'address':
-        net.setAddress(event.mac);
-        return 0;
-      case 'hint':
-        if (event.hart >= this.harts) throw new MachineError(`an answer to hart ${event.hart} of ${this.harts}`);
-        this.hartSet.setX(
-          event.hart,
-          HINT_RESULT,
-          patchMemory(this, event.hart, event.writes ?? []) ? BigInt.asUintN(64, event.value) : 0n,
-        );
-        return 0;
-    }
-  }
-
-  /** For the agent's client, which runs at boundaries. */
-  private sendToPort(port: number, bytes: Uint8Array): number {
-    // Requests that somebody makes at another time wait for the next boundary, and so do those that meet a late device.
-    if (!this.admitting || this.platform.advance(this.clock.now)) return 0;
-    const taken = this.platform.console.send(port, bytes);
-    if (taken > 0) this.log.append(this.position, this.clock.now, { kind: 'port', port, bytes: bytes.slice(0, taken) });
-    return taken;
   }
 
   /** RAM as devices and firmware write it: a reservation does not outlive such a write (I4). */
@@ -582,8 +462,8 @@ export class Machine implements EngineHost {
     });
   }
 
-  get hearsSystemCalls(): boolean {
-    return this.interceptions.hearsSystemCalls;
+  get hears(): number {
+    return this.interceptions.hears;
   }
 
   systemCall(): void {
@@ -614,40 +494,16 @@ export class Machine implements EngineHost {
     this.hartSet.unload();
   }
 
-  private protectionRegisters(): ProtectionRegisters {
-    const { engine } = this;
-    const config = new Uint8Array(16);
-    const view = new DataView(config.buffer);
-    view.setBigUint64(0, engine.get('pmpcfg0'), true);
-    view.setBigUint64(8, engine.get('pmpcfg2'), true);
-    const address = BigUint64Array.from({ length: 16 }, (_, i) => engine.get(`pmpaddr${i}` as HartField));
-    return { config, address };
-  }
-
   protection(page: bigint, machine: boolean): number {
-    return pageRights(this.protectionRegisters(), page, machine);
+    return protectionOf(this.engine, page, machine);
   }
 
   protectionRead(csr: number): void {
-    const registers = this.protectionRegisters();
-    const { engine } = this;
-    engine.set(
-      'mailbox',
-      csr >= 0x3b0 ? readAddress(registers, csr - 0x3b0) : engine.get(csr === 0x3a0 ? 'pmpcfg0' : 'pmpcfg2'),
-    );
+    readProtection(this.engine, csr);
   }
 
   protectionWrite(csr: number): void {
-    const { engine } = this;
-    const registers = this.protectionRegisters();
-    const value = engine.get('mailbox');
-    if (csr >= 0x3b0) writeAddress(registers, csr - 0x3b0, value);
-    else writeConfig(registers, (csr - 0x3a0) * 4, value);
-    const view = new DataView(registers.config.buffer);
-    engine.set('pmpcfg0', view.getBigUint64(0, true));
-    engine.set('pmpcfg2', view.getBigUint64(8, true));
-    for (const [i, address] of registers.address.entries()) engine.set(`pmpaddr${i}` as HartField, address);
-    engine.dropShadows();
+    writeProtection(this.engine, csr);
   }
 
   monitorCall(): void {
@@ -660,71 +516,9 @@ export class Machine implements EngineHost {
     this.outputs.console?.(bytes);
   }
 
-  private sbiHost(): SbiHost {
-    const { hartSet } = this;
-    return {
-      harts: this.harts,
-      memory: this.dma(),
-      getRegister: (hart, n) => hartSet.getX(hart, n),
-      setRegister: (hart, n, value) => hartSet.setX(hart, n, value),
-      setSoftwareInterrupt: (hart) => hartSet.setPending(hart, 2n, true),
-      clearSoftwareInterrupt: (hart) => {
-        const was = (hartSet.get(hart, 'mip') & 2n) !== 0n;
-        hartSet.setPending(hart, 2n, false);
-        return was;
-      },
-      setTimer: (hart, ticks) => {
-        hartSet.set(hart, 'stimecmp', ticks);
-        this.timerChanged();
-      },
-      // Nothing stale is kept: traced page tables and code pages drop what was derived when they are written.
-      flushAddressSpace: () => {},
-      flushInstructions: () => {},
-      startHart: (hart, pc, opaque) => this.startHart(hart, pc, opaque),
-      stopHart: (hart) => {
-        this.stopped[hart] = true;
-        this.engine.attention();
-      },
-      suspendHart: (hart) => {
-        hartSet.set(hart, 'waiting', 1n);
-        this.engine.set('exit', BigInt(EXIT.wait));
-        this.engine.attention();
-      },
-      finish: (exit) => this.finish(exit),
-      consoleWrite: (bytes) => this.consoleWrite(bytes),
-      consoleRead: (max) => this.platform.uart.take(max),
-      loadVirtual: (hart, address) => {
-        const physical = this.physical(hart, address);
-        return physical === undefined ? undefined : this.readWord(physical);
-      },
-    };
-  }
-
   /** The guest-physical address behind a hart's virtual one, without side effects; undefined where a load would fault. */
   physical(hart: number, address: bigint): bigint | undefined {
-    const { hartSet } = this;
-    return walk({ get: (field) => hartSet.get(hart, field), word: (at) => this.readWord(at) }, address);
-  }
-
-  private readWord(physical: bigint): bigint | undefined {
-    const bytes = new Uint8Array(8);
-    if (physical >= 1n << 52n || !this.ram.read(Number(physical), bytes)) return undefined;
-    return new DataView(bytes.buffer).getBigUint64(0, true);
-  }
-
-  private startHart(hart: number, pc: bigint, opaque: bigint): void {
-    const { hartSet } = this;
-    const loaded = hartSet.current === hart;
-    const record = hartSet.record(hart);
-    record.set('pc', pc);
-    record.set('privilege', BigInt(PRIVILEGE.supervisor));
-    record.set('satp', 0n);
-    record.set('mstatus', record.get('mstatus') & ~MSTATUS.SIE);
-    record.set('waiting', 0n);
-    record.setX(10, BigInt(hart));
-    record.setX(11, opaque);
-    this.stopped[hart] = false;
-    if (loaded) hartSet.load(hart);
+    return translate(this.ram, hartView(this, hart), address);
   }
 
   /** Has stores to `tohost` noticed, in a program that has it. Called once RAM is filled. */
@@ -736,17 +530,12 @@ export class Machine implements EngineHost {
   }
 
   saveLink(): LinkState {
-    return { agent: this.agent.save(), open: this.agentOpen, received: this.fromAgent.slice() };
+    return this.inputs.saveLink();
   }
 
   /** See `AgentClient.restore`. */
-  restoreLink(
-    { agent, open, received }: LinkState,
-    handlersOf?: (key: string) => ExecHandlers | undefined,
-  ): Map<string, ExecHandle> {
-    this.agentOpen = open;
-    this.fromAgent.splice(0, this.fromAgent.length, ...received);
-    return this.agent.restore(agent, handlersOf);
+  restoreLink(link: LinkState, handlersOf?: (key: string) => ExecHandlers | undefined): Map<string, ExecHandle> {
+    return this.inputs.restoreLink(link, handlersOf);
   }
 
   /** Throws `MachineError` when a state of this configuration cannot be the machine's. */
@@ -759,7 +548,7 @@ export class Machine implements EngineHost {
 
   /** Input that has been queued and has not entered. */
   takeInputs(): InputEvent[] {
-    return this.inputs.splice(0);
+    return this.inputs.takeAll();
   }
 
   /** All of the state has been replaced: what had happened to the machine before has not. */
@@ -769,7 +558,7 @@ export class Machine implements EngineHost {
     this.breakpoints.moved();
     this.late = undefined;
     this.wanted = false;
-    this.replay = undefined;
+    this.inputs.following = undefined;
     this.interceptions.renew();
     this.log.events.length = 0;
   }

@@ -10,7 +10,7 @@ import { Assembler } from '../testing/assembler.ts';
 import { BASE } from '../testing/directed.ts';
 import { bareMachine, runs, SEED } from '../testing/machines.ts';
 import { ALL, PTE, pte } from '../testing/page-tables.ts';
-import { record, replay, restoreRecording, saveRecording } from '../timeline/replay.ts';
+import { record, replay, restoreLoggedRun, saveLoggedRun } from '../timeline/logged-run.ts';
 import { stateHash } from './hash.ts';
 import { type Patch, restoreLog } from './log.ts';
 import type { Machine } from './machine.ts';
@@ -166,7 +166,7 @@ describe('an answer with bytes', () => {
     atHint(machine);
     answer(machine, [{ address: 0x1ff0n, bytes: bytes(0x20) }]);
     machine.run(100);
-    const again = replay(machine.engine, restoreRecording(saveRecording(recording)));
+    const again = replay(machine.engine, restoreLoggedRun(saveLoggedRun(recording)));
     atHint(again);
     again.run(100);
     assert.equal(stateHash(again), stateHash(machine));

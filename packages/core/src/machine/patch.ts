@@ -6,8 +6,8 @@
 
 import { pageRights } from '../hart/protection.ts';
 import { PRIVILEGE } from '../hart/state.ts';
-import { walk } from '../hart/walk.ts';
 import { PAGE, RAM_BASE } from '../memory/layout.ts';
+import { hartView, pagesOf, translate } from './guest-memory.ts';
 import type { Patch } from './log.ts';
 import type { Machine } from './machine.ts';
 
@@ -38,20 +38,15 @@ interface Piece {
 function piecesOf(machine: Machine, hart: number, patches: readonly Patch[]): Piece[] | undefined {
   const { hartSet, ram } = machine;
   const record = hartSet.record(hart);
-  const word = (address: bigint) => {
-    const bytes = new Uint8Array(8);
-    if (address >= 1n << 52n || !ram.read(Number(address), bytes)) return undefined;
-    return new DataView(bytes.buffer).getBigUint64(0, true);
-  };
   const inMachineMode = Number(record.get('privilege')) === PRIVILEGE.machine;
   const protection = record.protection();
+  const view = hartView(machine, hart);
   const pieces: Piece[] = [];
   for (const { address, bytes } of patches) {
     if (address + BigInt(bytes.length) > 1n << 64n) return undefined;
-    for (let done = 0; done < bytes.length; ) {
-      const virtual = address + BigInt(done);
-      const part = Math.min(bytes.length - done, PAGE - Number(virtual % BigInt(PAGE)));
-      const physical = walk({ get: (field) => record.get(field), word }, virtual, true);
+    let done = 0;
+    for (const { address: virtual, part } of pagesOf(address, bytes.length)) {
+      const physical = translate(ram, view, virtual, true);
       if (physical === undefined || physical >= 1n << 52n || !ram.contains(Number(physical), part)) return undefined;
       if (!(pageRights(protection, physical >> 12n, inMachineMode) & WRITE)) return undefined;
       pieces.push({ at: Number(physical), bytes: bytes.subarray(done, done + part) });

@@ -15,10 +15,10 @@
 import type { AccessKind, AccessTrace, Engine } from '../engine/engine.ts';
 import { addressOf } from '../engine/engine.ts';
 import { MSTATUS, PRIVILEGE } from '../hart/state.ts';
-import { walk } from '../hart/walk.ts';
 import { PAGE, RAM_BASE } from '../memory/layout.ts';
 import type { Ram } from '../memory/ram.ts';
 import type { AccessTraces } from './access-traces.ts';
+import { translate, wholeView } from './guest-memory.ts';
 import type { Harts } from './harts.ts';
 import { MachineError, type Stop, type WatchAccess } from './options.ts';
 
@@ -283,21 +283,10 @@ export class Watchpoints implements AccessTrace {
   /** Whether a page of virtual memory is a physical one in a hart's present address space. */
   private leadsTo(start: bigint, page: number, satp: bigint | undefined): boolean {
     const { hartSet, ram } = this.machine;
-    const bytes = new Uint8Array(8);
-    const word = (address: bigint) => {
-      if (address >= 1n << 52n || !ram.read(Number(address), bytes)) return undefined;
-      return new DataView(bytes.buffer).getBigUint64(0, true);
-    };
     for (let hart = 0; hart < hartSet.count; hart++) {
       const space = this.spaceOf(hart);
       if (satp !== undefined && satp !== space) continue;
-      // Whoever may access it: with all rights to read.
-      const rights = {
-        satp: space,
-        privilege: BigInt(PRIVILEGE.supervisor),
-        mstatus: MSTATUS.SUM | MSTATUS.MXR,
-      };
-      const physical = walk({ get: (field) => rights[field], word }, start);
+      const physical = translate(ram, wholeView(space), start);
       if (physical !== undefined && physical >> 12n === BigInt(page)) return true;
     }
     return false;

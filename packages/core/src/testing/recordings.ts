@@ -59,6 +59,7 @@ export function infoOf({ options }: Machine): RecordingInfo {
     disks: [],
     time: 'virtual',
     title: 'a test',
+    shows: 'console',
   };
 }
 

@@ -45,6 +45,7 @@ export const SAMPLE_END: RecordingEnd = {
   exit: { kind: 'poweroff', code: 0 },
   why: 'the guest powered off',
 };
+
 /** A keyframe of pages by number, each filled with a byte; one of 0 with an even number is absent. `free` gives its frames back. */
 export function sampleKeyframe(
   stretch: number,

@@ -7,8 +7,9 @@
  */
 
 import { PRIVILEGE } from '../hart/state.ts';
+import { readGuest } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
-import { readGuest, rootOf, stackOf } from './guest-thread.ts';
+import { rootOf, stackOf } from './guest-thread.ts';
 
 export type OutputStream = 'stdout' | 'stderr' | 'console' | 'terminal';
 

@@ -5,12 +5,13 @@
  * process, on its stack, with its privilege. In a kernel that may mean with its locks held; nothing prevents it, since nothing lasts.
  */
 
+import { readGuest } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
 import { patchMemory } from '../machine/patch.ts';
 import { PAGE } from '../memory/layout.ts';
 import type { CapturedOutput } from './captured-output.ts';
 import { Diversion, type DiversionOptions } from './diversion.ts';
-import { isThreadOf, readGuest } from './guest-thread.ts';
+import { isThreadOf } from './guest-thread.ts';
 
 /** A number, or bytes to which the function gets a pointer; a text ends with a 0. */
 export type CallArgument = bigint | string | Uint8Array;

@@ -1,8 +1,7 @@
-/** Threads of the guest's programs as a host tells them apart, and their memory: from outside, without any side effect on the guest. */
+/** Threads of the guest's programs as a host tells them apart: from outside. */
 
 import { PRIVILEGE } from '../hart/state.ts';
 import type { Machine } from '../machine/machine.ts';
-import { PAGE } from '../memory/layout.ts';
 
 /** The bits of `satp` that number an address space: the kernel may give it another number while it is used. */
 const ASID = 0xffffn << 44n;
@@ -33,19 +32,4 @@ export function isThreadOf(machine: Machine, hart: number, thread: GuestThread):
 /** Its stack pointer. */
 export function stackOf(machine: Machine, hart: number): bigint {
   return machine.hartSet.getX(hart, SP);
-}
-
-/** Bytes at a virtual address as the hart could load them now: as many as are there before the first one that is not. */
-export function readGuest(machine: Machine, hart: number, address: bigint, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const at = BigInt.asUintN(64, address + BigInt(done));
-    const part = Math.min(length - done, PAGE - Number(at % BigInt(PAGE)));
-    const physical = machine.physical(hart, at);
-    const into = bytes.subarray(done, done + part);
-    if (physical === undefined || physical >= 1n << 52n || !machine.ram.read(Number(physical), into)) break;
-    done += part;
-  }
-  return bytes.subarray(0, done);
 }

@@ -11,7 +11,7 @@ import { sharedEngine } from '../testing/machines.ts';
 import { DiversionError } from './diversion.ts';
 import { callFunction } from './guest-call.ts';
 import { HookError, Hooks, programSymbols } from './hooks.ts';
-import { type Recording, record, replay } from './replay.ts';
+import { type LoggedRun, record, replay } from './logged-run.ts';
 
 const PROGRAM = `
 #include <stdio.h>
@@ -84,7 +84,7 @@ const summary = (machine: Machine) => ({
 
 describe('hooks on a replay', { skip: programsMissing }, () => {
   let program: Uint8Array;
-  let recording: Recording;
+  let recording: LoggedRun;
   let steps: number;
   let expected: ReturnType<typeof summary>;
   let said = '';
@@ -116,7 +116,7 @@ describe('hooks on a replay', { skip: programsMissing }, () => {
     assert.deepEqual(summary(machine), expected);
     hooks.clear();
     assert.equal(machine.breakpoints.size, 0);
-    assert.equal(machine.interceptions.hearsSystemCalls, false);
+    assert.equal(machine.interceptions.hears, 0);
     machine.free();
   };
 

@@ -18,10 +18,10 @@
 import type { ProgramCode } from '../branch/program-code.ts';
 import { PRIVILEGE, X_NAMES } from '../hart/state.ts';
 import { syscallName, syscallNumber } from '../linux/syscall-names.ts';
+import { readGuest } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { Stop } from '../machine/options.ts';
 import { type CallArgument, type CallOptions, type CallResult, callFunction } from './guest-call.ts';
-import { readGuest } from './guest-thread.ts';
 
 /** Where names are looked up: a program's symbols, or a kernel's. */
 export interface SymbolSource {

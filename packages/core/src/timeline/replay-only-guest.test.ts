@@ -13,7 +13,7 @@ import type { DiskOptions } from '../machine/options.ts';
 import type { Attachments } from '../machine/save.ts';
 import { bootInto, compileProgram, programsMissing } from '../testing/guest-program.ts';
 import { sharedEngine } from '../testing/machines.ts';
-import { type Recording, record, replay } from './replay.ts';
+import { type LoggedRun, record, replay } from './logged-run.ts';
 import { ReplayOnly, type ReplayOnlyRun } from './replay-only.ts';
 
 const PROGRAM = `
@@ -97,7 +97,7 @@ int main(void) {
 `;
 
 interface Run {
-  readonly recording: Recording;
+  readonly recording: LoggedRun;
   /** Steps that the machine had made when it began, and when it ended. */
   readonly first: number;
   readonly steps: number;
@@ -133,7 +133,7 @@ const summary = (machine: Machine, hash = stateHash) => ({
 
 /** A replay to so many steps: hashes on the way and at the end, and the code that was run. */
 function follow(
-  recording: Recording,
+  recording: LoggedRun,
   steps: number,
   codes: readonly bigint[] | 'all' | undefined,
   at: readonly number[],
@@ -229,6 +229,7 @@ describe('replay-only code of a program', { skip: programsMissing }, () => {
 #include <braid.h>
 static char block[4096] __attribute__((aligned(4096)));
 int main(void) {
+  write(1, "begin\\n", 6);
   mount("dev", "/dev", "devtmpfs", 0, 0);
   int disk = open("/dev/vda", O_RDWR | O_DIRECT | O_SYNC);
   pread(disk, block, 4096, 0);
@@ -268,8 +269,12 @@ int main(void) {
     };
     let said = '';
     const machine = bootInto(program, { disks: [disk(false)] }, (text) => (said += text));
+    const until = (text: string) => {
+      for (let n = 0; n < 5000 && !said.includes(text); n++) machine.run(3e4);
+    };
+    until('begin');
     const recording = record(machine);
-    for (let n = 0; n < 5000 && !said.includes('that is all aaaa'); n++) machine.run(3e4);
+    until('that is all aaaa');
     assert.match(said, /ready aaaa\r?\nthat is all aaaa/);
     const steps = Number(machine.totalSteps);
     const expected = summary(machine);

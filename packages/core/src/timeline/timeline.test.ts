@@ -9,9 +9,9 @@ import { guestMissing, linuxMachine, recipeMachine, runSteps, SEED, sharedEngine
 import { Random } from '../testing/random.ts';
 import { MemorySink, memorySource, Recorder } from '../testing/recordings.ts';
 import { DivergenceError } from './divergence.ts';
+import { record, replay } from './logged-run.ts';
 import type { Hit, Point } from './points.ts';
 import { Recording } from './recording/reader.ts';
-import { record, replay } from './replay.ts';
 import { type Progress, Timeline } from './timeline.ts';
 
 const choices = new Random(SEED);

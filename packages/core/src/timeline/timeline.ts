@@ -9,6 +9,7 @@
  * machine somewhere on the way.
  */
 
+import { OverheardPrograms } from '../agent/overheard.ts';
 import {
   becomeForkPoint,
   type ForkPoint,
@@ -20,8 +21,9 @@ import {
 import { FrameBlocks } from '../disk/frame-blocks.ts';
 import type { Engine } from '../engine/engine.ts';
 import { recordedHash } from '../machine/hash.ts';
+import type { LinkState } from '../machine/inputs.ts';
 import { comparePositions, LogReader, type Position, ReplayError } from '../machine/log.ts';
-import type { LinkState, Machine, Outputs } from '../machine/machine.ts';
+import type { Machine, Outputs } from '../machine/machine.ts';
 import { MachineError, type Stop } from '../machine/options.ts';
 import { freeMap, type MapRoots } from '../memory/frame-map.ts';
 import { ENTRY_REMOTE, RAM_BASE } from '../memory/layout.ts';
@@ -35,6 +37,12 @@ import { PageCache } from './page-cache.ts';
 import { arm, type Hit, type Point } from './points.ts';
 import { RecordedDisk } from './recorded-disk.ts';
 import type { Keyframe, Recording } from './recording/reader.ts';
+
+/** Who hears what the guest says. */
+export interface TimelineOutputs extends Pick<Outputs, 'console' | 'terminal'> {
+  /** Programs that the guest's agent runs. */
+  program?(stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
+}
 
 /** Where a search or a run is. */
 export interface Progress {
@@ -82,7 +90,8 @@ export class Timeline {
   private readonly checkpoints: Checkpoints;
   private readonly disks: readonly RecordedDisk[];
   private readonly link: LinkState;
-  private readonly shown: Outputs;
+  private readonly shown: TimelineOutputs;
+  private readonly programs = new OverheardPrograms((stream, bytes) => this.shown.program?.(stream, bytes));
   private showing = false;
   /** Hears of stops while `run` goes on, and says whether it ends. */
   private stopped: ((stop: Stop) => boolean) | undefined;
@@ -101,7 +110,7 @@ export class Timeline {
   private lost = false;
 
   /** A timeline at its beginning. `outputs` hear what the guest says while `show` runs. Throws `StateError` and `RecordingError`. */
-  constructor(engine: Engine, recording: Recording, outputs: Outputs = {}) {
+  constructor(engine: Engine, recording: Recording, outputs: TimelineOutputs = {}) {
     const { pool } = engine;
     const { info } = recording;
     this.engine = engine;
@@ -120,6 +129,7 @@ export class Timeline {
     const shows: Outputs = {
       console: (bytes) => this.showing && this.shown.console?.(bytes),
       terminal: (bytes) => this.showing && this.shown.terminal?.(bytes),
+      agent: (bytes) => this.showing && this.programs.receive(bytes),
     };
     const attachments = { disks: bases, epoch: info.epoch };
     this.machine = located(recording, 0, () =>
@@ -217,6 +227,7 @@ export class Timeline {
       return true;
     });
     this.showing = show;
+    this.programs.reset();
     this.stopped = (stop) => {
       for (const listener of this.listeners) listener(stop);
       return hit !== undefined;

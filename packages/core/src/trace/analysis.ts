@@ -3,14 +3,13 @@
  * nothing that the guest can see.
  */
 
-import { MSTATUS, PRIVILEGE } from '../hart/state.ts';
-import { walk } from '../hart/walk.ts';
+import { readVirtual, wholeView } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
 
 export interface Analysis {
   /** Listens from now on. The machine stands still. */
   begin(machine: Machine): void;
-  /** Listens no longer. The machine stands still. */
+  /** Listens no longer, if it did. The machine stands still. */
   end(machine: Machine): void;
 }
 
@@ -49,18 +48,12 @@ export function stepsInside(machine: Machine, hart: number): bigint {
 
 /** The moment of the instruction that a callback of the machine hears about. */
 export function momentInside(machine: Machine): Moment {
-  let at = 0n;
-  for (let hart = 0; hart < machine.harts; hart++) at += stepsInside(machine, hart);
-  return { at, time: machine.now };
+  return { at: machine.stepsNow, time: machine.now };
 }
-
-const PAGE = 4096n;
 
 /** Reads a guest's virtual memory without side effects, whatever the hart's present rights. */
 export class GuestMemory {
   private readonly machine: Machine;
-  private readonly word = new DataView(new ArrayBuffer(8));
-  private readonly wordBytes = new Uint8Array(this.word.buffer);
 
   constructor(machine: Machine) {
     this.machine = machine;
@@ -68,40 +61,13 @@ export class GuestMemory {
 
   /** What is there, up to the first byte that is not mapped. */
   read(hart: number, address: bigint, length: number): Uint8Array {
-    const into = new Uint8Array(length);
-    let done = 0;
-    while (done < length) {
-      const at = BigInt.asUintN(64, address + BigInt(done));
-      const piece = Math.min(length - done, Number(PAGE - (at % PAGE)));
-      const physical = this.physical(hart, at);
-      if (physical === undefined || physical >= 1n << 52n) break;
-      if (!this.machine.ram.read(Number(physical), into.subarray(done, done + piece))) break;
-      done += piece;
-    }
-    return into.subarray(0, done);
+    const { ram, hartSet } = this.machine;
+    return readVirtual(ram, wholeView(hartSet.get(hart, 'satp')), address, length);
   }
 
   /** The 8 bytes at an address. */
   u64(hart: number, address: bigint): bigint | undefined {
     const bytes = this.read(hart, address, 8);
     return bytes.length < 8 ? undefined : new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-  }
-
-  private physical(hart: number, address: bigint): bigint | undefined {
-    const { hartSet, ram } = this.machine;
-    return walk(
-      {
-        get: (field) => {
-          if (field === 'privilege') return BigInt(PRIVILEGE.supervisor);
-          const value = hartSet.get(hart, field);
-          return field === 'mstatus' ? value | MSTATUS.SUM | MSTATUS.MXR : value;
-        },
-        word: (at) => {
-          if (at >= 1n << 52n || !ram.read(Number(at), this.wordBytes)) return undefined;
-          return this.word.getBigUint64(0, true);
-        },
-      },
-      address,
-    );
   }
 }

@@ -117,22 +117,36 @@ export class TracedProgram {
     );
   }
 
-  /** 16 bits of the file's code, at an address as it is linked. */
-  half(address: bigint): number | undefined {
-    return this.code.half(address);
+  /** The file's code at an address as it is linked; undefined where that is not all code. */
+  bytes(address: bigint, length: number): Uint8Array | undefined {
+    return this.code.code(address, length);
   }
 
-  /** Whether memory holds this file's code, loaded `bias` above its own addresses, where a program is about to execute. */
+  /**
+   * Whether memory holds this file's code, loaded `bias` above its own addresses: that of the function at `address`, where the program is
+   * about to execute, and of some others as far as they are there.
+   */
   isAt(address: bigint, bias: bigint, memory: (address: bigint, length: number) => Uint8Array): boolean {
-    const from = BigInt.asUintN(64, address - bias);
-    const found = memory(address, SAMPLE);
-    const view = new DataView(found.buffer, found.byteOffset, found.length);
-    for (let at = 0; at + 2 <= found.length; at += 2) {
-      const half = this.half(from + BigInt(at));
-      if (half === undefined) return at > 0;
-      if (view.getUint16(at, true) !== half) return false;
-    }
-    return found.length >= 2;
+    const { functions } = this.map;
+    const linked = BigInt.asUintN(64, address - bias);
+    const own = functions.find((one) => linked >= one.address && linked < one.end);
+    if (!own) return false;
+    const stride = Math.max(1, Math.floor(functions.length / SAMPLES));
+    const others = functions.filter((_, n) => n % stride === 0);
+    return this.isThere(own, bias, memory) === true && others.every((one) => this.isThere(one, bias, memory) !== false);
+  }
+
+  /** Undefined when nobody can tell, as it is not all mapped. */
+  private isThere(
+    { address, end }: TracedFunction,
+    bias: bigint,
+    memory: (address: bigint, length: number) => Uint8Array,
+  ): boolean | undefined {
+    const length = end - address < 4096n ? Number(end - address) : 4096;
+    const expected = this.bytes(address, length);
+    const found = memory(BigInt.asUintN(64, address + bias), length);
+    if (!expected || found.length < 2) return undefined;
+    return found.every((byte, n) => byte === expected[n]);
   }
 
   /**
@@ -163,8 +177,8 @@ export class TracedProgram {
 }
 
 const ET_DYN = 3;
-/** Bytes of code that are compared. */
-const SAMPLE = 256;
+/** Functions whose code is compared. */
+const SAMPLES = 256;
 const PAGE = 4096n;
 const PIECE = 65536;
 const MAX_STACK = 2 ** 20;

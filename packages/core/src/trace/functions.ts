@@ -66,13 +66,13 @@ type Known = (Traced | Other) & { readonly space: bigint };
 
 const [RA, SP, TP, A0, A7] = [1, 2, 4, 10, 17];
 const ROOT_TABLE = (1n << 44n) - 1n;
+/** Numbers of execve and execveat, and of prctl, which changes names. */
 const EXECVE = [221n, 281n];
+const PRCTL = 167n;
 const USER_REACH = 8n << 20n;
 const KERNEL_REACH = 1n << 14n;
 /** Places where the program is loaded at the same time. */
 const MAX_LOADS = 64;
-/** How often a stack is looked through in vain. */
-const MAX_SEARCHES = 256;
 
 abstract class Functions implements Analysis {
   protected readonly options: FunctionOptions;
@@ -110,13 +110,16 @@ abstract class Functions implements Analysis {
     if (switching === undefined) this.notes.add('the kernel has no __switch_to: its steps are not counted');
     else this.hook([{ address: switching, condition: (hart) => this.count(hart, hartSet.getX(hart, A0), 'system') }]);
     if (making !== undefined) {
-      this.hook([{ address: making, condition: (hart) => this.made(hartSet.getX(hart, TP), hartSet.getX(hart, A0)) }]);
+      this.hook([
+        { address: making, condition: (hart) => this.made(hartSet.getX(hart, TP), hartSet.getX(hart, A0), hart) },
+      ]);
     }
     this.started();
   }
 
   end(machine: Machine): void {
-    if (this.attached?.machine !== machine) throw new TraceError('use', 'the trace does not listen to this machine');
+    if (!this.attached) return;
+    if (this.attached.machine !== machine) throw new TraceError('use', 'the trace listens to another machine');
     this.edges?.end();
     machine.breakpoints.deleteAll(this.hooks.splice(0));
     this.attached = undefined;
@@ -171,21 +174,27 @@ abstract class Functions implements Analysis {
     ]);
   }
 
-  /** A hart's steps since it was last heard of belong to a task. */
-  protected count(hart: number, task: bigint, kind: 'user' | 'system'): false {
-    const known = this.known.get(task);
-    if (known?.program) this.charge(hart, known.stack, kind);
-    else this.skip(hart);
+  /** A hart's steps since it was last heard of, and `own` to come, belong to a task. */
+  protected count(hart: number, task: bigint, kind: 'user' | 'system', own = 0n): false {
+    const stack = this.stackOf(task);
+    if (stack) this.charge(hart, stack, kind, own);
+    else this.skip(hart, own);
     return false;
   }
 
+  /** The activations of a task, if they are counted. */
+  protected stackOf(task: bigint): CallStack | undefined {
+    const known = this.known.get(task);
+    return known?.program ? known.stack : undefined;
+  }
+
   /** They belong to nobody. */
-  protected skip(hart: number): void {
-    this.counted[hart] = stepsInside(this.attached!.machine, hart);
+  protected skip(hart: number, own = 0n): void {
+    this.counted[hart] = stepsInside(this.attached!.machine, hart) + own;
   }
 
   /** A task makes another one run for the first time. */
-  protected made(_maker: bigint, task: bigint): false {
+  protected made(_maker: bigint, task: bigint, _hart: number): false {
     this.known.delete(task);
     return false;
   }
@@ -196,7 +205,7 @@ abstract class Functions implements Analysis {
     return (pids?.includes(tgid) || pids?.includes(pid) || names?.includes(comm)) ?? false;
   }
 
-  private charge(hart: number, stack: CallStack, kind: 'user' | 'system', own = 0n): void {
+  private charge(hart: number, stack: CallStack, kind: 'user' | 'system', own: bigint): void {
     const now = stepsInside(this.attached!.machine, hart) + own;
     const { node } = stack;
     const steps = Number(now - this.counted[hart]!);
@@ -226,9 +235,10 @@ export class ProgramTrace extends Functions {
   private readonly program: TracedProgram;
   private readonly given: bigint | undefined;
   private readonly loads = new Set<bigint>();
-  private searches = 0;
-  /** Tasks in execve. */
-  private readonly becoming = new Set<bigint>();
+  /** The address space in which a task's stack has been looked through. */
+  private readonly searched = new Map<bigint, bigint>();
+  /** Tasks in a call that may make them something else. */
+  private readonly becoming = new Map<bigint, 'another program' | 'another name'>();
   /** What a new task's maker was doing, as a copy, until the task is known. */
   private readonly inherited = new Map<bigint, { stack: CallStack; bias: bigint }>();
 
@@ -249,34 +259,46 @@ export class ProgramTrace extends Functions {
     this.loads.clear();
     this.becoming.clear();
     this.inherited.clear();
+    this.searched.clear();
     if (this.given !== undefined) this.load(this.given);
   }
 
   protected override entered(hart: number, task: bigint): void {
     this.count(hart, task, 'user');
     const { hartSet } = this.attached!.machine;
-    const call = hartSet.get(hart, 'scause') === 8n && EXECVE.includes(hartSet.getX(hart, A7));
-    // What it becomes is found out at its first function; if the call fails, that is what it was, with another stack.
-    if (call) this.becoming.add(task);
+    const call = hartSet.get(hart, 'scause') === 8n ? hartSet.getX(hart, A7) : undefined;
+    if (call !== undefined && EXECVE.includes(call)) this.becoming.set(task, 'another program');
+    else if (call === PRCTL) this.becoming.set(task, 'another name');
     else this.search(hart, task);
   }
 
   protected override left(hart: number, task: bigint): void {
-    if (this.options.symbols?.address('__switch_to') === undefined) this.skip(hart);
-    else this.count(hart, task, 'system');
-    if (!this.becoming.delete(task)) return;
+    if (this.options.symbols?.address('__switch_to') === undefined) this.skip(hart, 1n);
+    else this.count(hart, task, 'system', 1n);
+    const becoming = this.becoming.get(task);
+    if (becoming === undefined) return;
+    this.becoming.delete(task);
     const known = this.known.get(task);
-    if (known && known.space === this.spaceOf(hart)) return;
+    // What it is now is found out at its first function, unless the call has failed, or made no difference.
+    if (known?.program && known.space === this.spaceOf(hart)) return;
     this.known.delete(task);
-    this.inherited.delete(task);
+    if (becoming === 'another program') this.inherited.delete(task);
+    this.searched.delete(task);
     this.search(hart, task);
   }
 
-  protected override made(maker: bigint, task: bigint): false {
+  protected override made(maker: bigint, task: bigint, hart: number): false {
     const known = this.known.get(maker);
-    if (known?.program) this.inherited.set(task, { stack: known.stack.copy(), bias: known.bias });
+    const identity = this.options.tasks(task, hart);
+    if (known?.program && identity && this.wants(identity))
+      this.inherited.set(task, { stack: known.stack.copy(), bias: known.bias });
     else this.inherited.delete(task);
-    return super.made(maker, task);
+    this.searched.delete(task);
+    return super.made(maker, task, hart);
+  }
+
+  protected override stackOf(task: bigint): CallStack | undefined {
+    return super.stackOf(task) ?? this.inherited.get(task)?.stack;
   }
 
   private load(bias: bigint): void {
@@ -291,10 +313,13 @@ export class ProgramTrace extends Functions {
 
   /** Looks where a program is loaded that may be anywhere. */
   private search(hart: number, task: bigint): void {
-    if (this.given !== undefined || this.known.has(task) || this.searches >= MAX_SEARCHES) return;
+    if (this.given !== undefined || this.known.has(task)) return;
+    const space = this.spaceOf(hart);
+    if (this.searched.get(task) === space) return;
     const identity = this.options.tasks(task, hart);
-    if (!identity || !this.wants(identity)) return;
-    this.searches++;
+    if (!identity) return;
+    this.searched.set(task, space);
+    if (!this.wants(identity)) return;
     const { machine, memory } = this.attached!;
     const read = (address: bigint, length: number) => memory.read(hart, address, length);
     const bias = this.program.findBias(machine.hartSet.getX(hart, SP), read);
@@ -348,16 +373,18 @@ export class KernelTrace extends Functions {
   }
 
   protected override left(hart: number, task: bigint): void {
-    this.count(hart, task, 'system');
+    this.count(hart, task, 'system', 1n);
   }
 
   private traced(hart: number, task: bigint): Traced | undefined {
     const before = this.known.get(task);
     if (before) return before.program ? before : undefined;
-    const identity = this.options.tasks(task, hart);
-    if (!identity || !this.wants(identity)) {
-      this.known.set(task, { program: false, space: 0n });
-      return undefined;
+    const { filter, tasks } = this.options;
+    if (filter) {
+      const identity = tasks(task, hart);
+      // Early in its boot the kernel does not know it either.
+      if (identity && !this.wants(identity)) this.known.set(task, { program: false, space: 0n });
+      if (!identity || !this.wants(identity)) return undefined;
     }
     const stack = new CallStack(this.tree, (index) => this.map.functions[index]!, KERNEL_REACH);
     const known = { program: true, space: 0n, bias: 0n, stack } as const;
@@ -369,21 +396,25 @@ export class KernelTrace extends Functions {
 /** What the kernel's edges jump between: no functions, though they have names. */
 const NO_FUNCTIONS = new Set(['handle_exception', 'ret_from_exception', 'ret_from_fork', '__switch_to']);
 
-/** The functions of a running kernel, from its symbols in any order and its code in memory. */
+/**
+ * The functions of a running kernel, from its symbols in any order and its code in memory: as it is once the kernel is up. Throws
+ * `TraceError` where that is not to be read.
+ */
 export function kernelFunctions(
   symbols: readonly { readonly name: string; readonly address: bigint; readonly type: string }[],
   read: (address: bigint, length: number) => Uint8Array | undefined,
   select: (name: string) => boolean = () => true,
 ): FunctionMap {
   const sorted = symbols.toSorted((a, b) => (a.address < b.address ? -1 : a.address > b.address ? 1 : 0));
+  const no = new Set(sorted.filter(({ name }) => NO_FUNCTIONS.has(name)).map(({ address }) => address));
   const list: TracedFunction[] = [];
   const pages = new Map<bigint, DataView | undefined>();
   for (const [n, { name, address, type }] of sorted.entries()) {
-    if (!/[tTwW]/.test(type) || NO_FUNCTIONS.has(name) || !select(name)) continue;
+    if (!/[tTwW]/.test(type) || no.has(address) || !select(name)) continue;
     const end = sorted.slice(n + 1, n + 64).find((next) => next.address > address)?.address;
     if (end !== undefined) list.push({ name, address, end });
   }
-  return functionMap(list, (address) => {
+  const map = functionMap(list, (address) => {
     const page = address >> 12n;
     if (!pages.has(page)) {
       const bytes = read(page << 12n, 4096);
@@ -391,4 +422,8 @@ export function kernelFunctions(
     }
     return pages.get(page)?.getUint16(Number(address & 4095n), true);
   });
+  if ([...pages.values()].every((page) => page === undefined)) {
+    throw new TraceError('kernel', "the kernel's code is not mapped: read it at a moment when the kernel is up");
+  }
+  return map;
 }

@@ -75,6 +75,8 @@ describe('arguments of system calls', () => {
     ['fcntl', [3, 1, 77], 0, '3, F_GETFD'],
     ['fcntl', [3, 2, 1], 0, '3, F_SETFD, FD_CLOEXEC'],
     ['syscall_4000', [1, 2, 0, 0xff], 0, '0x1, 0x2, 0, 0xff, 0, 0'],
+    ['prctl', [15, 0x1000, 0, 0, 0], 0, 'PR_SET_NAME, "/etc/passwd", 0, 0, 0'],
+    ['prctl', [38, 1, 0, 0, 0], 0, 'PR_SET_NO_NEW_PRIVS, 0x1, 0, 0, 0'],
     ['getpid', [1, 2, 3], 0, ''],
   ];
   for (const [name, args, result, expected] of cases) {

@@ -41,6 +41,8 @@ const PAGE = 4096;
 const NO_FD = -100n;
 
 export const pointerText = (value: bigint): string => (value === 0n ? 'NULL' : hexOf(value));
+/** As C prints `%#lx`. */
+const plainHex = (value: bigint): string => (value === 0n ? '0' : hexOf(value));
 const int = (value: bigint): string => BigInt.asIntN(32, value).toString();
 const octal = (value: bigint): string => (value === 0n ? '0' : `0${value.toString(8)}`);
 
@@ -211,7 +213,7 @@ const KINDS = {
   uint: { show: (value) => BigInt.asUintN(32, value).toString() },
   long: { show: (value) => BigInt.asIntN(64, value).toString() },
   size: { show: (value) => value.toString() },
-  hex: { show: (value) => (value === 0n ? '0' : hexOf(value)) },
+  hex: { show: plainHex },
   ptr: { show: pointerText },
   fd: { show: int },
   dirfd: { show: (value) => (BigInt.asIntN(32, value) === NO_FD ? 'AT_FDCWD' : int(value)) },
@@ -238,6 +240,7 @@ const KINDS = {
   nodemode: { show: (value) => modeText(Number(BigInt.asUintN(16, value))) },
   bits: { show: (value, _, name) => bitsText(name as BitsName, BigInt.asUintN(32, value)) },
   choice: { show: (value, _, name) => choiceText(name as ChoiceName, value) },
+  prot: { show: (value) => (value === 0n ? 'PROT_NONE' : bitsText('prot', value)) },
   access: { show: (value) => (value === 0n ? 'F_OK' : bitsText('access', value)) },
   sig: { show: (value) => signalName(Number(BigInt.asIntN(32, value))) },
   clone: {
@@ -256,7 +259,7 @@ const KINDS = {
   },
   fcntlarg: {
     show: (value, { args }) => {
-      if (args[1] === 2n) return value === 1n ? 'FD_CLOEXEC' : hexOf(value);
+      if (args[1] === 2n) return value === 1n ? 'FD_CLOEXEC' : plainHex(value);
       if (args[1] === 4n) return openText(value);
       return args[1] === 1n || args[1] === 3n || args[1] === 9n
         ? ''
@@ -267,6 +270,10 @@ const KINDS = {
   },
   action: { show: structure(24, actionText) },
   actionout: { show: structure(24, actionText), late: true },
+  /** The name that a thread gives itself, or whatever it is. */
+  prctlarg: {
+    show: (value, context) => (context.args[0] === 15n ? stringAt(value, context, 16) : plainHex(value)),
+  },
   sigset: { show: structure(8, (view) => signalSet(view.getBigUint64(0, true))) },
   sigsetout: { show: structure(8, (view) => signalSet(view.getBigUint64(0, true))), late: true },
   timespec: { show: structure(16, (view) => seconds(view, 0, 'tv_nsec')) },
@@ -366,10 +373,10 @@ getppid; getpriority int int; getrandom out size bits:random; getresgid ptr ptr 
 getsid int; getsockname fd ptr ptr; getsockopt fd int int ptr ptr; gettid; gettimeofday timevalout ptr; getuid; ioctl fd choice:ioctl hex;
 kill int sig; linkat dirfd path dirfd path bits:at; listen fd int; lseek fd long choice:whence; madvise ptr size choice:advice;
 memfd_create string bits:memfd; membarrier hex hex int; mkdirat dirfd path mode; mknodat dirfd path nodemode hex;
-mlock ptr size; mmap ptr size bits:prot bits:map fd hex =hex; mount path path string bits:mount ptr; mprotect ptr size bits:prot;
+mlock ptr size; mmap ptr size prot bits:map fd hex =hex; mount path path string bits:mount ptr; mprotect ptr size prot;
 mremap ptr size size bits:mremap ptr =hex; msync ptr size bits:msync; munmap ptr size; nanosleep timespec ptr; newfstatat dirfd path stat bits:at;
 openat dirfd path open openmode; openat2 dirfd path ptr size; pipe2 fds bits:pipe; pivot_root path path; ppoll poll:1 uint timespec sigset size;
-prctl choice:prctl hex hex hex hex; pread64 fd out size long; preadv fd vecout:2 int long; prlimit64 int choice:resource limit limitout;
+prctl choice:prctl prctlarg hex hex hex; pread64 fd out size long; preadv fd vecout:2 int long; prlimit64 int choice:resource limit limitout;
 pselect6 int ptr ptr ptr timespec ptr; pwrite64 fd in:2 size long; pwritev fd vecin:2 int long; read fd out size; readahead fd long size;
 readlinkat dirfd path out size; readv fd vecout:2 int; reboot hex hex hex ptr; recvfrom fd out size bits:message ptr ptr;
 recvmsg fd ptr bits:message; renameat2 dirfd path dirfd path bits:rename; riscv_flush_icache ptr ptr hex; riscv_hwprobe ptr size size ptr hex;

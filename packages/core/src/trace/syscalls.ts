@@ -169,7 +169,8 @@ export class SyscallTrace implements Analysis {
 
   end(machine: Machine): void {
     const { attached } = this;
-    if (attached?.machine !== machine) throw new TraceError('use', 'the trace does not listen to this machine');
+    if (!attached) return;
+    if (attached.machine !== machine) throw new TraceError('use', 'the trace listens to another machine');
     attached.edges.end();
     machine.breakpoints.deleteAll(attached.hooks);
     this.attached = undefined;

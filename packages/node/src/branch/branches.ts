@@ -12,7 +12,8 @@ import type { Hint } from '@braid/core/machine/hints.ts';
 import type { InputEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { BraidError } from '../errors.ts';
-import type { ForkOptions, Machine } from '../machine.ts';
+import type { Machine } from '../machine.ts';
+import type { ForkOptions } from '../options.ts';
 import type { Link } from '../pool/link.ts';
 import { type Content, putFile, readContent } from './guest-files.ts';
 

@@ -5,8 +5,9 @@
  */
 
 import { BraidError } from '../errors.ts';
-import type { Machine, Program } from '../machine.ts';
+import type { Machine } from '../machine.ts';
 import type { WaitOptions } from '../pool/link.ts';
+import type { Program } from '../programs.ts';
 import type { Conditions, Reached } from '../runner/conditions.ts';
 
 /** What a machine's thread can see by itself. */

@@ -8,7 +8,8 @@
 
 import { judge, mergeBytes, type Range } from '@braid/core/branch/merge.ts';
 import { BraidError } from '../errors.ts';
-import type { ForkPoint, Machine } from '../machine.ts';
+import type { ForkPoint } from '../fork-point.ts';
+import type { Machine } from '../machine.ts';
 import type { Link, WaitOptions } from '../pool/link.ts';
 import { ABSENT, type FileState, listFiles, putFile, readContent, script } from './guest-files.ts';
 import { type MemoryContent, type MemoryRange, readMemory, writeMemory } from './guest-memory.ts';

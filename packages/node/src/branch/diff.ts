@@ -4,7 +4,8 @@ import { diffMaps, diffRegisters, type RegisterDifference } from '@braid/core/br
 import type { Range } from '@braid/core/branch/merge.ts';
 import { PAGE, RAM_BASE } from '@braid/core/memory/layout.ts';
 import { BraidError } from '../errors.ts';
-import { ForkPoint, type Machine } from '../machine.ts';
+import { ForkPoint } from '../fork-point.ts';
+import type { Machine } from '../machine.ts';
 import type { WaitOptions } from '../pool/link.ts';
 import { ABSENT, type FileState, listFiles } from './guest-files.ts';
 

@@ -5,7 +5,8 @@
 
 import type { BranchContext, Branched, Explored } from '@braid/core/branch/explore.ts';
 import { BraidError } from '../errors.ts';
-import type { ForkPoint, Machine } from '../machine.ts';
+import type { ForkPoint } from '../fork-point.ts';
+import type { Machine } from '../machine.ts';
 
 /** What is the same for all states of a search. */
 export interface Setting<M, R> {

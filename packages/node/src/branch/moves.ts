@@ -1,7 +1,8 @@
 /** What a search does in a clone to get from one state to the next: run a command, type something, or what a function says. */
 
 import { BraidError } from '../errors.ts';
-import type { ExecOptions, Machine } from '../machine.ts';
+import type { Machine } from '../machine.ts';
+import type { ExecOptions } from '../programs.ts';
 
 /** A command with its options. */
 export interface CommandMove extends Pick<ExecOptions, 'env' | 'cwd' | 'input'> {

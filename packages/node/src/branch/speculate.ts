@@ -7,7 +7,8 @@
 
 import { comparePositions } from '@braid/core/machine/log.ts';
 import { BraidError } from '../errors.ts';
-import type { Machine, Program } from '../machine.ts';
+import type { Machine } from '../machine.ts';
+import type { Program } from '../programs.ts';
 import type { Reached } from '../runner/conditions.ts';
 import { conditionsOf, type RunConditions } from './completion.ts';
 

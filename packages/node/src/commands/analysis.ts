@@ -25,6 +25,8 @@ export interface Guest {
   readonly machine: Machine;
   /** What has to be added to the machine's steps to have the recording's, where the part begins. */
   readonly stepsBefore: bigint;
+  /** The step under way, counted from the beginning of the recording. */
+  readonly at: () => bigint;
 }
 
 /** Steps after which it is looked again whether a kernel has come up. */
@@ -32,7 +34,7 @@ const FIRST_LOOK = 500_000n;
 
 /**
  * Replays a part of a recording under an analysis, which writes to `out`, or shows what it has found at the end. The exit code is 0, or that of
- * an interruption.
+ * an interruption. `found` is called once, where the kernel is up, which it need not be where the analysis begins.
  */
 export async function analyse<A extends Analysis>(
   path: string,
@@ -40,6 +42,7 @@ export async function analyse<A extends Analysis>(
   out: Lines,
   make: (guest: Guest) => A,
   show: (analysis: A) => void = () => {},
+  found: (kernel: KernelImage) => void = () => {},
 ): Promise<number> {
   using opened = openTimeline(path);
   using line = new ProgressLine(process.stderr);
@@ -55,8 +58,15 @@ export async function analyse<A extends Analysis>(
     // The kernel stays where it is; at the beginning it may not be there yet.
     await carryOut(timeline.seek(to), { signal });
     const [kernel, edges] = [KernelImage.find(machine), findKernelEdges(machine)];
+    found(kernel);
     const begin = (): A => {
-      const analysis = make({ kernel, edges, machine, stepsBefore: timeline.at - machine.totalSteps });
+      const analysis = make({
+        kernel,
+        edges,
+        machine,
+        stepsBefore: timeline.at - machine.totalSteps,
+        at: () => timeline.atNow,
+      });
       try {
         analysis.begin(machine);
       } catch (error) {

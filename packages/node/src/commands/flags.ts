@@ -25,7 +25,9 @@ export interface RunFlags {
   readonly input?: boolean;
   readonly tty?: boolean;
   readonly record?: string;
+  readonly gdb?: string | true;
   readonly mark?: readonly string[];
+  readonly guestMarks?: number;
 }
 
 const ENGINES = ['interpreter'] as const;
@@ -58,7 +60,7 @@ export function addMachineOptions(command: Command): Command {
     .option('--json', 'print the same as --stats on standard output at the end');
 }
 
-/** What a run is recorded to. */
+/** What a run is recorded to, and who debugs it. */
 export function addRecordOptions(command: Command): Command {
   return command
     .option(
@@ -70,6 +72,15 @@ export function addRecordOptions(command: Command): Command {
       'with --record: mark the moments at which the console says this; may be repeated',
       collect,
       [],
+    )
+    .option(
+      '--guest-marks <n>',
+      'let programs in the guest name so many moments (braid_mark); part of the machine',
+      integer,
+    )
+    .option(
+      '--gdb [where]',
+      'wait for gdb before the first step: at a Unix socket of this path, a TCP port of 127.0.0.1, or a socket in a new folder',
     );
 }
 

@@ -8,6 +8,7 @@ import { findGdb, gdbArguments, runGdb } from './gdb-client.ts';
 export interface GdbFlags {
   readonly socket?: string;
   readonly port?: number;
+  readonly tasks?: boolean;
   readonly run?: boolean;
   readonly json?: boolean;
 }
@@ -16,22 +17,23 @@ const HINTS = 'forwards and backwards: continue, reverse-continue, reverse-step;
 
 /** `rest`: gdb's own arguments. */
 export async function gdb(path: string, flags: GdbFlags, rest: readonly string[] | undefined): Promise<number> {
-  const { socket, port, run = false, json } = flags;
+  const { socket, port, tasks = false, run = false, json } = flags;
   if (rest && !run)
     throw new BraidError('ERR_BRAID_OPTION', 'arguments behind "--" are for the gdb that --run starts; add --run');
   // Before anything is opened: without a debugger there is nothing to do.
   const program = run ? findGdb(process.env.GDB) : undefined;
   await using recorded = await Replay.open(path);
   const where = socket !== undefined ? { socket } : port !== undefined ? { port } : {};
-  await using listener = await recorded.gdb(where);
+  await using listener = await recorded.gdb({ ...where, tasks });
   if (program !== undefined) return await runGdb(program, gdbArguments(listener.remote, rest ?? []));
+  const ended = interrupted();
   if (json)
     process.stdout.write(
       `${JSON.stringify({ remote: listener.remote, socket: listener.socket, port: listener.port })}\n`,
     );
   else
     process.stderr.write(`braid: in gdb-multiarch, type: ${listener.remote}\n       ${HINTS}; Ctrl-C here ends it\n`);
-  return 128 + constants.signals[await interrupted()];
+  return 128 + constants.signals[await ended];
 }
 
 /** The signal that ends us. */

@@ -29,7 +29,7 @@ const GDB_HELP = `
 Without --run it waits for gdb, and says where, until it is ended by Ctrl-C:
   (gdb) target remote /tmp/braid-gdb-XXXXXX/socket
 With --run it starts gdb-multiarch (or what GDB of the environment names), connected; what is behind "--" are its arguments:
-  braid gdb run.braid --run -- program.elf -ex "break complain" -ex continue
+  braid gdb run.rec --run -- program.elf -ex "break complain" -ex continue
 
 Exit codes: gdb's own with --run; 2 wrong usage, or a file that is no recording; 128+N ended by signal N
 `;
@@ -57,6 +57,8 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
   );
   json(add(program, 'replay', 'replay a recording: shows its console, and compares its states with those recorded'))
     .option('--to <moment>', 'stop there')
+    .option('--console', "show the guest's console, also of a run that had a command and did not show it")
+    .option('--replay-only <ids...>', 'run replay-only code with these numbers, or all, and show what it says', codes)
     .addHelpText('after', DESTINATION_HELP + REPLAY_EXIT_CODES)
     .action(async (path: string, flags: ReplayFlags) => {
       const { replay } = await import('./replay.ts');
@@ -66,6 +68,7 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
     .usage('RECORDING [options] [-- GDB ARGUMENT...]')
     .option('--socket <path>', 'Unix socket for gdb to connect to; by default one in a new folder for temporary files')
     .option('--port <n>', 'instead: TCP port of 127.0.0.1, 0 for any', port)
+    .option('--tasks', "show the tasks of the guest's Linux that do not run as threads too")
     .option('--run', 'start gdb, connected')
     .addHelpText('after', GDB_HELP)
     .action(async (path: string, flags: GdbFlags) => {
@@ -113,6 +116,14 @@ export function addRecordingCommands(program: Command, rest: readonly string[] |
       const { traceFunctions } = await import('./trace.ts');
       done(await traceFunctions(path, flags));
     });
+}
+
+function codes(text: string, before: readonly bigint[] | 'all' = []): readonly bigint[] | 'all' {
+  if (text === 'all' || before === 'all') return 'all';
+  if (!/^(\d{1,20}|0x[0-9a-f]{1,16})$/i.test(text) || BigInt(text) >= 1n << 64n) {
+    throw new InvalidArgumentError('Give numbers of 64 bits, or all.');
+  }
+  return [...before, BigInt(text)];
 }
 
 /** A part of the recording. */

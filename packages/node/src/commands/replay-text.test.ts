@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { passed, progressText, resultText } from './replay-text.ts';
+import { passed, progressText, replayOnlyJson, replayOnlyText, resultText } from './replay-text.ts';
 
 test('a replay says how far it is, and what came of it', () => {
   const progress = { at: 2_300_000_000n, to: 6_100_000_000n, time: 12_400_000_000n };
@@ -35,4 +35,31 @@ test('what is behind a step: keyframes, and the time of the last', () => {
       [125n, 3],
     ],
   );
+});
+
+test('what replay-only code said', () => {
+  const bytes = new TextEncoder().encode('é\n');
+  const piece = (stream: 'stdout' | 'stderr', from: number, to: number) => ({
+    stream,
+    bytes: bytes.subarray(from, to),
+  });
+  const output = [piece('stdout', 0, 1), piece('stdout', 1, 3), piece('stderr', 2, 3), piece('stdout', 0, 2)];
+  const run = { code: 7n, hart: 2, at: 12_345n, steps: 1n, output, truncated: false, error: undefined };
+  assert.equal(replayOnlyText(run), 'replay-only code 7 at step 12,345 on hart 2: 1 step');
+  assert.match(
+    replayOnlyText({ ...run, truncated: true, error: 'too\x1b' }),
+    /only the first part.*given up: too\\x1b$/,
+  );
+  assert.deepEqual(JSON.parse(JSON.stringify(replayOnlyJson(run))), {
+    code: '7',
+    hart: 2,
+    step: 12_345,
+    steps: 1,
+    output: [
+      { stream: 'stdout', text: 'é\n' },
+      { stream: 'stderr', text: '\n' },
+      { stream: 'stdout', text: 'é' },
+    ],
+    truncated: false,
+  });
 });

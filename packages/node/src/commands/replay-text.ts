@@ -1,6 +1,8 @@
 /** How a replay gets on, and what came of it, as text. */
 
+import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import { formatPosition } from '@braid/core/machine/log.ts';
+import type { ReplayOnlyReport } from '../pool/protocol.ts';
 import { formatCount, formatRate, formatTime, plural } from './quantities.ts';
 import type { Moment } from './recording-text.ts';
 
@@ -49,6 +51,25 @@ export function resultText({ at, time, position, seconds, verified }: ReplayResu
     `replayed ${plural(at, 'step')} in ${seconds.toFixed(2)} s (${speed(at, seconds)}), up to ${formatTime(time)} of guest time ` +
     `at ${formatPosition(position)}: ${plural(verified, 'state')} as recorded`
   );
+}
+
+/** What came of a run of replay-only code; its output is apart from that. */
+export function replayOnlyText({ code, hart, at, steps, truncated, error }: ReplayOnlyReport): string {
+  const what = `replay-only code ${code} at step ${formatCount(at)} on hart ${hart}: ${plural(steps, 'step')}`;
+  const cut = truncated ? ', only the first part of its output is kept' : '';
+  return `${what}${cut}${error === undefined ? '' : `; it was given up: ${escapeGuestText(error)}`}`;
+}
+
+export function replayOnlyJson({ code, hart, at, steps, output, truncated, error }: ReplayOnlyReport): object {
+  const texts: { stream: string; text: string }[] = [];
+  for (let from = 0; from < output.length; ) {
+    const { stream } = output[from]!;
+    const end = output.findIndex((piece, n) => n > from && piece.stream !== stream);
+    const pieces = output.slice(from, end < 0 ? output.length : end);
+    texts.push({ stream, text: Buffer.concat(pieces.map(({ bytes }) => bytes)).toString() });
+    from += pieces.length;
+  }
+  return { code: String(code), hart, step: Number(at), steps: Number(steps), output: texts, truncated, error };
 }
 
 function speed(steps: bigint, seconds: number): string {

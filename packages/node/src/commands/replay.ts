@@ -3,15 +3,19 @@
 import { once } from 'node:events';
 import { constants } from 'node:os';
 import type { BraidError } from '../errors.ts';
+import type { ReplayOnlyReport } from '../pool/protocol.ts';
 import { Replay } from '../replay/replay.ts';
 import { destinationOf } from './destination.ts';
 import { GuestOutput } from './guest-output.ts';
 import { ProgressLine } from './progress-line.ts';
 import { momentJson } from './recording-text.ts';
-import { passed, progressText, resultText } from './replay-text.ts';
+import { passed, progressText, replayOnlyJson, replayOnlyText, resultText } from './replay-text.ts';
+import { QueryFilter } from './terminal-queries.ts';
 
 export interface ReplayFlags {
   readonly to?: string;
+  readonly replayOnly?: readonly bigint[] | 'all';
+  readonly console?: boolean;
   readonly json?: boolean;
 }
 
@@ -20,7 +24,8 @@ const DIVERGED = 1;
 
 export async function replay(path: string, flags: ReplayFlags): Promise<number> {
   using show = new Show(Boolean(flags.json));
-  await using recorded = await Replay.open(path, { onConsole: show.output });
+  await using recorded = await Replay.open(path, { onConsole: show.onConsole, onProgram: show.program });
+  show.console = flags.console ?? recorded.info.shows === 'console';
   const interrupted = new AbortController();
   const interrupt = () => interrupted.abort();
   process.once('SIGINT', interrupt);
@@ -33,10 +38,17 @@ export async function replay(path: string, flags: ReplayFlags): Promise<number> 
     const { keyframes } = recorded.recording;
     const onProgress = (at: bigint) =>
       show.progress(() => progressText({ at, to, seconds: seconds(), ...passed(keyframes, at) }));
-    await recorded.run({ to: { at: to }, show: true, signal, onProgress });
+    const extra: ReplayOnlyReport[] = [];
+    const onReplayOnly = (run: ReplayOnlyReport) => {
+      if (flags.json) extra.push(run);
+      else show.replayOnly(run);
+    };
+    const { replayOnly } = flags;
+    const only = replayOnly === undefined ? {} : { replayOnly, onReplayOnly };
+    await recorded.run({ to: { at: to }, show: true, signal, onProgress, ...only });
     const took = seconds();
     show.end();
-    tell(recorded, took, flags.json);
+    tell(recorded, took, flags.json ? { replayOnly: extra.map(replayOnlyJson) } : undefined);
     return 0;
   } catch (error) {
     show.end();
@@ -63,24 +75,30 @@ async function stepOf(recorded: Replay, text: string, signal: AbortSignal): Prom
   return recorded.at;
 }
 
-function tell(recorded: Replay, seconds: number, json: boolean | undefined): void {
-  const { at, position, time, verified, end } = recorded;
+/** `more`: what else the JSON says; without it text is told. */
+function tell(recorded: Replay, seconds: number, more: object | undefined): void {
+  const { at, position, time, end } = recorded;
+  // The end is no keyframe, and has been compared like one.
+  const verified = recorded.verified + (at === end.at && end.hash !== undefined ? 1 : 0);
   const result = { at, position, time, seconds, verified };
-  if (!json) {
+  if (!more) {
     process.stderr.write(`braid: ${resultText(result)}\n`);
     return;
   }
   const speed = { hostSeconds: seconds, stepsPerSecond: seconds > 0 ? Number(at) / seconds : 0 };
   const ending = at === end.at ? { exit: end.exit, why: end.why } : {};
-  const record = { diverged: false, ...momentJson(result), verified, ...speed, ...ending };
+  const record = { diverged: false, ...momentJson(result), verified, ...speed, ...ending, ...more };
   process.stdout.write(`${JSON.stringify(record)}\n`);
 }
 
 /** What is seen while it goes on: the guest's output on stdout, how far it is on stderr, the one not in the other's way. */
 class Show implements Disposable {
+  /** Whether the console is shown; programs that the host had started are, always. */
+  console = true;
   private readonly silent: boolean;
   private readonly line = new ProgressLine(process.stderr);
   private readonly guest = new GuestOutput();
+  private readonly queries = new QueryFilter();
   private readonly shared = Boolean(process.stdout.isTTY && process.stderr.isTTY);
 
   constructor(silent: boolean) {
@@ -88,12 +106,34 @@ class Show implements Disposable {
   }
 
   /** Settles when there is room for more. */
-  readonly output = async (bytes: Uint8Array): Promise<void> => {
+  readonly onConsole = async (bytes: Uint8Array): Promise<void> => {
+    if (this.console) await this.output(bytes);
+  };
+
+  private readonly output = async (bytes: Uint8Array): Promise<void> => {
     if (this.silent) return;
     if (this.shared) this.line.hide();
-    if (process.stdout.isTTY) this.guest.note(bytes);
-    if (!process.stdout.write(bytes)) await once(process.stdout, 'drain');
+    const shown = process.stdout.isTTY ? this.queries.pass(bytes) : bytes;
+    if (process.stdout.isTTY) this.guest.note(shown);
+    if (!process.stdout.write(shown)) await once(process.stdout, 'drain');
   };
+
+  /** What a program wrote that the host had started: as `run` shows it. */
+  readonly program = (stream: 'stdout' | 'stderr', bytes: Uint8Array): void => {
+    if (stream === 'stdout') void this.output(bytes);
+    else if (!this.silent) {
+      this.line.hide();
+      process.stderr.write(bytes);
+    }
+  };
+
+  /** What replay-only code wrote, with a line that says whose it is. */
+  replayOnly(run: ReplayOnlyReport): void {
+    this.line.hide();
+    const before = this.shared && !this.guest.atLineStart ? '\n' : '';
+    process.stderr.write(`${before}braid: ${replayOnlyText(run)}\n`);
+    for (const { stream, bytes } of run.output) this.program(stream === 'stderr' ? 'stderr' : 'stdout', bytes);
+  }
 
   progress(text: () => string): void {
     // Not in the middle of what the guest writes.

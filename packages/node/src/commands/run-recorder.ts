@@ -22,10 +22,17 @@ export class RunRecorder {
   }
 
   /** Records the machine from here on, if that is asked for. */
-  static async of(machine: Machine, flags: RunFlags, title: readonly string[]): Promise<RunRecorder | undefined> {
+  static async of(
+    machine: Machine,
+    flags: RunFlags,
+    image: string | undefined,
+    command: readonly string[] | undefined,
+  ): Promise<RunRecorder | undefined> {
     const { record, mark = [] } = flags;
     if (record === undefined) return undefined;
-    return new RunRecorder(await machine.record(record, { title: title.join(' ') || 'braid run', marks: mark }));
+    const title = [...(image === undefined ? [] : [image]), ...(command ?? [])].join(' ') || 'braid run';
+    const shows = command ? 'programs' : 'console';
+    return new RunRecorder(await machine.record(record, { title, shows, marks: mark }));
   }
 
   /** Ends the recording with the run. A run that was to be recorded and was not has not succeeded. */

@@ -5,8 +5,10 @@ import { constants } from 'node:os';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { EXIT, explain } from '../cli.ts';
 import { BraidError } from '../errors.ts';
-import { Machine, type Program } from '../machine.ts';
+import { Machine } from '../machine.ts';
+import type { Program } from '../programs.ts';
 import { createOptions, type RunFlags } from './flags.ts';
+import { awaitDebugger } from './run-debugger.ts';
 import { RunRecorder } from './run-recorder.ts';
 import { Terminal } from './terminal.ts';
 
@@ -35,7 +37,8 @@ export async function run(
   // A program at the other end of a pipe types like a person: between its lines the guest waits in real time.
   const typed = !command && flags.bare === undefined && isPipe(0);
   const time = flags.time ?? (interactive || typed ? 'wall' : 'virtual');
-  const options = createOptions(image, flags, time);
+  const marks = flags.guestMarks === undefined ? {} : { hints: { mark: flags.guestMarks } };
+  const options = { ...createOptions(image, flags, time), ...marks };
   const results = [flags.stats, flags.signature].filter((path) => path !== undefined);
   for (const path of results) checkWritable(path);
   if (flags.record === undefined && flags.mark && flags.mark.length > 0)
@@ -54,14 +57,10 @@ export async function run(
       if (interactive) {
         process.stderr.write(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.\n`);
       } else if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
-      const recorder = await RunRecorder.of(machine, flags, [
-        ...(image === undefined ? [] : [image]),
-        ...(command ?? []),
-      ]);
-      const ran = await session.run(
-        command,
-        options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly),
-      );
+      const recorder = await RunRecorder.of(machine, flags, image, command);
+      const left = flags.gdb === undefined ? undefined : await awaitDebugger(machine, flags.gdb);
+      const writable = options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly);
+      const ran = left ?? (await session.run(command, writable));
       session.terminal?.restore();
       const ending = recorder ? await recorder.end(ran) : ran;
       // Somebody who sits there expects a computer that comes up again; a run for its results ends.

@@ -1,7 +1,6 @@
 /** `braid threads`: which tasks of the guest's Linux ran where and when in a recording, what they waited for and who woke them. */
 
 import { Activity } from '@braid/core/linux/activity.ts';
-import { commOf } from '@braid/core/linux/activity-queries.ts';
 import { type ActivitySummary, summarize, summaryText, type TaskSummary } from '@braid/core/linux/activity-summary.ts';
 import { traceJson } from '@braid/core/linux/chrome-trace.ts';
 import { analyse, Lines, type SpanFlags } from './analysis.ts';
@@ -22,8 +21,7 @@ export async function threads(path: string, flags: ThreadsFlags): Promise<number
     path,
     flags,
     out,
-    ({ kernel, stepsBefore }) =>
-      new Activity({ kernel, stepsBefore, ...(events === undefined ? {} : { limit: events }) }),
+    ({ kernel, at }) => new Activity({ kernel, at, ...(events === undefined ? {} : { limit: events }) }),
     (activity) => {
       file?.write(traceJson(activity));
       if (json) out.add(JSON.stringify(summaryJson(summarize(activity))));
@@ -43,17 +41,14 @@ function summaryJson({ from, to, harts, tasks, full }: ActivitySummary): object 
   };
 }
 
-function taskJson({ task, ran, longestDelay, blockedIn, ...counts }: TaskSummary): object {
-  const { pid, tgid, kernel } = task;
-  const places = [...blockedIn].map(([where, { times, time, longest }]) => ({
+function taskJson({ comm: name, ran, longestDelay, blockedIn, ...counts }: TaskSummary): object {
+  const places = Object.entries(blockedIn).map(([where, { times, time, longest }]) => ({
     in: where,
     times,
     seconds: seconds(time),
     longest: seconds(longest),
   }));
-  const names = task.comms.map(({ comm }) => comm);
-  const times = { ran: seconds(ran), longestDelay: seconds(longestDelay) };
-  return { pid, tgid, kernel, name: commOf(task), names, ...times, ...counts, blockedIn: places };
+  return { name, ...counts, ran: seconds(ran), longestDelay: seconds(longestDelay), blockedIn: places };
 }
 
 function seconds(ns: number): number {

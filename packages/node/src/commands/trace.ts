@@ -2,7 +2,7 @@
 
 import type { KernelImage } from '@braid/core/linux/tasks.ts';
 import type { TaskReader } from '@braid/core/trace/analysis.ts';
-import { TracedProgram } from '@braid/core/trace/function-map.ts';
+import { type FunctionMap, TracedProgram } from '@braid/core/trace/function-map.ts';
 import { KernelTrace, kernelFunctions, ProgramTrace } from '@braid/core/trace/functions.ts';
 import type { FunctionProfile } from '@braid/core/trace/profile.ts';
 import { coverageLines, foldedLines, profileLines, profileRecords, treeLines } from '@braid/core/trace/profile-text.ts';
@@ -10,7 +10,7 @@ import { syscallLine, syscallRecord } from '@braid/core/trace/syscall-text.ts';
 import { type SyscallEvent, SyscallTrace } from '@braid/core/trace/syscalls.ts';
 import { BraidError } from '../errors.ts';
 import { readWhole } from '../files.ts';
-import { analyse, type Guest, Lines, type SpanFlags } from './analysis.ts';
+import { analyse, Lines, type SpanFlags } from './analysis.ts';
 import { ResultFile } from './result-file.ts';
 
 /** Whose doings. */
@@ -69,19 +69,22 @@ export async function traceFunctions(path: string, flags: FunctionsFlags): Promi
   const program = elf === undefined ? undefined : await programOf(elf);
   using file = folded === undefined ? undefined : new ResultFile(folded);
   const out = new Lines();
+  let map: FunctionMap | undefined;
   return await analyse(
     path,
     flags,
     out,
-    (guest) => {
-      const { kernel, edges } = guest;
+    ({ kernel, edges }) => {
       const options = { tasks: tasksOf(kernel), symbols: kernel.symbols, edges, ...filterOf(flags) };
-      return program ? new ProgramTrace(program, options) : new KernelTrace(mapOf(guest), options);
+      return program ? new ProgramTrace(program, options) : new KernelTrace(map!, options);
     },
     (analysis) => {
       const profile = analysis.profile();
       file?.write(lineByLine(foldedLines(profile)));
       for (const line of shownLines(profile, flags)) out.add(line);
+    },
+    (found) => {
+      if (!program) map = mapOf(found);
     },
   );
 }
@@ -113,7 +116,7 @@ function* lineByLine(lines: Iterable<string>): Generator<string> {
   for (const line of lines) yield `${line}\n`;
 }
 
-function mapOf({ kernel }: Guest) {
+function mapOf(kernel: KernelImage): FunctionMap {
   return kernelFunctions(kernel.symbols.all(), (address, length) => kernel.memory.bytes(address, length));
 }
 

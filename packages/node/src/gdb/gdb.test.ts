@@ -8,23 +8,7 @@ import { parseKallsyms, symbolFile } from '@braid/core/gdb/symbol-file.ts';
 import { guestMissing } from '@braid/core/testing/machines.ts';
 import { type GdbListener, Machine } from '../index.ts';
 import { temporaryFolder } from '../testing.ts';
-import { compile, gdb, missing } from './testing.ts';
-
-const BARE = `
-volatile long total;
-double half = 0.5;
-static long square(long n) { return n * n; }
-void run(void) {
-  for (long i = 1;; i++) {
-    long s = square(i);
-    total += s;
-    half = half + 1;
-  }
-}
-__attribute__((naked, section(".text.start"))) void _start(void) {
-  __asm__("li t0, 0x2000; csrs mstatus, t0; csrr t0, mhartid; slli t0, t0, 12; la sp, _start + 0x100000; sub sp, sp, t0; j run");
-}
-`;
+import { compile, gdb, missing, SQUARES, WALK } from './testing.ts';
 
 /** A debugger has the machine. */
 function once(server: GdbListener): Promise<void> {
@@ -37,7 +21,7 @@ test('a bare program', { skip: missing('gdb-multiarch', 'riscv64-unknown-elf-gcc
   const { path, bytes } = compile(
     temporaryFolder((done) => t.after(done)),
     'bare',
-    BARE,
+    SQUARES,
     'bare',
   );
   await using machine = await Machine.create({ bare: bytes, harts: 2 });
@@ -137,26 +121,23 @@ test('the guest', { skip: guestMissing || missing('gdb-multiarch') }, async (t) 
     assert.match((await running).stdout, /^Linux version/);
   });
 
+  await t.test('its tasks, as threads', async () => {
+    await using server = await machine.gdb({ tasks: true });
+    const text = await gdb(
+      [server.remote, 'info threads', 'thread find kthreadd', 'thread 2', 'x/i $pc', 'print $a0', 'stepi', 'detach'],
+      kernel,
+    );
+    assert.match(text, /\* 1 +Thread 1 "hart 0: /);
+    assert.match(text, /Thread 10000002 "kthreadd \(2\)" +0x[0-9a-f]+ in __schedule \(\)/);
+    assert.match(text, /Thread \d+ has target name 'kthreadd \(2\)'/);
+    assert.match(text, /=> 0x[0-9a-f]+ <__schedule\+\d+>:/);
+    assert.match(text, /<unavailable>/);
+    assert.match(text, /does not run, and cannot be stepped/);
+  });
+
   const user = { skip: missing('riscv64-linux-gnu-gcc') };
   await t.test('a program of it, with lines and variables', user, async () => {
-    const source = `
-#include <stdio.h>
-struct item { int id; const char *name; struct item *next; };
-static int walk(struct item *item) {
-  int sum = 0;
-  while (item) {
-    sum += item->id;
-    item = item->next;
-  }
-  return sum;
-}
-int main(void) {
-  struct item last = {30, "last", 0}, first = {12, "first", &last};
-  printf("sum %d\\n", walk(&first));
-  return 0;
-}
-`;
-    const { path, bytes } = compile(folder, 'program', source, 'linux');
+    const { path, bytes } = compile(folder, 'program', WALK, 'linux');
     await machine.writeFile('/tmp/program', bytes);
     await machine.exec(['chmod', '+x', '/tmp/program']);
     await using server = await machine.gdb();

@@ -2,50 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { bytesText, frame, PacketReader, textBytes } from '@braid/core/gdb/packet.ts';
-import { type BraidError, type GdbListener, Machine } from '../index.ts';
+import { frame, textBytes } from '@braid/core/gdb/packet.ts';
+import { type BraidError, Machine } from '../index.ts';
 import { endlessProgram, temporaryFolder } from '../testing.ts';
+import { Client } from './testing.ts';
 
 const code = (expected: string) => (error: unknown) => (error as BraidError).code === expected;
-
-/** A debugger's end. */
-class Client {
-  readonly socket: Socket;
-  readonly closed: Promise<void>;
-  private readonly reader = new PacketReader();
-  private readonly replies: string[] = [];
-  private heard: (() => void) | undefined;
-
-  constructor({ socket, port }: GdbListener) {
-    this.socket = socket === undefined ? connect(port!, '127.0.0.1') : connect(socket);
-    this.socket.on('error', () => {});
-    this.socket.on('data', (bytes: Buffer) => {
-      for (const item of this.reader.push(bytes))
-        if (item.kind === 'packet') this.replies.push(bytesText(item.payload));
-      this.heard?.();
-    });
-    this.closed = new Promise((resolve) => this.socket.on('close', () => resolve()));
-    this.closed.then(() => this.heard?.());
-  }
-
-  /** The reply; undefined at the end of the connection. */
-  async ask(packet: string): Promise<string | undefined> {
-    this.socket.write(frame(textBytes(packet)));
-    return this.reply();
-  }
-
-  async reply(): Promise<string | undefined> {
-    while (this.replies.length === 0 && !this.socket.destroyed) {
-      await new Promise<void>((resolve) => {
-        this.heard = resolve;
-      });
-    }
-    return this.replies.shift();
-  }
-}
 
 test('a socket that is its owner’s alone', async (t) => {
   const folder = temporaryFolder((done) => t.after(done));
@@ -177,7 +142,7 @@ test('a clone for another debugger', async () => {
   const text = Buffer.from((await said)!.slice(1), 'hex').toString();
   assert.equal(await client.reply(), 'OK');
   const socket = /target remote (\S+)\n/.exec(text)![1]!;
-  const other = new Client({ socket } as GdbListener);
+  const other = new Client({ socket, port: undefined });
   assert.match((await other.ask('vCont;s:1'))!, /^T05/);
   const pc = await other.ask('p20');
   assert.equal((await client.ask('vCont;s:1')) !== undefined, true);

@@ -14,7 +14,7 @@ import type { DebugTarget } from '@braid/core/gdb/target.ts';
 import { BraidError } from '../errors.ts';
 import { fileError } from '../files.ts';
 
-export interface ListenOptions extends GdbOptions {
+export interface GdbServeOptions extends GdbOptions {
   /** The socket's path; by default one in a new folder for temporary files. */
   readonly socket?: string;
   /** Instead of a socket: a TCP port of 127.0.0.1, 0 for any. Every user of this computer can connect then. */
@@ -62,7 +62,7 @@ export class GdbListener implements AsyncDisposable {
   }
 
   /** Throws `ERR_BRAID_OPTION` and `ERR_BRAID_FILE`. */
-  static async open(target: DebugTarget, options: ListenOptions = {}): Promise<GdbListener> {
+  static async open(target: DebugTarget, options: GdbServeOptions = {}): Promise<GdbListener> {
     const { socket, port } = options;
     if (socket !== undefined && port !== undefined)
       throw new BraidError('ERR_BRAID_OPTION', 'gdb connects to a socket or to a port: give one of them');

@@ -18,7 +18,6 @@ export interface LiveTargetOptions {
   readonly harts: number;
   /** `monitor fork`: makes a clone for another debugger; gives what to type there. */
   readonly fork: () => Promise<string>;
-  readonly tasks?: () => Promise<readonly DebugTask[]>;
 }
 
 export class LiveTarget implements DebugTarget {
@@ -30,15 +29,13 @@ export class LiveTarget implements DebugTarget {
     ['hash', 'a hash of everything that the guest can see'],
     ['fork', 'a clone that stands here, for another gdb; it goes when that one leaves'],
   ] as const;
-  readonly tasks?: () => Promise<readonly DebugTask[]>;
   private readonly link: Link;
   private readonly makeClone: () => Promise<string>;
 
-  constructor(link: Link, { harts, fork, tasks }: LiveTargetOptions) {
+  constructor(link: Link, { harts, fork }: LiveTargetOptions) {
     this.link = link;
     this.harts = harts;
     this.makeClone = fork;
-    if (tasks) this.tasks = tasks;
   }
 
   private call<T>(call: DebugCall): Promise<T> {
@@ -51,6 +48,10 @@ export class LiveTarget implements DebugTarget {
 
   detach(): Promise<void> {
     return this.call({ op: 'detach' });
+  }
+
+  tasks(): Promise<readonly DebugTask[]> {
+    return this.call({ op: 'tasks' });
   }
 
   registers(hart: number): Promise<RegisterValues> {

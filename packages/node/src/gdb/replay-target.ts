@@ -20,7 +20,6 @@ import type { DebugCall } from '../runner/debug-session.ts';
 export interface ReplayTargetOptions {
   /** `monitor fork`: makes a machine that leaves the recording here, for another debugger; gives what to type there. */
   readonly fork: () => Promise<string>;
-  readonly tasks?: () => Promise<readonly DebugTask[]>;
 }
 
 const UNITS: Readonly<Record<string, bigint>> = { s: 1_000_000_000n, ms: 1_000_000n, us: 1_000n, ns: 1n };
@@ -41,17 +40,15 @@ export class ReplayTarget implements DebugTarget {
     ['hash', 'a hash of everything that was recorded of the machine, here'],
     ['fork', 'a machine that leaves the recording here, for another gdb; it goes when that one leaves'],
   ] as const;
-  readonly tasks?: () => Promise<readonly DebugTask[]>;
   private readonly replay: Replay;
   private readonly link: Link;
   private readonly makeFork: () => Promise<string>;
 
-  constructor(replay: Replay, link: Link, { fork, tasks }: ReplayTargetOptions) {
+  constructor(replay: Replay, link: Link, { fork }: ReplayTargetOptions) {
     this.replay = replay;
     this.link = link;
     this.harts = replay.info.harts;
     this.makeFork = fork;
-    if (tasks) this.tasks = tasks;
   }
 
   async attach(): Promise<DebugStop> {
@@ -62,6 +59,10 @@ export class ReplayTarget implements DebugTarget {
 
   private call<T>(call: DebugCall): Promise<T> {
     return this.link.call('debug', call) as Promise<T>;
+  }
+
+  tasks(): Promise<readonly DebugTask[]> {
+    return this.call({ op: 'tasks' });
   }
 
   registers(hart: number): Promise<RegisterValues> {
@@ -101,7 +102,9 @@ export class ReplayTarget implements DebugTarget {
     const { points } = how;
     if (how.kind === 'step') return how.direction === 'forward' ? this.step(how, wait) : this.stepBack(how, wait);
     if (how.direction === 'forward') return this.stopOf(await replay.run({ ...wait, points, show: true }), points);
-    return this.stopOf(await replay.reverse(points, wait), points);
+    if (points.length > 0) return this.before(this.stopOf(await replay.reverse(points, wait), points), points);
+    await replay.seek({ at: 0n }, wait);
+    return this.stopped('begin');
   }
 
   /** A step of a hart; others that run meanwhile may come to points. */
@@ -159,7 +162,24 @@ export class ReplayTarget implements DebugTarget {
       if (replay.at === last.at) await replay.step(wait);
     }
     await replay.seek({ at: last?.at ?? from }, wait);
-    return last && this.stopOf({ kind: 'hit', hit: last }, points);
+    return last && this.before(this.stopOf({ kind: 'hit', hit: last }, points), points);
+  }
+
+  /**
+   * A stop before an instruction that writes to what is watched, and is at a breakpoint too. gdb looks at one of both: at the watchpoint if
+   * the value is another one behind the instruction, or it would go on.
+   */
+  private async before(stop: DebugStop, points: readonly DebugPoint[]): Promise<DebugStop> {
+    const { hart, point } = stop;
+    if (point?.kind !== 'write') return stop;
+    const { pc } = await this.registers(hart);
+    const here = points.find(({ kind, address }) => kind === 'break' && address === pc);
+    if (!here) return stop;
+    const before = await this.read(point.address, point.length, { hart });
+    await this.replay.step();
+    const after = await this.read(point.address, point.length, { hart });
+    await this.replay.reverseStep();
+    return before.every((byte, n) => byte === after[n]) ? { kind: 'breakpoint', hart, point: here } : stop;
   }
 
   private stopOf(stop: TimelineStop, points: readonly DebugPoint[]): DebugStop {

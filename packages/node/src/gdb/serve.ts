@@ -1,17 +1,11 @@
 /** Debugging live machines and replays with gdb: see docs/gdb.md. */
 
-import type { DebugTask } from '@braid/core/gdb/target.ts';
 import type { Machine } from '../machine.ts';
 import type { Link } from '../pool/link.ts';
 import type { Replay } from '../replay/replay.ts';
-import { GdbListener, type ListenOptions } from './listener.ts';
+import { GdbListener, type GdbServeOptions } from './listener.ts';
 import { LiveTarget } from './live-target.ts';
 import { ReplayTarget } from './replay-target.ts';
-
-export interface GdbServeOptions extends Omit<ListenOptions, 'tasks'> {
-  /** The tasks of the guest's kernel, which are threads then as well. */
-  readonly tasks?: () => Promise<readonly DebugTask[]>;
-}
 
 /** What the server needs of a machine. */
 export interface Debugged {
@@ -26,25 +20,21 @@ export interface Replayed {
 
 /** Lets gdb connect to a machine, until the result or the machine is disposed of. */
 export async function serveGdb({ machine, link }: Debugged, options: GdbServeOptions = {}): Promise<GdbListener> {
-  const { tasks, ...where } = options;
   const target = new LiveTarget(link, {
     harts: machine.harts,
     fork: async () => serveFork(await cloneOf(machine), link, options),
-    ...(tasks ? { tasks } : {}),
   });
-  const listener = await GdbListener.open(target, { ...where, tasks: tasks !== undefined });
+  const listener = await GdbListener.open(target, options);
   link.on('closed', () => void listener.close());
   return listener;
 }
 
 /** Lets gdb connect to a replay, until the result or the replay is disposed of. Nobody else moves the replay meanwhile. */
 export async function serveReplay({ replay, link }: Replayed, options: GdbServeOptions = {}): Promise<GdbListener> {
-  const { tasks, ...where } = options;
   const target = new ReplayTarget(replay, link, {
     fork: async () => serveFork(await replay.divert(), link, options),
-    ...(tasks ? { tasks } : {}),
   });
-  const listener = await GdbListener.open(target, { ...where, tasks: tasks !== undefined });
+  const listener = await GdbListener.open(target, options);
   link.on('closed', () => void listener.close());
   return listener;
 }
@@ -56,9 +46,12 @@ async function cloneOf(machine: Machine): Promise<Machine> {
 }
 
 /** A machine for a debugger of its own: it goes when that one leaves, or what it was forked from goes. */
-async function serveFork(fork: Machine, link: Link, { port }: GdbServeOptions): Promise<string> {
+async function serveFork(fork: Machine, link: Link, { port, tasks }: GdbServeOptions): Promise<string> {
   try {
-    const listener = await fork.gdb(port === undefined ? {} : { port: 0 });
+    const listener = await fork.gdb({
+      ...(port === undefined ? {} : { port: 0 }),
+      ...(tasks === undefined ? {} : { tasks }),
+    });
     const dispose = () => void fork.dispose().catch(() => {});
     listener.onLeave = dispose;
     link.on('closed', dispose);

@@ -260,6 +260,12 @@ export class Link {
         return this.emit('halt', undefined);
       case 'progress':
         return this.emit('progress', report);
+      case 'hooked':
+        return this.emit('hooked', report.hit);
+      case 'overheard':
+        return this.emit('overheard', report);
+      case 'replay-only':
+        return this.emit('replay-only', report.run);
       case 'recorded':
         return this.emit('recorded', report.item);
       case 'hint':

@@ -19,6 +19,7 @@ import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
 import type { InputEvent, LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { MapRoots } from '@braid/core/memory/frame-map.ts';
+import type { OutputPiece } from '@braid/core/timeline/captured-output.ts';
 import type { Point } from '@braid/core/timeline/points.ts';
 import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/recording/info.ts';
 import type { Moment } from '@braid/core/timeline/recording/moment.ts';
@@ -27,6 +28,7 @@ import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
 import type { DebugCall } from '../runner/debug-session.ts';
 import type { Decided } from '../runner/decision-watch.ts';
+import type { GuestCall, GuestCallResult, HookHit, HookRequest } from '../runner/replay-hooks.ts';
 
 /** How guest time goes while the guest is idle. */
 export type TimeMode = 'virtual' | 'wall';
@@ -157,7 +159,7 @@ export type Goal =
   | { readonly position: Position };
 
 export interface RecordOptions {
-  /** What the console says that is to be marked. */
+  /** What the console says that is to be marked; each finds all matches (flag g). */
   readonly patterns: readonly RegExp[];
   /** Milliseconds of running between two keyframes; without it they are as dense as they are cheap. */
   readonly keyframeMs?: number;
@@ -198,10 +200,30 @@ export type Target =
 export type ReplayOperation =
   | { readonly kind: 'seek'; readonly to: Target }
   /** `show`: the guest's output is heard. */
-  | { readonly kind: 'run'; readonly points: readonly Point[]; readonly to?: bigint; readonly show: boolean }
+  | {
+      readonly kind: 'run';
+      readonly points: readonly Point[];
+      readonly to?: bigint;
+      readonly show: boolean;
+      /** Replay-only code that is run, in diversions. */
+      readonly replayOnly?: readonly bigint[] | 'all';
+    }
   | { readonly kind: 'reverse'; readonly points: readonly Point[] }
   | { readonly kind: 'step' | 'reverse-step'; readonly count: bigint; readonly hart?: number }
   | { readonly kind: 'last-hit'; readonly interval: Interval; readonly points: readonly Point[] };
+
+/** A run of replay-only code in a diversion. */
+export interface ReplayOnlyReport {
+  readonly code: bigint;
+  readonly hart: number;
+  readonly at: bigint;
+  readonly steps: bigint;
+  /** In the order in which it was written. */
+  readonly output: readonly OutputPiece[];
+  readonly truncated: boolean;
+  /** Why it did not come to its end. */
+  readonly error: string | undefined;
+}
 
 /** Where a replay stands. */
 export interface Standing {
@@ -278,6 +300,13 @@ export interface Calls {
   /** Instead of a machine: a recording, at its beginning. */
   openReplay: [{ readonly path: string; readonly show: boolean }, Standing];
   replay: [ReplayOperation, ReplayAnswer];
+  /** Has a replay stand, and report, where it comes to a place while it runs; the hook's number. */
+  hook: [HookRequest, number];
+  unhook: [{ readonly hook: number }, undefined];
+  /** A replay that stands at a hook goes on. */
+  release: [Record<never, never>, undefined];
+  /** Calls a function of the guest in a diversion from where a replay stands. */
+  callGuest: [GuestCall, GuestCallResult];
   /** Where bytes at a hart's virtual address lie in guest-physical memory. */
   physical: [{ readonly hart: number; readonly address: bigint }, bigint | undefined];
   /** The parts of a recording in which a page may have been written, the last one first; and what was there before all of them. */
@@ -288,7 +317,7 @@ export interface Calls {
   /** A machine in the state in which a replay stands, to go on from there. */
   divert: [Record<never, never>, { readonly point: ForkPoint; readonly host: HostState }];
   /** What a machine is called that is recorded. */
-  recordingInfo: [Record<never, never>, Omit<RecordingInfo, 'braid' | 'title'>];
+  recordingInfo: [Record<never, never>, Omit<RecordingInfo, 'braid' | 'title' | 'shows'>];
   /** Sends what is to be recorded from now on, as reports. */
   record: [RecordOptions, undefined];
   /** Names the moment for the recording; where it is. */
@@ -355,11 +384,11 @@ export type Request =
   /** The caller of `id` does not wait any longer. */
   | { readonly type: 'cancel'; readonly id: number }
   | { readonly type: 'console'; readonly bytes: Uint8Array; readonly reply: number }
-  /** Of what was recorded so many bytes have been written; and a keyframe, which took so many ms. `full`: part of its room that is used up. */
+  /** Of what was recorded so many bytes have been written; and a keyframe, which cost all threads so many ms. `full`: part of its room that is used up. */
   | {
       readonly type: 'written';
       readonly bytes: number;
-      readonly keyframeMs: number | undefined;
+      readonly keyframeCost: number | undefined;
       readonly full: number;
     }
   /** Nobody will type any more. */
@@ -378,7 +407,7 @@ export type ToWorker =
   | { readonly module: PortableModule }
   /** A fork point is gone. */
   | { readonly forget: number }
-  /** Says which frames it holds, and stands still until the first word of `gate` changes: see `recover.ts`. */
+  /** Says which frames it holds, and stands still until the first word of `gate` changes: see `recover` of the pool. */
   | { readonly gate: Int32Array };
 
 export type FromWorker =
@@ -411,7 +440,12 @@ export type Report =
   | { readonly type: 'hint'; readonly hint: Hint }
   | { readonly type: 'recorded'; readonly item: Recorded }
   /** How far an operation of a replay is. */
-  | { readonly type: 'progress'; readonly id: number; readonly at: bigint };
+  | { readonly type: 'progress'; readonly id: number; readonly at: bigint }
+  /** A replay stands at a hook until `release`. */
+  | { readonly type: 'hooked'; readonly hit: HookHit }
+  /** What a program of the agent wrote in a replay. */
+  | { readonly type: 'overheard'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
+  | { readonly type: 'replay-only'; readonly run: ReplayOnlyReport };
 
 interface HartStats {
   readonly steps: bigint;

@@ -5,8 +5,11 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
 import { Engine } from '@braid/core/engine/engine.ts';
 import { Pool } from '@braid/core/memory/pool.ts';
-import { Runner } from '../runner/runner.ts';
-import type { FromWorker, ToWorker, WorkerStart } from './protocol.ts';
+import { PathRunner } from '../runner/path-runner.ts';
+import { ReplayRunner } from '../runner/replay-runner.ts';
+import { MachineRunner } from '../runner/runner.ts';
+import type { Runner, RunnerHost } from '../runner/thread.ts';
+import type { FromWorker, Request, ToWorker, WorkerStart } from './protocol.ts';
 
 const port: MessagePort = parentPort!;
 const { memory, area } = workerData as WorkerStart;
@@ -22,17 +25,17 @@ let woken = false;
 
 function take(message: ToWorker): void {
   if ('requests' in message) {
-    const runner = runnerOf(message.machine);
+    const runner = runnerOf(message.machine, message.requests);
     for (const request of message.requests) runner.handle(request);
   } else if ('module' in message) engine.install(message.module);
   else if ('forget' in message) points.delete(message.forget);
   else standStill(message.gate);
 }
 
-function runnerOf(machine: number): Runner {
+function runnerOf(machine: number, requests: readonly Request[]): Runner {
   let runner = runners.get(machine);
   if (!runner) {
-    runner = new Runner(engine, points, {
+    runner = runnerFor(requests[0], {
       report: (report, transfer) => send({ machine, report }, transfer),
       // Not at once: whoever asks may be in the middle of something.
       wake: () => queueMicrotask(run),
@@ -41,6 +44,14 @@ function runnerOf(machine: number): Runner {
     runners.set(machine, runner);
   }
   return runner;
+}
+
+/** As the first request to it wants. */
+function runnerFor(first: Request | undefined, host: RunnerHost): Runner {
+  const name = first?.type === 'call' ? first.name : undefined;
+  if (name === 'openReplay') return new ReplayRunner(engine, host);
+  if (name === 'path') return new PathRunner(engine, host);
+  return new MachineRunner(engine, points, host);
 }
 
 /** A thread has died: nobody touches the pool until the main thread has counted anew. */

@@ -14,11 +14,14 @@ import { BraidError } from '../errors.ts';
 import type { Link } from '../pool/link.ts';
 import type { Pool } from '../pool/pool.ts';
 import type { Recorded } from '../pool/protocol.ts';
-import type { RecordingFile } from './recording-file.ts';
+import { VERSION } from '../version.ts';
+import { RecordingFile } from './recording-file.ts';
 
 export interface RecordMachineOptions {
   /** What was run, for people. */
   readonly title?: string;
+  /** What is shown of it in a replay, if nothing else is asked for: the console (the default), or programs' output. */
+  readonly shows?: 'console' | 'programs';
   /** Console output that is to be marked. */
   readonly marks?: readonly (string | RegExp)[];
   /** Milliseconds of running between two keyframes. By default 500, and more where they are large. */
@@ -46,6 +49,8 @@ export interface RecordingStatistics {
 }
 
 const KEYFRAME_BYTES = 8 * 2 ** 30;
+/** CPU time (ms) of all threads for a keyframe, and for each of its pages: to copy it on write, hash, compress and write it. Measured. */
+const COST = { each: 6, page: 0.014 } as const;
 
 /** A recording under way: see `Machine.record`. */
 export class MachineRecording implements AsyncDisposable {
@@ -69,14 +74,46 @@ export class MachineRecording implements AsyncDisposable {
   private counts = { steps: 0n, events: 0, keyframes: 0, inputBytes: 0 };
   private settle: { resolve(value: RecordingStatistics): void; reject(error: unknown): void };
 
-  /** @internal */
-  constructor(
+  /** Has a machine recorded, once the one who asks holds the recording, which he does until it is over. @internal */
+  static async begin(
+    pool: Pool,
+    link: Link,
+    path: string,
+    options: RecordMachineOptions,
+    hold: (recording: MachineRecording | undefined) => void,
+  ): Promise<MachineRecording> {
+    const { title = '', shows = 'console', marks = [], keyframeMs, keyframeBytes, overwrite = false } = options;
+    const patterns = marks.map((mark) =>
+      typeof mark === 'string'
+        ? new RegExp(mark.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&'), 'g')
+        : new RegExp(mark.source, `${mark.flags.replace(/[gy]/g, '')}g`),
+    );
+    const info = { braid: VERSION, title, shows, ...(await link.call('recordingInfo', {})) };
+    const file = new RecordingFile(path, { overwrite });
+    // What is sent is of one thread.
+    const { onActivate } = link;
+    link.onActivate = undefined;
+    const recording = new MachineRecording(pool, link, file, info, keyframeBytes, () => {
+      hold(undefined);
+      link.onActivate = onActivate;
+    });
+    hold(recording);
+    try {
+      await link.call('record', { patterns, ...(keyframeMs === undefined ? {} : { keyframeMs }) });
+    } catch (error) {
+      await recording.abandon();
+      throw error;
+    }
+    return recording;
+  }
+
+  private constructor(
     pool: Pool,
     link: Link,
     file: RecordingFile,
     info: RecordingInfo,
     room: number = KEYFRAME_BYTES,
-    released: () => void = () => {},
+    released: () => void,
   ) {
     this.path = file.path;
     this.pool = pool;
@@ -167,15 +204,15 @@ export class MachineRecording implements AsyncDisposable {
     }
   }
 
-  private acknowledge(bytes: number, keyframeMs?: number): void {
+  private acknowledge(bytes: number, keyframeCost?: number): void {
     const full = this.statistics.keyframeBytes / this.room;
-    this.link.post({ type: 'written', bytes, keyframeMs, full });
+    this.link.post({ type: 'written', bytes, keyframeCost, full });
   }
 
   private async keyframe({ stretch, at, written, point }: Extract<Recorded, { kind: 'keyframe' }>): Promise<void> {
-    const from = performance.now();
     const { before, pool, writer } = this;
     if (this.over) return this.free(point);
+    let cost = COST.each;
     this.before = point;
     this.counts.steps = at;
     this.counts.keyframes++;
@@ -184,13 +221,14 @@ export class MachineRecording implements AsyncDisposable {
       const { record } = point;
       const map = this.mapOf(point);
       const hash = hashOfRecord(pool.view, this.hash, record, map);
-      const pages = map.changed(before?.ram);
+      const pages = [...map.changed(before?.ram)];
+      cost += pages.length * COST.page;
       const frame = (page: number) => map.entry(page) & ENTRY_FRAME;
       const hashOf = (frame: number) => this.hash.of(frame);
       await writer.keyframe({ stretch, at, record, hash, pages, frame, hashOf, written });
     } finally {
       if (before) this.free(before);
-      this.acknowledge(0, performance.now() - from);
+      this.acknowledge(0, cost);
     }
   }
 

@@ -10,21 +10,25 @@ import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/rec
 import type { Recording } from '@braid/core/timeline/recording/reader.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
-import type { GdbListener } from '../gdb/listener.ts';
-import { type GdbServeOptions, serveReplay } from '../gdb/serve.ts';
-import { type DivertOptions, Machine } from '../machine.ts';
+import type { GdbListener, GdbServeOptions } from '../gdb/listener.ts';
+import { serveReplay } from '../gdb/serve.ts';
+import { Machine } from '../machine.ts';
+import type { DivertOptions } from '../options.ts';
 import type { Sink } from '../output.ts';
 import { Family } from '../pool/family.ts';
 import type { Link, WaitOptions } from '../pool/link.ts';
 import { Pool } from '../pool/pool.ts';
-import type { ReplayAnswer, ReplayOperation, Standing, Target } from '../pool/protocol.ts';
+import type { ReplayAnswer, ReplayOnlyReport, ReplayOperation, Report, Standing, Target } from '../pool/protocol.ts';
 import { History } from './history.ts';
+import { type Hooked, type HookOptions, HookTable, type Place } from './hooked.ts';
 import { type OpenedRecording, openRecording } from './recording-file.ts';
 
 export interface ReplayOptions {
   readonly pool?: Pool;
   /** Hears what the guest says while `run` goes on with `show`. */
   readonly onConsole?: Sink;
+  /** Hears what programs of the guest's agent write, such as the command of `braid run`. */
+  readonly onProgram?: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
 }
 
 export interface ReplayWait extends WaitOptions {
@@ -46,6 +50,7 @@ export class Replay implements AsyncDisposable {
   private readonly family: Family;
   private readonly link: Link;
   private readonly history: History;
+  private readonly hooks: HookTable;
   private standing: Standing;
   private disposed = false;
 
@@ -61,6 +66,7 @@ export class Replay implements AsyncDisposable {
     family.joined();
     this.link = link;
     this.standing = standing;
+    this.hooks = new HookTable(link);
     this.history = new History(path, family.pool, link);
   }
 
@@ -70,9 +76,15 @@ export class Replay implements AsyncDisposable {
     const pool = options.pool ?? new Pool();
     try {
       const link = pool.link();
-      const { onConsole } = options;
+      const { onConsole, onProgram } = options;
       if (onConsole) link.console.to(onConsole);
-      const standing = await link.call('openReplay', { path, show: onConsole !== undefined });
+      else link.console.to(() => {});
+      link.on('overheard', (report) => {
+        const { stream, bytes } = report as Extract<Report, { type: 'overheard' }>;
+        onProgram?.(stream, bytes);
+      });
+      const show = onConsole !== undefined || onProgram !== undefined;
+      const standing = await link.call('openReplay', { path, show });
       return new Replay(path, file, new Family(pool, options.pool === undefined), link, standing);
     } catch (error) {
       file.close();
@@ -118,9 +130,17 @@ export class Replay implements AsyncDisposable {
 
   /** Runs on: to a point, to `to`, or to the end. `show`: output is heard. */
   async run(
-    options: ReplayWait & { readonly points?: readonly Point[]; readonly to?: Where; readonly show?: boolean } = {},
+    options: ReplayWait & {
+      readonly points?: readonly Point[];
+      readonly to?: Where;
+      readonly show?: boolean;
+      /** Replay-only code that is run, by its numbers, in diversions: see docs/replay-only.md. */
+      readonly replayOnly?: readonly (bigint | number)[] | 'all';
+      /** Told of each such run. */
+      readonly onReplayOnly?: (run: ReplayOnlyReport) => void;
+    } = {},
   ): Promise<TimelineStop> {
-    const { points = [], to, show = false, ...wait } = options;
+    const { points = [], to, show = false, replayOnly, onReplayOnly, ...wait } = options;
     let end: bigint | undefined;
     if (to !== undefined) {
       const target = this.target(to);
@@ -128,7 +148,39 @@ export class Replay implements AsyncDisposable {
         throw new BraidError('ERR_BRAID_OPTION', 'run goes to a mark or a number of steps; seek goes to others');
       end = target.at;
     }
-    return this.ask({ kind: 'run', points, show, ...(end === undefined ? {} : { to: end }) }, wait);
+    const codes = typeof replayOnly === 'string' ? replayOnly : replayOnly?.map(BigInt);
+    const stop = onReplayOnly && this.link.on('replay-only', (run) => onReplayOnly(run as ReplayOnlyReport));
+    const failed = new AbortController();
+    this.hooks.onFailure = () => failed.abort();
+    const signal = wait.signal ? AbortSignal.any([wait.signal, failed.signal]) : failed.signal;
+    const operation: ReplayOperation = {
+      kind: 'run',
+      points,
+      show,
+      ...(end === undefined ? {} : { to: end }),
+      ...(codes === undefined ? {} : { replayOnly: codes }),
+    };
+    try {
+      return await this.ask(operation, { ...wait, signal });
+    } catch (error) {
+      this.hooks.check();
+      throw error;
+    } finally {
+      stop?.();
+    }
+  }
+
+  /**
+   * Has a function called whenever `run` comes to a place: an address, a symbol (of `program`, else of the kernel), a system call, a mark of
+   * the guest. The replay stands there until it is over; it may read the machine, and call functions of the guest in a diversion. What it
+   * throws ends the run. The result takes the hook away.
+   */
+  on(
+    place: Place,
+    call: (at: Hooked) => void | Promise<void>,
+    options: HookOptions = {},
+  ): Promise<() => Promise<void>> {
+    return this.hooks.add(place, call, options);
   }
 
   /** Runs back, to before the last time that a point was come to, or to the beginning. */
@@ -209,6 +261,11 @@ export class Replay implements AsyncDisposable {
   }
 
   private async ask(operation: ReplayOperation, wait: ReplayWait = {}): Promise<TimelineStop> {
+    if (this.hooks.active)
+      throw new BraidError(
+        'ERR_BRAID_OPTION',
+        "a hook's function is called in the middle of a run: the replay stands there",
+      );
     const answer = await askReplay(this.link, operation, wait);
     this.standing = answer.standing;
     return answer.stop;

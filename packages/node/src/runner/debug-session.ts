@@ -2,6 +2,7 @@
 
 import { GdbError } from '@braid/core/gdb/errors.ts';
 import { readMemory, readRegisters, writeMemory, writeRegister } from '@braid/core/gdb/inspect.ts';
+import { LinuxTasks } from '@braid/core/gdb/linux-tasks.ts';
 import { MachineDebug } from '@braid/core/gdb/machine-debug.ts';
 import type { DebugStop, MemoryOptions, Resume } from '@braid/core/gdb/target.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
@@ -18,6 +19,8 @@ export type DebugCall =
   /** Gives the bytes. */
   | { readonly op: 'read'; readonly address: bigint; readonly length: number; readonly options: MemoryOptions }
   | { readonly op: 'write'; readonly address: bigint; readonly bytes: Uint8Array; readonly options: MemoryOptions }
+  /** Gives the tasks of the guest's Linux. */
+  | { readonly op: 'tasks' }
   /** Gives the stop at which it is over. */
   | { readonly op: 'resume'; readonly how: Resume }
   /** Ends the command under way. */
@@ -72,7 +75,7 @@ export class DebugSession {
       this.debug = new MachineDebug(machine);
       return this.here;
     }
-    if (call.op === 'registers' || call.op === 'read') return look(machine, call);
+    if (isLook(call)) return look(machine, call);
     switch (call.op) {
       case 'detach':
         this.interrupt();
@@ -123,7 +126,25 @@ export class DebugSession {
 }
 
 /** What changes nothing, and asks for no debugger: on a replay's machine as well. */
-export function look(machine: Machine, call: Extract<DebugCall, { op: 'registers' | 'read' }>): unknown {
-  if (call.op === 'registers') return readRegisters(machine, call.hart);
-  return readMemory(machine, call.address, call.length, call.options);
+export type Look = Extract<DebugCall, { op: 'registers' | 'read' | 'tasks' }>;
+
+export function isLook(call: DebugCall): call is Look {
+  return call.op === 'registers' || call.op === 'read' || call.op === 'tasks';
+}
+
+/** What is known of machines' kernels. */
+const kernels = new WeakMap<Machine, LinuxTasks>();
+
+export function look(machine: Machine, call: Look): unknown {
+  switch (call.op) {
+    case 'registers':
+      return readRegisters(machine, call.hart);
+    case 'read':
+      return readMemory(machine, call.address, call.length, call.options);
+    case 'tasks': {
+      const kernel = kernels.get(machine) ?? new LinuxTasks(machine);
+      kernels.set(machine, kernel);
+      return kernel.list();
+    }
+  }
 }

@@ -22,8 +22,15 @@ const HEAD_ROOM = 4096;
 /** Bytes on the way to the main thread before the machine waits. */
 const AHEAD = 64 * 2 ** 20;
 const SEARCHED_TEXT = 4096;
+const MAX_MARKS = 100_000;
 /** What may be lost with the process, in ms of running. */
 const FLUSH_MS = 50;
+
+/** CPU time of this thread, in ms. */
+function threadTime(): number {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1000;
+}
 
 export class Recorder {
   private readonly machine: Machine;
@@ -42,12 +49,16 @@ export class Recorder {
   private captured: CapturedBlock[] = [];
   private capturedBytes = 0;
   private marks: Mark[] = [];
+  private marked = 0;
   /** Bytes that the main thread has not written yet. */
   private ahead = 0;
+  private resting: NodeJS.Timeout | undefined;
   private keyframeUnderWay = false;
-  /** Host time (ms) that the machine has run since something was sent. */
+  /** CPU time (ms) that the machine has used since something was sent. */
   private unsent = 0;
-  /** Host time (ms) that the machine has run since the last keyframe, and how much there is to be between two. */
+  /** The thread's, when the run under way began. */
+  private runFrom = 0;
+  /** CPU time (ms) that the machine has used since the last keyframe, and how much there is to be between two. */
   private ran = 0;
   private interval: number;
   private recent = '';
@@ -90,31 +101,38 @@ export class Recorder {
   }
 
   /** Some of it has been written. */
-  written({ bytes, keyframeMs, full }: Extract<Request, { type: 'written' }>): void {
+  written({ bytes, keyframeCost: cost, full }: Extract<Request, { type: 'written' }>): void {
     this.ahead -= bytes;
-    if (keyframeMs === undefined) return;
+    if (cost === undefined) return;
     this.keyframeUnderWay = false;
-    // Twice as rare with each eighth of the room that is used up.
     // Each half of what is left of the room makes them twice as rare.
     const rarer = full < 0.5 ? 1 : 2 / Math.max(2 ** -20, 1 - full);
     // The first one has all of the machine, and says little about the next.
-    const fair = this.keyframes === 1 ? 0 : Math.min(keyframeMs / COST, Math.max(FAR_APART_MS, keyframeMs / MOST_COST));
+    const fair = this.keyframes === 1 ? 0 : Math.min(cost / COST, Math.max(FAR_APART_MS, cost / MOST_COST));
     this.interval = (this.options.keyframeMs ?? Math.max(KEYFRAME_MS, fair)) * rarer;
   }
 
   /** Before a run: takes a keyframe if it is time. */
   beforeRun(): void {
-    if (this.ran < this.interval || this.keyframeUnderWay || this.machine.exit) return;
-    if (!this.settle() || this.capture.busy) return;
-    this.flush();
-    this.keyframe();
+    const due = this.ran >= this.interval && !this.keyframeUnderWay && !this.machine.exit;
+    if (due && this.settle() && !this.capture.busy) {
+      this.flush();
+      this.keyframe();
+    }
+    this.runFrom = threadTime();
   }
 
-  /** After a run, which took so many ms. */
-  afterRun(spent: number): void {
+  afterRun(): void {
+    const spent = threadTime() - this.runFrom;
     this.ran += spent;
     this.unsent += spent;
     if (this.unsent >= FLUSH_MS) this.flush();
+  }
+
+  /** The machine stands still, perhaps not for long: what there is is sent soon. */
+  rest(): void {
+    if (this.unsent === 0 && this.machine.log.length === this.sent && this.marks.length === 0) return;
+    this.resting ??= setTimeout(() => this.flush(), FLUSH_MS).unref();
   }
 
   /** The machine's log is about to be emptied. */
@@ -132,6 +150,8 @@ export class Recorder {
   }
 
   mark(kind: Mark['kind'], name: string): void {
+    // What a guest says may be marked without end.
+    if (this.marked++ >= MAX_MARKS && kind !== 'end') return;
     const { machine } = this;
     const at = this.from + machine.stepsNow - this.firstSteps;
     const text = escapeGuestText(name, { limit: 300 });
@@ -140,15 +160,15 @@ export class Recorder {
 
   /** The guest's console says something, a byte a character. */
   console(text: string): void {
+    const before = this.recent.length;
+    this.recent += text;
     for (const pattern of this.options.patterns) {
-      const before = this.recent.length;
-      const all = this.recent + text;
-      pattern.lastIndex = 0;
-      const found = new RegExp(pattern.source, pattern.flags.replace(/[gy]/g, '')).exec(all);
-      // Once for each time that it is completed.
-      if (found && found.index + found[0].length > before) this.mark('console', found[0]);
+      for (const { index, 0: found } of this.recent.matchAll(pattern)) {
+        // Once, when it is completed.
+        if (index + found.length > before) this.mark('console', found);
+      }
     }
-    this.recent = (this.recent + text).slice(-SEARCHED_TEXT);
+    this.recent = this.recent.slice(-SEARCHED_TEXT);
   }
 
   /** Ends the recording where the machine stands. */
@@ -216,6 +236,8 @@ export class Recorder {
   /** Sends what there is. To be done before the machine's state is replaced, and when the machine stands still. */
   flush(): void {
     const { machine, stretch } = this;
+    clearTimeout(this.resting);
+    this.resting = undefined;
     this.reached = this.at;
     const events = machine.log.events.slice(this.sent);
     if (events.length > 0 || this.unsent > 0) {

@@ -1,17 +1,21 @@
 /** A replay in its thread: one operation at a time, by turns, so that messages are looked at in between and it can be given up. */
 
 import type { Engine } from '@braid/core/engine/engine.ts';
-import type { Outputs } from '@braid/core/machine/machine.ts';
-import type { Progress, TimelineStop } from '@braid/core/timeline/timeline.ts';
+import type { Stop } from '@braid/core/machine/options.ts';
+import { ReplayOnly } from '@braid/core/timeline/replay-only.ts';
+import type { Progress, TimelineOutputs, TimelineStop } from '@braid/core/timeline/timeline.ts';
 import { Timeline } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
-import type { Calls, ReplayAnswer, ReplayOperation, Standing } from '../pool/protocol.ts';
+import type { Calls, ReplayAnswer, ReplayOnlyReport, ReplayOperation, Standing } from '../pool/protocol.ts';
 import { type OpenedRecording, openRecording } from '../replay/recording-file.ts';
+import { type HookHit, ReplayHooks } from './replay-hooks.ts';
 
 const TURN_MS = 5;
 const PROGRESS_MS = 100;
 
 export interface ReplayerHost {
+  hooked(hit: HookHit): void;
+  replayOnly(run: ReplayOnlyReport): void;
   result(id: number, answer: ReplayAnswer): void;
   failed(id: number, error: unknown): void;
   progress(id: number, at: bigint): void;
@@ -25,14 +29,18 @@ export class Replayer {
   private readonly queue: { readonly id: number; readonly operation: ReplayOperation }[] = [];
   private current: { readonly id: number; readonly work: Generator<Progress, TimelineStop> } | undefined;
   private told = 0;
+  readonly hooks: ReplayHooks;
+  /** It stands at a hook. */
+  private held = false;
 
   /** Throws `RecordingError` and `BraidError` for a file that cannot be read. */
-  constructor(engine: Engine, path: string, outputs: Outputs, host: ReplayerHost) {
+  constructor(engine: Engine, path: string, outputs: TimelineOutputs, host: ReplayerHost) {
     this.host = host;
     this.path = path;
     this.file = openRecording(path);
     try {
       this.timeline = new Timeline(engine, this.file.recording, outputs);
+      this.hooks = new ReplayHooks(this.timeline);
     } catch (error) {
       this.file.close();
       throw error;
@@ -65,6 +73,13 @@ export class Replayer {
     if (this.current?.id !== id) return;
     this.current.work.return({ kind: 'there' });
     this.current = undefined;
+    this.hooks.hits.length = 0;
+    this.held = false;
+  }
+
+  /** It goes on from a hook. */
+  release(): void {
+    this.held = false;
   }
 
   /** A turn; false when there is nothing to do. */
@@ -72,7 +87,14 @@ export class Replayer {
     if (!this.current) {
       const next = this.queue.shift();
       if (!next) return false;
-      this.current = { id: next.id, work: operate(this.timeline, next.operation) };
+      this.current = { id: next.id, work: this.operate(next.operation) };
+    }
+    if (this.held) return false;
+    const hit = this.hooks.hits.shift();
+    if (hit) {
+      this.held = true;
+      this.host.hooked(hit);
+      return false;
     }
     const { id, work } = this.current;
     const from = performance.now();
@@ -88,6 +110,7 @@ export class Replayer {
           this.told = now;
           this.host.progress(id, value.at);
         }
+        if (this.hooks.hits.length > 0) return true;
       }
     } catch (error) {
       this.current = undefined;
@@ -126,31 +149,60 @@ export class Replayer {
     this.timeline.free();
     this.file.close();
   }
-}
 
-function* operate(timeline: Timeline, operation: ReplayOperation): Generator<Progress, TimelineStop> {
-  switch (operation.kind) {
-    case 'seek': {
-      const { to } = operation;
-      if ('at' in to) yield* timeline.seek(to.at);
-      else if ('time' in to) yield* timeline.seekTime(to.time);
-      else yield* timeline.seekPosition(to.position);
-      return { kind: 'there' };
+  private *operate(operation: ReplayOperation): Generator<Progress, TimelineStop> {
+    const { timeline } = this;
+    switch (operation.kind) {
+      case 'seek': {
+        const { to } = operation;
+        if ('at' in to) yield* timeline.seek(to.at);
+        else if ('time' in to) yield* timeline.seekTime(to.time);
+        else yield* timeline.seekPosition(to.position);
+        return { kind: 'there' };
+      }
+      case 'run':
+        return yield* this.run(operation);
+      case 'reverse':
+        return yield* timeline.reverse(operation.points);
+      case 'step':
+      case 'reverse-step': {
+        let stop: TimelineStop = { kind: 'there' };
+        for (let n = 0n; n < operation.count && stop.kind === 'there'; n++)
+          stop = yield* operation.kind === 'step'
+            ? timeline.step(operation.hart)
+            : timeline.reverseStep(operation.hart);
+        return stop;
+      }
+      case 'last-hit': {
+        const hit = yield* timeline.lastHit(operation.interval, operation.points);
+        return hit ? { kind: 'hit', hit } : { kind: 'there' };
+      }
     }
-    case 'run':
-      return yield* timeline.run(operation.points, operation.to, operation.show);
-    case 'reverse':
-      return yield* timeline.reverse(operation.points);
-    case 'step':
-    case 'reverse-step': {
-      let stop: TimelineStop = { kind: 'there' };
-      for (let n = 0n; n < operation.count && stop.kind === 'there'; n++)
-        stop = yield* operation.kind === 'step' ? timeline.step(operation.hart) : timeline.reverseStep(operation.hart);
-      return stop;
-    }
-    case 'last-hit': {
-      const hit = yield* timeline.lastHit(operation.interval, operation.points);
-      return hit ? { kind: 'hit', hit } : { kind: 'there' };
+  }
+
+  private *run({
+    points,
+    to,
+    show,
+    replayOnly,
+  }: Extract<ReplayOperation, { kind: 'run' }>): Generator<Progress, TimelineStop> {
+    const { timeline, host } = this;
+    if (replayOnly === undefined) return yield* timeline.run(points, to, show);
+    const code = new ReplayOnly(timeline.machine, { codes: replayOnly });
+    const listener = (stop: Stop) => {
+      const ran = code.serve(stop);
+      if (!ran) return;
+      const { hart, steps, output, error } = ran;
+      const { pieces, truncated } = output;
+      const { at } = timeline;
+      host.replayOnly({ code: ran.code, hart, at, steps, output: pieces, truncated, error: error?.message });
+    };
+    timeline.listeners.add(listener);
+    try {
+      return yield* timeline.run(points, to, show);
+    } finally {
+      timeline.listeners.delete(listener);
+      code.end();
     }
   }
 }

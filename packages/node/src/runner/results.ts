@@ -2,7 +2,7 @@
 
 import type { Machine } from '@braid/core/machine/machine.ts';
 import { BraidError } from '../errors.ts';
-import type { Stats } from '../pool/protocol.ts';
+import type { Calls, Stats } from '../pool/protocol.ts';
 
 /** What the machine itself knows of the statistics. */
 export function stats(machine: Machine): Omit<Stats, 'hostSeconds' | 'panic'> {
@@ -30,4 +30,10 @@ export function signature(machine: Machine): Uint8Array {
   const bytes = new Uint8Array(symbols.end - symbols.begin);
   machine.ram.read(symbols.begin, bytes);
   return bytes;
+}
+
+/** Where a hart's virtual address lies in guest-physical memory. */
+export function physical(machine: Machine, { hart, address }: Calls['physical'][0]): Calls['physical'][1] {
+  if (!(hart >= 0 && hart < machine.harts)) throw new BraidError('ERR_BRAID_OPTION', `there is no hart ${hart}`);
+  return machine.physical(hart, address);
 }

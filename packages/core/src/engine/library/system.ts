@@ -1,6 +1,6 @@
 /** Privileged and rare instructions (privileged specification 3.3; unprivileged, "Zicsr" and "CMO"). */
 
-import { CAUSE, DISABLE, EXIT, HINT, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
+import { CAUSE, DISABLE, EXIT, HEARS, HINT, MENVCFG, MSTATUS, PRIVILEGE, REPLAY_ONLY } from '../../hart/state.ts';
 import type { SystemOperation } from '../../isa/row.ts';
 import { type Expr, type Fn, i32, i64 } from '../../wasm/index.ts';
 import { ACCESS, type AccessFunctions } from './access.ts';
@@ -92,7 +92,7 @@ export function addSystem(
         f.do(imports.monitorCall);
         s.resync();
       });
-      f.if(i32.and(i32.eqz(privilege()), w.get32('systemCalls')), () => {
+      f.if(i32.and(i32.eqz(privilege()), i32.and(w.get32('hears'), HEARS.systemCalls)), () => {
         f.do(imports.systemCall);
         f.if(w.get32('trapped'), () => s.resync());
       });
@@ -134,7 +134,11 @@ export function addSystem(
     },
     hint: (s) => {
       const { f } = s;
-      const status = f.let(f.call(imports.hint, s.imm(), i32.const(0)));
+      // Replay-only code is begun often, and hardly ever does somebody listen.
+      const replayOnly = i32.eq(i32.and(s.imm(), -2), REPLAY_ONLY.begin);
+      const unheard = f.let(i32.and(replayOnly, i32.eqz(i32.and(w.get32('hears'), HEARS.replayOnly))));
+      const status = f.let(i32.const(HINT.ignored));
+      f.if(i32.eqz(unheard), () => f.set(status, f.call(imports.hint, s.imm(), i32.const(0))));
       f.while(
         () => i32.eq(status, HINT.load),
         () => {

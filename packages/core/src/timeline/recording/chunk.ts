@@ -86,6 +86,8 @@ export const LIMITS = {
   keyframes: 2 ** 20,
   /** Pages that keyframes name, all together. */
   pages: 2 ** 27,
+  /** Page contents, those that no keyframe names too. */
+  contents: 2 ** 28,
   blocks: 2 ** 25,
   events: 2 ** 24,
   marks: 2 ** 20,

@@ -22,6 +22,8 @@ export interface RecordingInfo {
   readonly time: 'virtual' | 'wall';
   /** What was run, for people. */
   readonly title: string;
+  /** What whoever recorded it saw: the machine's console, or what programs of the agent wrote. */
+  readonly shows: 'console' | 'programs';
 }
 
 export const MARK_KINDS = [
@@ -32,6 +34,7 @@ export const MARK_KINDS = [
   'exit',
   'adopt',
   'reset',
+  'fork',
   'takeover',
   'begin',
   'end',
@@ -61,9 +64,9 @@ const U64 = (1n << 64n) - 1n;
 
 /** As `restoreInfo` takes it. Throws `StateError` for what that would not take; the others here too. */
 export function saveInfo(info: RecordingInfo): unknown {
-  const { braid, console, memory, harts, seed, epoch, time, title } = info;
+  const { braid, console, memory, harts, seed, epoch, time, title, shows } = info;
   const disks = info.disks.map(({ size, readOnly, name }) => ({ size, readOnly, name }));
-  return checked({ version: 1, braid, console, memory, harts, seed, epoch, disks, time, title }, restoreInfo);
+  return checked({ version: 1, braid, console, memory, harts, seed, epoch, disks, time, title, shows }, restoreInfo);
 }
 
 /** What cannot be read again is not written. */
@@ -90,6 +93,7 @@ export function restoreInfo(state: unknown): RecordingInfo {
     }),
     time: oneOf(record, 'time', ['virtual', 'wall']),
     title: text(record, 'title'),
+    shows: oneOf(record, 'shows', ['console', 'programs']),
   };
   record.end();
   if (info.memory % PAGE !== 0) throw new StateError('start.memory', 'is no multiple of 4 KiB');

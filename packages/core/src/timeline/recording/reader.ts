@@ -347,6 +347,9 @@ class Scan {
     if (!Number.isInteger(count) || count < 1 || count > BATCH) {
       throw new StateError(`chunk ${place.number}`, `has ${place.size} bytes, which are not 1 to ${BATCH} contents`);
     }
+    if (places.count + count > LIMITS.contents) {
+      throw new StateError(`chunk ${place.number}`, `there are more than ${LIMITS.contents} contents`);
+    }
     places.add(place, count);
   }
 

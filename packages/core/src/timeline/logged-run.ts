@@ -1,7 +1,7 @@
 /**
- * Recordings: a state, and what came from outside since.
+ * A run in memory: a state, and what came from outside since. `recording/` is the same in a file, with states in between.
  *
- * A recording costs a copy of the machine's RAM when it begins, then only its events. It can be repeated on any host, to any
+ * It costs a copy of the machine's RAM when it begins, then only its events. It can be repeated on any host, to any
  * position, as often as one likes; every repetition is the same to the bit.
  *
  * Disks are not part of it: a replay is given disks that hold what the recorded machine's held when the recording began.
@@ -13,7 +13,7 @@ import type { Machine, Outputs } from '../machine/machine.ts';
 import { type Attachments, type MachineState, restoreMachine, saveMachine } from '../machine/save.ts';
 import { Fields } from '../state/check.ts';
 
-export interface Recording {
+export interface LoggedRun {
   /** As `saveMachine` gives it. */
   readonly initial: MachineState;
   /** Goes on growing while the recorded machine runs. */
@@ -23,14 +23,14 @@ export interface Recording {
 }
 
 /** Version 1: a recording as plain data. */
-export interface RecordingState {
+export interface LoggedRunState {
   readonly version: 1;
   readonly initial: MachineState;
   readonly log: LogState;
 }
 
 /** Begins a recording of a machine, where it stands. */
-export function record(machine: Machine): Recording {
+export function record(machine: Machine): LoggedRun {
   return { initial: saveMachine(machine), log: machine.log, from: machine.log.length };
 }
 
@@ -41,7 +41,7 @@ export function record(machine: Machine): Recording {
  */
 export function replay(
   engine: Engine,
-  recording: Recording,
+  recording: LoggedRun,
   attachments: Attachments = {},
   outputs: Outputs = {},
 ): Machine {
@@ -50,12 +50,12 @@ export function replay(
   return machine;
 }
 
-export function saveRecording({ initial, log, from }: Recording): RecordingState {
+export function saveLoggedRun({ initial, log, from }: LoggedRun): LoggedRunState {
   return { version: 1, initial, log: saveLog(log, from) };
 }
 
 /** A recording from a record, which may come from anywhere. Throws `StateError`; the initial state is checked by `replay`. */
-export function restoreRecording(state: unknown): Recording {
+export function restoreLoggedRun(state: unknown): LoggedRun {
   const record = new Fields(state, 'recording');
   record.version(1);
   const initial = record.record('initial') as MachineState;

@@ -20,7 +20,7 @@ import {
 } from '../testing/machines.ts';
 import type { Recipe } from '../testing/programs.ts';
 import { Random } from '../testing/random.ts';
-import { record, replay, restoreRecording, saveRecording } from './replay.ts';
+import { record, replay, restoreLoggedRun, saveLoggedRun } from './logged-run.ts';
 
 const recipe: fc.Arbitrary<Recipe> = fc.record({
   harts: fc.integer({ min: 1, max: 8 }),
@@ -79,10 +79,10 @@ test(`a run with inputs at random times is repeated from its log, through bytes 
       const steps = Number(machine.totalSteps - before);
       const expected = summary(machine);
       events += machine.log.length - recording.from;
-      const stored = encodeState(saveRecording(recording));
+      const stored = encodeState(saveLoggedRun(recording));
       machine.free();
 
-      const loaded = restoreRecording(decodeState(stored));
+      const loaded = restoreLoggedRun(decodeState(stored));
       const again = replay(sharedEngine(), loaded);
       runSteps(again, steps);
       assert.deepEqual(summary(again), expected);
@@ -152,9 +152,9 @@ describe('records from outside are checked', () => {
     ['a terminal of no size', log({ ...good, event: { kind: 'resize', columns: -1, rows: 3 } })],
   ];
   for (const [name, record] of bad) {
-    test(name, () => assert.throws(() => restoreRecording(record), StateError));
+    test(name, () => assert.throws(() => restoreLoggedRun(record), StateError));
   }
-  test('good ones pass', () => assert.equal(restoreRecording(log(good)).log.length, 1));
+  test('good ones pass', () => assert.equal(restoreLoggedRun(log(good)).log.length, 1));
 });
 
 test('the default guest: typing and programs run by its agent are repeated', { skip: guestMissing }, () => {

@@ -1,0 +1,125 @@
+/** Programs of a guest, as its agent runs them: to start one, and to say what it is called in a machine's clones. */
+
+import { BraidError } from './errors.ts';
+import type { Machine } from './machine.ts';
+import { bytesOf, type Sink } from './output.ts';
+import type { Link, ProgramExit, WaitOptions } from './pool/link.ts';
+import type { Spawn } from './pool/protocol.ts';
+import type { ProgramKey } from './runner/conditions.ts';
+
+export interface SpawnOptions extends WaitOptions {
+  /** Added to the agent's environment. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** All of the program's input, or `stream` for `stdin` of the handle. Without it the program reads nothing. */
+  readonly input?: string | Uint8Array | 'stream';
+  /** Gives the program a terminal of this size; all its output is then `stdout`. */
+  readonly terminal?: { readonly columns: number; readonly rows: number };
+}
+
+export interface ExecOptions extends WaitOptions, Omit<SpawnOptions, 'input'> {
+  readonly input?: string | Uint8Array;
+  /** Called with output as it comes, which is then not collected. */
+  readonly onStdout?: Sink;
+  readonly onStderr?: Sink;
+  /** Bytes of each stream that are collected, at most; by default 64 MiB. */
+  readonly maxOutput?: number;
+}
+
+export interface ExecResult extends ProgramExit {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A program in the guest. */
+export interface Program {
+  readonly stdin: WritableStream<Uint8Array | string>;
+  readonly stdout: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly stderr: ReadableStream<Uint8Array<ArrayBuffer>>;
+  readonly exited: Promise<ProgramExit>;
+  /** Sends a signal, by number, to its process group. */
+  kill(signal?: number): void;
+  /** Changes the size of its terminal. */
+  resize(columns: number, rows: number): void;
+}
+
+/** Which call of which machine started a program. */
+const started = new WeakMap<Program, { readonly machine: Machine; readonly id: number }>();
+
+const MAX_OUTPUT = 64 * 2 ** 20;
+
+/** See the methods of `Machine`. */
+export class Programs {
+  private readonly machine: Machine;
+  private readonly link: Link;
+
+  constructor(machine: Machine, link: Link) {
+    this.machine = machine;
+    this.link = link;
+  }
+
+  async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
+    const { onStdout, onStderr, maxOutput = MAX_OUTPUT, ...rest } = options;
+    const limit = new AbortController();
+    const signal = options.signal ? AbortSignal.any([options.signal, limit.signal]) : limit.signal;
+    const collected: Record<'stdout' | 'stderr', Uint8Array[]> = { stdout: [], stderr: [] };
+    const collect = (name: 'stdout' | 'stderr'): Sink => {
+      let total = 0;
+      return (bytes) => {
+        total += bytes.length;
+        if (total <= maxOutput) collected[name].push(bytes);
+        else {
+          const why = `${argv[0]} wrote more than ${maxOutput} bytes to its ${name}; give maxOutput, or take it as it comes`;
+          limit.abort(new BraidError('ERR_BRAID_OUTPUT_LIMIT', why));
+        }
+      };
+    };
+    const { outputs, exited } = this.start(argv, { ...rest, signal });
+    outputs.stdout.to(onStdout ?? collect('stdout'));
+    outputs.stderr.to(onStderr ?? collect('stderr'));
+    const exit = await exited;
+    const text = (name: 'stdout' | 'stderr') => Buffer.concat(collected[name]).toString();
+    return { ...exit, stdout: text('stdout'), stderr: text('stderr') };
+  }
+
+  spawn(argv: readonly string[], options: SpawnOptions = {}): Program {
+    const { id, outputs, exited } = this.start(argv, options);
+    const send = (bytes: Uint8Array | undefined) => this.link.input(id, bytes);
+    const program: Program = {
+      stdin: new WritableStream({ write: (chunk) => send(bytesOf(chunk)), close: () => send(undefined) }),
+      stdout: outputs.stdout.readable,
+      stderr: outputs.stderr.readable,
+      exited,
+      kill: (signal = 15) => this.link.post({ type: 'signal', id, signal }),
+      resize: (columns, rows) => this.link.post({ type: 'terminal', id, rows, cols: columns }),
+    };
+    started.set(program, { machine: this.machine, id });
+    return program;
+  }
+
+  typeInto(program: Program, input: Uint8Array | string): Promise<void> {
+    return this.link.input(this.keyOf(program), bytesOf(input));
+  }
+
+  keyOf(program: Program): ProgramKey {
+    const start = started.get(program);
+    let name = '';
+    for (let machine: Machine | undefined = this.machine; start && machine; machine = machine.parent) {
+      if (machine === start.machine) return name === '' ? start.id : name.slice(1) + start.id;
+      name += '^';
+    }
+    throw new BraidError('ERR_BRAID_OPTION', 'the program is of another machine');
+  }
+
+  private start(argv: readonly string[], options: SpawnOptions) {
+    const { env, cwd, input, terminal, signal } = options;
+    const request: Spawn = {
+      argv: [...argv],
+      ...(env === undefined ? {} : { env: Object.entries(env).map(([name, value]) => `${name}=${value}`) }),
+      ...(cwd === undefined ? {} : { cwd }),
+      ...(input === undefined ? {} : { input: input === 'stream' ? input : bytesOf(input) }),
+      ...(terminal === undefined ? {} : { terminal: { rows: terminal.rows, cols: terminal.columns } }),
+    };
+    return this.link.spawn(request, signal ? { signal } : {});
+  }
+}
