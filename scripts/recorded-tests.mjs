@@ -8,7 +8,7 @@ import { join } from 'node:path';
 export const RECORDED = {
   'packages/node/src/machine.test.ts': {},
   'packages/node/src/branch/completion.test.ts': {},
-  'packages/node/src/branch/converge.test.ts': {},
+  'packages/node/src/branch/converge.test.ts': { skip: 'whose thread dies', why: 'counts frames' },
   'packages/node/src/branch/decide.test.ts': {},
   'packages/node/src/branch/family.test.ts': {},
   'packages/node/src/branch/speculate.test.ts': { skip: 'the clone that was right', why: 'counts frames' },

@@ -70,9 +70,10 @@ export class PageCache {
 
   private keep(version: number, content: Uint8Array): number {
     const { pool } = this;
+    // First what may be damaged.
+    const hash = this.contents.pageHash(version);
     const frame = pool.allocate(false);
     pool.bytes.set(content, frame * PAGE);
-    const hash = this.contents.pageHash(version);
     if (hash) {
       pool.bytes.set(hash, FRAME_HASHES + frame * HASH_BYTES);
       pool.bytes[FRAME_HASHED + frame] = 1;

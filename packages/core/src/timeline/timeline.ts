@@ -132,9 +132,14 @@ export class Timeline {
       agent: (bytes) => this.showing && this.programs.receive(bytes),
     };
     const attachments = { disks: bases, epoch: info.epoch };
-    this.machine = located(recording, 0, () =>
-      machineFrom(engine, point, attachments, shows, { source: this.cache.source(0) }),
-    );
+    try {
+      this.machine = located(recording, 0, () =>
+        machineFrom(engine, point, attachments, shows, { source: this.cache.source(0) }),
+      );
+    } catch (error) {
+      this.cache.drop(this.cache.size);
+      throw error;
+    }
     this.link = this.machine.saveLink();
     this.machine.mayJump = (until) => until <= this.timeLimit;
     this.begin(0, 0, 0);

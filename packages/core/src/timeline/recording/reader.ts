@@ -185,10 +185,11 @@ export class Recording {
   pageHash(version: number): Uint8Array | undefined {
     if (!(version >= 0 && version < this.pageContents.count))
       throw new RangeError(`there is no page content ${version}`);
-    const { hashes, firstContent } = this.place(this.versions.keyframeOf(version));
-    if (!hashes) return undefined;
-    const at = (version - firstContent) * HASH;
-    return this.keptHashes.content(hashes).subarray(at, at + HASH);
+    // Contents that no keyframe names have none.
+    const place = this.places[this.versions.keyframeOf(version)];
+    if (!place?.hashes || version < place.firstContent) return undefined;
+    const at = (version - place.firstContent) * HASH;
+    return this.keptHashes.content(place.hashes).subarray(at, at + HASH);
   }
 
   /** Fills in what a block of a disk held; `ref` is what `disks` gives. Throws `RecordingError`. */
