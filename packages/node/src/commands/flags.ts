@@ -25,6 +25,7 @@ export interface RunFlags {
   readonly input?: boolean;
   readonly tty?: boolean;
   readonly record?: string;
+  readonly keyframeMs?: number;
   readonly gdb?: string | true;
   readonly mark?: readonly string[];
   readonly guestMarks?: number;
@@ -66,6 +67,11 @@ export function addRecordOptions(command: Command): Command {
     .option(
       '--record <file>',
       'record the run, for "braid replay", "braid gdb" and others; a recording there is replaced',
+    )
+    .option(
+      '--keyframe-ms <n>',
+      'with --record: milliseconds between states of the machine in it: fewer make going backwards faster, and recording costlier',
+      integer,
     )
     .option(
       '--mark <text>',

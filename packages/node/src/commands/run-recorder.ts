@@ -28,11 +28,13 @@ export class RunRecorder {
     image: string | undefined,
     command: readonly string[] | undefined,
   ): Promise<RunRecorder | undefined> {
-    const { record, mark = [] } = flags;
+    const { record, mark = [], keyframeMs } = flags;
     if (record === undefined) return undefined;
     const title = [...(image === undefined ? [] : [image]), ...(command ?? [])].join(' ') || 'braid run';
     const shows = command ? 'programs' : 'console';
-    return new RunRecorder(await machine.record(record, { title, shows, marks: mark }));
+    return new RunRecorder(
+      await machine.record(record, { title, shows, marks: mark, ...(keyframeMs && { keyframeMs }) }),
+    );
   }
 
   /** Ends the recording with the run. A run that was to be recorded and was not has not succeeded. */

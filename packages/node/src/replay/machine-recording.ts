@@ -24,7 +24,10 @@ export interface RecordMachineOptions {
   readonly shows?: 'console' | 'programs';
   /** Console output that is to be marked. */
   readonly marks?: readonly (string | RegExp)[];
-  /** Milliseconds of running between two keyframes. By default 500, and more where they are large. */
+  /**
+   * Milliseconds of running between two keyframes. By default 500, and more where they are large, so that they cost a few percent; with
+   * fewer a replay goes backwards faster, and recording costs more.
+   */
   readonly keyframeMs?: number;
   /** Bytes that keyframes may take in the file: they get rarer as it fills up. 8 GiB by default. */
   readonly keyframeBytes?: number;
@@ -50,7 +53,7 @@ export interface RecordingStatistics {
 
 const KEYFRAME_BYTES = 8 * 2 ** 30;
 /** CPU time (ms) of all threads for a keyframe, and for each of its pages: to copy it on write, hash, compress and write it. Measured. */
-const COST = { each: 6, page: 0.014 } as const;
+const COST = { each: 6, page: 0.035 } as const;
 
 /** A recording under way: see `Machine.record`. */
 export class MachineRecording implements AsyncDisposable {

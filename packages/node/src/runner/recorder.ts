@@ -12,10 +12,11 @@ import { PoolFullError } from '@braid/core/memory/pool.ts';
 import type { Mark } from '@braid/core/timeline/recording/info.ts';
 import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
 
-/** Milliseconds between keyframes, at least; what these may cost of that time, more rather than be further apart, and never more than that. */
+/** Milliseconds of CPU time between keyframes, at least. */
 const KEYFRAME_MS = 500;
-const COST = 0.03;
-const FAR_APART_MS = 800;
+/** What keyframes may cost of that time; more than this rather than that they are further apart, and never more than the last. */
+const COST = 0.02;
+const FAR_APART_MS = 2000;
 const MOST_COST = 0.25;
 /** Frames that have to be free for a keyframe. */
 const HEAD_ROOM = 4096;
@@ -54,10 +55,9 @@ export class Recorder {
   private ahead = 0;
   private resting: NodeJS.Timeout | undefined;
   private keyframeUnderWay = false;
-  /** CPU time (ms) that the machine has used since something was sent. */
+  /** Milliseconds by the clock that the machine has run since something was sent; and CPU time of the thread then. */
   private unsent = 0;
-  /** The thread's, when the run under way began. */
-  private runFrom = 0;
+  private threadTime = threadTime();
   /** CPU time (ms) that the machine has used since the last keyframe, and how much there is to be between two. */
   private ran = 0;
   private interval: number;
@@ -119,12 +119,10 @@ export class Recorder {
       this.flush();
       this.keyframe();
     }
-    this.runFrom = threadTime();
   }
 
-  afterRun(): void {
-    const spent = threadTime() - this.runFrom;
-    this.ran += spent;
+  /** After a run, which took so many ms by the clock. */
+  afterRun(spent: number): void {
     this.unsent += spent;
     if (this.unsent >= FLUSH_MS) this.flush();
   }
@@ -241,6 +239,10 @@ export class Recorder {
     this.reached = this.at;
     const events = machine.log.events.slice(this.sent);
     if (events.length > 0 || this.unsent > 0) {
+      // Asked for now and then only: it costs more than one would think.
+      const now = threadTime();
+      if (this.unsent > 0) this.ran += now - this.threadTime;
+      this.threadTime = now;
       this.sent += events.length;
       this.unsent = 0;
       const bytes = events.reduce((sum, { event }) => sum + 32 + ('bytes' in event ? event.bytes.length : 0), 0);

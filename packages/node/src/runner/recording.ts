@@ -21,7 +21,12 @@ export class Recording {
 
   begin(machine: Machine, options: RecordOptions): undefined {
     if (this.recorder) throw new BraidError('ERR_BRAID_OPTION', 'the machine is being recorded already');
-    this.recorder = new Recorder(machine, options, (item) => this.host.report({ type: 'recorded', item }));
+    this.recorder = new Recorder(machine, options, (item) => {
+      // Captured blocks are nobody else's, and share arrays.
+      const arrays =
+        item.kind === 'disk' ? new Set(item.blocks.map(({ content }) => content.buffer as ArrayBuffer)) : [];
+      this.host.report({ type: 'recorded', item }, [...arrays]);
+    });
   }
 
   stop(why: string): undefined {

@@ -149,7 +149,7 @@ export class Turns {
     }
     const { log } = machine;
     host.waitWatch?.stops(machine, from + spent);
-    recording.recorder?.afterRun();
+    recording.recorder?.afterRun(spent);
     if (log.events.length > LOG_LIMIT) {
       recording.recorder?.logDropped();
       log.events.length = 0;
