@@ -53,7 +53,7 @@ export interface RecordingStatistics {
 
 const KEYFRAME_BYTES = 8 * 2 ** 30;
 /** CPU time (ms) of all threads for a keyframe, and for each of its pages: to copy it on write, hash, compress and write it. Measured. */
-const COST = { each: 6, page: 0.035 } as const;
+const COST = { each: 8, page: 0.02 } as const;
 
 /** A recording under way: see `Machine.record`. */
 export class MachineRecording implements AsyncDisposable {

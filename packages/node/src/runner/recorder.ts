@@ -16,7 +16,7 @@ import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
 const KEYFRAME_MS = 500;
 /** What keyframes may cost of that time; more than this rather than that they are further apart, and never more than the last. */
 const COST = 0.02;
-const FAR_APART_MS = 2000;
+const FAR_APART_MS = 6000;
 const MOST_COST = 0.25;
 /** Frames that have to be free for a keyframe. */
 const HEAD_ROOM = 4096;
