@@ -2,7 +2,8 @@
 //
 // A machine does the same work with and without being recorded, by turns, each time from the same state; what counts is the CPU time of
 // the whole process, writer and compressor included. QEMU does the same work with and without its log, `-icount rr=record`. docs/benchmarks.md
-// says how each figure is taken. Arguments name the rows to run; without any it is all. --quick does a quarter of the work, in fewer pairs.
+// says how each figure is taken. Arguments name the rows to run; without any it is all. --quick does a quarter of the work, in fewer pairs;
+// --pairs N says in how many.
 
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -17,7 +18,9 @@ import { QemuRecorder, type RecordSample } from './lib/qemu-record.ts';
 import { type Recorded, replayTimes, Subject } from './lib/recorded.ts';
 import { copyDisk, prose } from './real/workload.ts';
 
-const PAIRS = quick ? 3 : 11;
+const pairs = process.argv.indexOf('--pairs');
+const PAIRS = pairs > 0 ? Number(process.argv[pairs + 1]) : quick ? 3 : 11;
+if (!(PAIRS >= 2)) throw new Error('--pairs takes a number, at least 2');
 const PEER_PAIRS = 3;
 const MIB = 2 ** 20;
 const DEBIAN_IMAGE = process.env.BRAID_DEBIAN_IMAGE ?? join(tmpdir(), 'braid-assets', 'debian.img');
@@ -210,7 +213,8 @@ class Recordings {
 }
 
 async function main(): Promise<void> {
-  const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
+  const given = process.argv.slice(2);
+  const named = given.filter((argument, n) => !argument.startsWith('-') && given[n - 1] !== '--pairs');
   const known = [...Object.keys(WORKS), 'logs'];
   const unknown = named.find((name) => !known.includes(name));
   if (unknown) throw new Error(`There is no row "${unknown}": they are ${known.join(', ')}.`);
