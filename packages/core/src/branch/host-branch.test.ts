@@ -169,7 +169,8 @@ for (const bytes of ['all', 'learned'] as const) {
       }),
       runs(300),
     );
-    for (const name of ['taken', 'stale-read', 'registers', 'trap', 'counter', 'device']) {
+    // The rarer reasons are up to the seed; host-branch-directed.test.ts has each of them.
+    for (const name of ['taken', 'stale-read', 'registers']) {
       assert.ok((seen.get(name) ?? 0) > 0, name);
     }
   });
