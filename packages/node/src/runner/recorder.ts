@@ -15,7 +15,7 @@ import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
 /** Milliseconds of CPU time between keyframes, at least. */
 const KEYFRAME_MS = 500;
 /** What keyframes may cost of that time; more than this rather than that they are further apart, and never more than the last. */
-const COST = 0.02;
+const COST = 0.012;
 const FAR_APART_MS = 6000;
 const MOST_COST = 0.25;
 /** Frames that have to be free for a keyframe. */
@@ -25,7 +25,7 @@ const AHEAD = 64 * 2 ** 20;
 const SEARCHED_TEXT = 4096;
 const MAX_MARKS = 100_000;
 /** What may be lost with the process, in ms of running. */
-const FLUSH_MS = 50;
+const FLUSH_MS = 200;
 
 /** CPU time of this thread, in ms. */
 function threadTime(): number {
