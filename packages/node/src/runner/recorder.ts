@@ -124,7 +124,7 @@ export class Recorder {
   /** After a run, which took so many ms by the clock. */
   afterRun(spent: number): void {
     this.unsent += spent;
-    if (this.unsent >= FLUSH_MS) this.flush();
+    if (this.unsent >= Math.min(FLUSH_MS, this.interval)) this.flush();
   }
 
   /** The machine stands still, perhaps not for long: what there is is sent soon. */
