@@ -22,7 +22,7 @@ const LENGTH = named < 0 ? (quick ? 4 : 100) : Number(process.argv[named + 1]);
 if (!(LENGTH >= 2)) throw new Error('--instructions takes a number of G instructions, at least 2');
 const BACK = Math.min(10, Math.floor(LENGTH / 2), quick ? 1 : 10);
 /** Whoever wants to go backwards in a second has keyframes taken as often: by default they are as rare as it takes to cost little. */
-const KEYFRAME_MS = 600;
+const KEYFRAME_MS = 500;
 const PLACES = quick ? 5 : 20;
 const WARM_STEPS = 20;
 const REPS = 3;

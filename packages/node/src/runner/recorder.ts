@@ -114,17 +114,18 @@ export class Recorder {
 
   /** Before a run: takes a keyframe if it is time. */
   beforeRun(): void {
-    const due = this.ran >= this.interval && !this.keyframeUnderWay && !this.machine.exit;
-    if (due && this.settle() && !this.capture.busy) {
-      this.flush();
-      this.keyframe();
-    }
+    // By the clock it is time at the earliest; what counts is CPU time, which is known when something is sent.
+    if (this.ran + this.unsent < this.interval || this.keyframeUnderWay || this.machine.exit) return;
+    this.flush();
+    if (this.ran < this.interval || !this.settle() || this.capture.busy) return;
+    this.flush();
+    this.keyframe();
   }
 
   /** After a run, which took so many ms by the clock. */
   afterRun(spent: number): void {
     this.unsent += spent;
-    if (this.unsent >= Math.min(FLUSH_MS, this.interval)) this.flush();
+    if (this.unsent >= FLUSH_MS) this.flush();
   }
 
   /** The machine stands still, perhaps not for long: what there is is sent soon. */
