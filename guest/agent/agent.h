@@ -3,8 +3,10 @@
  *
  *   main.c     the port, the event loop, and the commands about the agent itself
  *   exec.c     programs: guest-exec, which the host polls, and braid-exec, which pushes
+ *   group.c    the control group of a program
  *   file.c     guest-file-*
- *   system.c   time, names, switching off
+ *   system.c   time, names, random numbers, switching off
+ *   power.c    the end of the machine, which leaves file systems clean; init has it too
  *
  * The agent sleeps in epoll_wait without a timeout whenever nothing happens: an idle guest has to
  * execute no instructions on its behalf.
@@ -14,6 +16,7 @@
 #include "buf.h"
 #include "json.h"
 #include <stdint.h>
+#include <sys/types.h>
 
 #define AGENT_VERSION "1.0.0"
 
@@ -60,5 +63,16 @@ bool port_congested(void);
 void exec_start(void);
 /* The port can take more: read again from the children that had to wait. */
 void exec_resume(void);
+
+/* --- Control groups of programs --- */
+
+/* Make one: its number, or 0 where the guest has none. */
+unsigned group_open(void);
+/* As fork, with the child in the group. *group is 0 afterwards if it is not. */
+pid_t group_fork(unsigned *group);
+/* End every process in it at once. False if that cannot be done. */
+bool group_kill(unsigned group);
+/* The program is over. The group is removed as soon as no process that was left behind is in it. */
+void group_close(unsigned group);
 
 #endif

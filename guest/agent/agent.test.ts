@@ -253,7 +253,10 @@ describe('guest agent', { skip, timeout: 120_000 }, () => {
     assert.equal((await agent.run(['sh', '-c', 'kill -15 $$'])).signal, 15);
     assert.match((await agent.ask('braid-exec', { argv: ['nonexistent'] })).error!.desc, /No such file/);
     assert.match((await agent.ask('braid-exec', { argv: ['/etc/passwd'] })).error!.desc, /Permission denied/);
-    assert.ok((await agent.ask('braid-exec', { argv: ['ls'], cwd: '/nonexistent' })).error);
+    const folder = (await agent.ask('braid-exec', { argv: ['ls'], cwd: '/nonexistent' })).error!.desc;
+    assert.match(folder, /cannot enter the folder \/nonexistent: No such file/);
+    const many = await agent.run(['sh', '-c', 'echo $#', 'sh', ...Array<string>(20_000).fill('x')]);
+    assert.equal(many.stdout, '20000\n');
     for (const argv of [[], 'ls', [1], ['a\0b'], undefined]) assert.ok((await agent.ask('braid-exec', { argv })).error);
     assert.equal((await agent.run(['cat'])).stdout, '');
   });
@@ -320,6 +323,34 @@ describe('guest agent', { skip, timeout: 120_000 }, () => {
       assert.equal(result.bytes, 4_000_000);
       assert.equal(result.exitcode, 0);
     }
+  });
+
+  test('a program is ended with what it has started, sessions of their own included', async (t) => {
+    const running = (pid: number) => {
+      try {
+        return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+      } catch {
+        return false;
+      }
+    };
+    const { id } = await agent.must('braid-exec', { argv: ['sh', '-c', 'setsid sleep 600 & echo $!; wait'] });
+    const child = Number(bytesOf((await agent.event()).data!.data));
+    assert.ok(running(child));
+    const { all } = await agent.must('braid-exec-kill', { id });
+    assert.equal((await agent.finish(id)).signal, 9);
+    if (!all) {
+      process.kill(child);
+      return t.skip('no control groups of version 2 that may be written here');
+    }
+    while (running(child)) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.match((await agent.ask('braid-exec-kill', { id })).error!.desc, /no running program/);
+  });
+
+  test('random numbers are renewed where the agent may', async () => {
+    const { error } = await agent.ask('braid-reseed', { data: base64('some bytes') });
+    if (process.getuid!() === 0) assert.equal(error, undefined);
+    else assert.match(error!.desc, /cannot renew the key/);
+    assert.match((await agent.ask('braid-reseed', { data: '?' })).error!.desc, /base64/);
   });
 
   test('a process left behind does not keep the program from ending', async () => {

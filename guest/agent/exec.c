@@ -52,6 +52,7 @@ struct input {
 struct program {
     struct program *next;
     pid_t pid;
+    unsigned group;        /* all of its processes; 0 where the guest has no control groups */
     bool pushes, terminal;
     bool exited, finished; /* exited: by itself; finished: and the output is complete */
     int status;
@@ -87,6 +88,7 @@ static void forget(struct program *gone)
         }
         watch_close(&gone->input.watch);
         buf_free(&gone->input.queue);
+        group_close(gone->group);
         free(gone);
         return;
     }
@@ -291,9 +293,16 @@ static void set_nonblocking(int fd)
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 }
 
+/* Why a program was not executed, as its child tells the agent. */
+struct refusal {
+    bool folder;    /* it is the folder that cannot be entered */
+    int reason;
+};
+
 /* In the child. `ends` are its standard input, output and errors; -1 stands for /dev/null. */
 static void become(const struct request *request, const int ends[3], int report)
 {
+    struct refusal refusal = { .folder = true };
     sigset_t none;
     sigemptyset(&none);
     for (int signal_number = 1; signal_number < 32; signal_number++)
@@ -313,11 +322,12 @@ static void become(const struct request *request, const int ends[3], int report)
     if (request->terminal)
         ioctl(0, TIOCSCTTY, 0);
     if (!request->folder || chdir(request->folder) == 0) {
+        refusal.folder = false;
         environ = request->environment;
         execvp(request->arguments[0], request->arguments);
     }
-    int reason = errno;
-    while (write(report, &reason, sizeof reason) < 0 && errno == EINTR)
+    refusal.reason = errno;
+    while (write(report, &refusal, sizeof refusal) < 0 && errno == EINTR)
         ;
     _exit(127);
 }
@@ -364,6 +374,7 @@ static struct program *start(const struct request *request, bool pushes, const c
         abort();
     program->pushes = pushes;
     program->terminal = request->terminal;
+    program->group = group_open();
     program->input.owner = program;
     program->input.watch = (struct watch){ .fd = -1, .ready = input_ready };
     for (int i = 0; i < 2; i++) {
@@ -371,6 +382,7 @@ static struct program *start(const struct request *request, bool pushes, const c
         program->streams[i].watch = (struct watch){ .fd = -1, .ready = stream_ready };
     }
 
+    struct refusal refusal = { 0 };
     pid_t pid = -1;
     if (pipe2(report, O_CLOEXEC) < 0)
         goto failed;
@@ -394,7 +406,7 @@ static struct program *start(const struct request *request, bool pushes, const c
         program->streams[ERR].watch.fd = ours[2];
     }
 
-    pid = fork();
+    pid = group_fork(&program->group);
     if (pid < 0)
         goto failed;
     if (pid == 0)
@@ -405,13 +417,12 @@ static struct program *start(const struct request *request, bool pushes, const c
     theirs[0] = theirs[1] = theirs[2] = -1;
 
     /* The pipe closes when the child executes the program, or brings the reason why it cannot. */
-    int reason;
     ssize_t got;
-    while ((got = read(report[0], &reason, sizeof reason)) < 0 && errno == EINTR)
+    while ((got = read(report[0], &refusal, sizeof refusal)) < 0 && errno == EINTR)
         ;
     if (got > 0) {
         waitpid(pid, NULL, 0);
-        errno = reason;
+        errno = refusal.reason;
         goto failed;
     }
     close(report[0]);
@@ -426,12 +437,14 @@ static struct program *start(const struct request *request, bool pushes, const c
     return program;
 
 failed:
-    *error = error_text("cannot execute %s: %s", request->arguments[0], strerror(errno));
+    *error = refusal.folder ? error_text("cannot enter the folder %s: %s", request->folder, strerror(errno))
+                            : error_text("cannot execute %s: %s", request->arguments[0], strerror(errno));
     close_all(theirs, request->terminal ? 1 : 3);
     close_all(report, 2);
     close(program->input.watch.fd >= 0 ? program->input.watch.fd : ours[0]);
     close(program->streams[OUT].watch.fd >= 0 ? program->streams[OUT].watch.fd : ours[1]);
     close(program->streams[ERR].watch.fd >= 0 ? program->streams[ERR].watch.fd : ours[2]);
+    group_close(program->group);
     free(program);
     return NULL;
 }
@@ -600,6 +613,20 @@ static const char *braid_exec_signal(const struct json *arguments, struct buf *r
     return kill(-program->pid, number) < 0 ? error_text("cannot send the signal: %s", strerror(errno)) : NULL;
 }
 
+/* End a program with every process that it has started, those in sessions of their own too, where that can be done. */
+static const char *braid_exec_kill(const struct json *arguments, struct buf *result)
+{
+    struct program *program = find(arguments, "id", true);
+    if (!program)
+        return no_program;
+    bool all = group_kill(program->group);
+    /* Its number belongs to it for as long as it has not been waited for. */
+    if (!program->exited)
+        kill(-program->pid, SIGKILL);
+    buf_add_text(result, all ? "{\"all\":true}" : "{\"all\":false}");
+    return NULL;
+}
+
 static const char *braid_exec_resize(const struct json *arguments, struct buf *result)
 {
     struct program *program = find(arguments, "id", true);
@@ -701,6 +728,7 @@ const struct command exec_commands[] = {
     { "braid-exec", braid_exec, false },
     { "braid-exec-input", braid_exec_input, false },
     { "braid-exec-signal", braid_exec_signal, false },
+    { "braid-exec-kill", braid_exec_kill, false },
     { "braid-exec-resize", braid_exec_resize, false },
     { 0 },
 };

@@ -9,7 +9,7 @@
 #include "buf.h"
 #include <stdbool.h>
 
-enum { JSON_MAX_DEPTH = 32, JSON_MAX_VALUES = 8192 };
+enum { JSON_MAX_DEPTH = 32, JSON_MAX_VALUES = 65536 };
 
 enum json_type { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 

@@ -1,6 +1,7 @@
-/* Time, names, and switching off. */
+/* Time, names, random numbers, and switching off. */
 #define _GNU_SOURCE
 #include "agent.h"
+#include "power.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,6 +18,8 @@
 struct rtc_time { int sec, min, hour, mday, mon, year, wday, yday, isdst; };
 #define RTC_RD_TIME _IOR('p', 0x09, struct rtc_time)
 #define RTC_SET_TIME _IOW('p', 0x0a, struct rtc_time)
+/* From <linux/random.h>: have the kernel make its key of random numbers anew, now. */
+#define RNDRESEEDCRNG _IO('R', 0x07)
 
 static const char *get_time(const struct json *arguments, struct buf *result)
 {
@@ -119,6 +122,28 @@ static const char *get_osinfo(const struct json *arguments, struct buf *result)
     return NULL;
 }
 
+/*
+ * Mix bytes into the kernel's random numbers, and have it use them from the next number on: what is only written waits
+ * for the kernel's next key, which may be a minute away. A kernel that has no key yet uses all that it has anyway.
+ */
+static const char *reseed(const struct json *arguments, struct buf *result)
+{
+    const struct json *data = json_member(arguments, "data");
+    ptrdiff_t count = data && data->type == JSON_STRING ? base64_decode(data->text, data->length) : -1;
+    const char *error = NULL;
+    (void)result;
+    if (count < 0)
+        return "data has to be base64";
+    int random = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+    if (random < 0 || write(random, data->text, count) != count)
+        error = error_text("cannot write to /dev/urandom: %s", strerror(errno));
+    else if (ioctl(random, RNDRESEEDCRNG) < 0 && errno != ENODATA)
+        error = error_text("cannot renew the key of the random numbers: %s", strerror(errno));
+    if (random >= 0)
+        close(random);
+    return error;
+}
+
 /* How often, a second apart, the system is asked to end before it is simply ended. */
 #define SHUTDOWN_ATTEMPTS 60
 
@@ -166,8 +191,7 @@ static const char *shut_down(const struct json *arguments, struct buf *result)
                 break;
             sleep(1);
         }
-        sync();
-        reboot(modes[i].how);
+        switch_off(modes[i].how);
         _exit(1);
     }
     return "mode has to be powerdown, reboot or halt";
@@ -179,5 +203,6 @@ const struct command system_commands[] = {
     { "guest-get-host-name", get_host_name, false },
     { "guest-get-osinfo", get_osinfo, false },
     { "guest-shutdown", shut_down, true },
+    { "braid-reseed", reseed, false },
     { 0 },
 };

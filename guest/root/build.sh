@@ -21,7 +21,7 @@ mkdir -p "$work/busybox"
 dpkg-deb -x "$(riscv64_fetch "$work/apt" busybox-static)" "$work/busybox"
 busybox=$work/busybox/usr/bin/busybox
 
-musl_cc "$work/init" "$here/init.c"
+musl_cc "$work/init" "$here/init.c" "$here/../agent/power.c"
 "$here/../agent/build.sh" "$work"
 "$here/../tool/build.sh" "$work"
 if [ ! -x "$work/gen_init_cpio" ]; then

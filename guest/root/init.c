@@ -11,6 +11,7 @@
  * `poweroff`, `reboot` and `halt` send exactly these.
  */
 #define _GNU_SOURCE
+#include "../agent/power.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +62,7 @@ static void mount_all(void)
     mount_at("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777");
     mount_at("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=0755");
     mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
+    mount_at("cgroup2", "/sys/fs/cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     symlink("/proc/self/fd", "/dev/fd");
     symlink("fd/0", "/dev/stdin");
     symlink("fd/1", "/dev/stdout");
@@ -182,16 +184,7 @@ static pid_t start_shell(void)
 
 static void shut_down(int how)
 {
-    sync();
-    /* Everything but this process (a shell minds only SIGHUP); then a moment for those that tidy up. */
-    if (kill(-1, SIGTERM) == 0) {
-        kill(-1, SIGHUP);
-        for (int i = 0; i < 20 && waitpid(-1, NULL, WNOHANG) >= 0; i++)
-            pause_ms(25);
-        kill(-1, SIGKILL);
-    }
-    sync();
-    reboot(how);
+    switch_off(how);
     for (;;)
         pause();
 }

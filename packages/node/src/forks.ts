@@ -109,7 +109,9 @@ export class Forks {
         ...(connected === undefined ? {} : { connected }),
       });
       const machine = this.host.clone(link, made);
-      if (hostname !== undefined || generation !== undefined) await tellIdentity(machine, hostname, generation);
+      if (hostname !== undefined || generation !== undefined) {
+        await tellIdentity(machine, link, hostname, generation);
+      }
       return machine;
     } catch (error) {
       link.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine was not made'));
@@ -120,13 +122,33 @@ export class Forks {
   }
 }
 
-/** Tells a clone's guest, through its agent, who it is. */
-async function tellIdentity(machine: Machine, hostname?: string, generation?: string): Promise<void> {
+/** Tells a clone's guest, through its agent, who it is. Its random numbers come first: programs draw some when they start. */
+async function tellIdentity(machine: Machine, link: Link, hostname?: string, generation?: string): Promise<void> {
+  if (generation !== undefined) {
+    await reseed(machine, link, new TextEncoder().encode(generation));
+    await machine.writeFile('/run/braid-generation', `${generation}\n`);
+  }
   if (hostname !== undefined) await machine.exec(['hostname', hostname]);
-  if (generation === undefined) return;
-  await machine.writeFile('/run/braid-generation', `${generation}\n`);
-  // What is written there is part of the kernel's next key, a minute later at most.
-  await machine.writeFile('/dev/urandom', generation);
+}
+
+/** RNDRESEEDCRNG of the kernel's random.h: what was written to /dev/urandom counts from the next number on, not in a minute. */
+const RESEED = '0x5207';
+/** For a stock agent, by what a distribution has. */
+const RESEED_SCRIPT = `
+cat >/dev/urandom || exit 1
+perl -e 'open(R, ">", "/dev/urandom") && ioctl(R, ${RESEED}, 0) || exit 1' 2>/dev/null && exit
+exec python3 -c 'import fcntl; fcntl.ioctl(open("/dev/urandom", "wb"), ${RESEED})'`;
+
+async function reseed(machine: Machine, link: Link, bytes: Uint8Array): Promise<void> {
+  try {
+    return await link.call('reseed', { bytes });
+  } catch (error) {
+    if ((error as BraidError).kind !== 'unsupported') throw error;
+  }
+  const { exitCode, stderr } = await machine.exec(['sh', '-c', RESEED_SCRIPT], { input: bytes });
+  if (exitCode === 0) return;
+  const why = `${stderr.trim() || `exit code ${exitCode}`}; install perl or python3 there, or leave generation out`;
+  throw new BraidError('ERR_BRAID_AGENT', `the guest cannot renew the key of its random numbers: ${why}`);
 }
 
 function macOf(text: string): Uint8Array {

@@ -64,6 +64,24 @@ test('programs, files, streams and the state of a guest', linux, async (t) => {
     const wait = machine.exec(['sleep', '1000000000'], { signal: AbortSignal.timeout(50) });
     await assert.rejects(wait, (error: Error) => error.name === 'TimeoutError');
     await assert.rejects(machine.exec(['true'], { signal: AbortSignal.abort() }), { name: 'AbortError' });
+    assert.equal((await machine.exec(['pidof', 'sleep'])).stdout, '');
+  });
+
+  await t.test('a program ends with all that it has started, in sessions of their own too', async () => {
+    const script = ['sh', '-c', '(setsid sleep 1000000 &); setsid sleep 1000000 & echo started; exec sleep 1000000'];
+    const processes = async () => (await machine.exec(['sh', '-c', 'pidof sleep | wc -w'])).stdout.trim();
+    const program = machine.spawn(script);
+    for await (const _ of program.stdout) break;
+    assert.equal(await processes(), '3');
+    await program.killAll();
+    assert.equal((await program.exited).signal, 9);
+    assert.equal(await processes(), '0');
+    await assert.rejects(program.killAll(), code('ERR_BRAID_AGENT'));
+    const controller = new AbortController();
+    const wait = machine.exec(script, { signal: controller.signal, onStdout: () => controller.abort() });
+    await assert.rejects(wait, { name: 'AbortError' });
+    assert.equal(await processes(), '0');
+    assert.equal((await machine.exec(['sh', '-c', 'ls -d /sys/fs/cgroup/braid-* | wc -l'])).stdout.trim(), '1');
     assert.equal((await machine.exec(['echo', 'alive'])).stdout, 'alive\n');
   });
 

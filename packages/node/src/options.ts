@@ -35,7 +35,10 @@ export interface ForkOptions {
   readonly time?: TimeMode;
   /** It stops for good when it has made so many steps, those before the fork counted; its parent's limit without it. */
   readonly maxSteps?: bigint | number;
-  /** A name that no other fork has: goes to /run/braid-generation, and into the guest kernel's random numbers, from its next key on. */
+  /**
+   * A name that no other fork has: goes to /run/braid-generation, and into the random numbers of the guest's kernel, from the first
+   * one on that is drawn after the fork.
+   */
   readonly generation?: string;
 }
 

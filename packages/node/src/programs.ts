@@ -39,6 +39,12 @@ export interface Program {
   readonly exited: Promise<ProgramExit>;
   /** Sends a signal, by number, to its process group. */
   kill(signal?: number): void;
+  /**
+   * Ends it with every process that it has started, those in sessions of their own included. Rejects with `ERR_BRAID_AGENT`, kind
+   * `unsupported`, where the agent cannot reach these: a stock agent, or a guest without control groups of version 2. All others
+   * are ended then too. An aborted call ends its program in the same way.
+   */
+  killAll(): Promise<void>;
   /** Changes the size of its terminal. */
   resize(columns: number, rows: number): void;
 }
@@ -91,6 +97,7 @@ export class Programs {
       stderr: outputs.stderr.readable,
       exited,
       kill: (signal = 15) => this.link.post({ type: 'signal', id, signal }),
+      killAll: () => this.link.call('killAll', { program: id }),
       resize: (columns, rows) => this.link.post({ type: 'terminal', id, rows, cols: columns }),
     };
     started.set(program, { machine: this.machine, id });

@@ -415,6 +415,46 @@ test('exec: signals and sizes, also before the start', () => {
   );
 });
 
+test('exec: a program is ended with all that it has started, as far as the agent can', () => {
+  const end = (kind: 'braid' | 'stock', answers: FakePeer['answers']) => {
+    const peer = new FakePeer(kind);
+    Object.assign(peer.answers, answers);
+    const handle = peer.client.exec({ argv: ['sh'] }, recorder());
+    const done = once<void>();
+    handle.kill(done);
+    peer.start();
+    peer.pass(100n * MS);
+    return { peer, done };
+  };
+  const started = { 'braid-exec': () => ({ id: 7 }), 'braid-exec-signal': () => ({}) };
+  const all = end('braid', { ...started, 'braid-exec-kill': () => ({ all: true }) });
+  worked(all.done);
+  assert.deepEqual(all.peer.asked.at(-1)!.arguments, { id: 7 });
+  // No control groups in the guest; an agent from before the command; a stock one.
+  failed(
+    end('braid', { ...started, 'braid-exec-kill': () => ({ all: false }) }).done,
+    'unsupported',
+    /left the program/,
+  );
+  const older = end('braid', started);
+  failed(older.done, 'unsupported', /left the program/);
+  assert.deepEqual(older.peer.asked.at(-1)!.arguments, { id: 7, signal: 9 });
+  const killed: unknown[] = [];
+  const stock = end('stock', {
+    'guest-exec': ({ arguments: { arg } }) => {
+      killed.push(arg);
+      return { pid: 42 + killed.length };
+    },
+    'guest-exec-status': ({ arguments: { pid } }) => (pid === 43 ? { exited: false } : { exited: true, exitcode: 0 }),
+  });
+  failed(stock.done, 'unsupported', /left the program/);
+  assert.deepEqual(killed.at(-1), ['-c', 'kill -"$0" "$1"', '9', '43']);
+  // A program that the agent does not know any more is no reason to signal one that has its number.
+  const gone = end('braid', { ...started, 'braid-exec-kill': () => new Error('no running program has this id') });
+  failed(gone.done, 'refused', /no running program/);
+  assert.equal(gone.peer.asked.at(-1)!.execute, 'braid-exec-kill');
+});
+
 test('exec with a stock agent: polls spaced by guest time, output at the end', () => {
   const peer = new FakePeer('stock').start();
   const polls: bigint[] = [];

@@ -15,6 +15,7 @@
  * through. Each is called exactly once, for a request whose arguments are wrong before the request returns.
  */
 
+import { encodeBase64 } from './base64.ts';
 import { type AgentIo, Connection, type ConnectionState, type Done, type RequestOptions, reply } from './connection.ts';
 import { AgentError } from './errors.ts';
 import { Programs, type ProgramsState } from './exec.ts';
@@ -152,6 +153,16 @@ export class AgentClient {
     this.#connection.ask(
       'guest-set-time',
       { time },
+      options,
+      reply(done, () => {}),
+    );
+  }
+
+  /** Mixes bytes into the random numbers of the guest's kernel, from the next one on. A stock agent refuses. */
+  reseed(bytes: Uint8Array, done: Done<void>, options: RequestOptions = {}): void {
+    this.#connection.ask(
+      'braid-reseed',
+      { data: encodeBase64(bytes) },
       options,
       reply(done, () => {}),
     );

@@ -6,7 +6,7 @@
 import { decodeBase64, encodeBase64 } from './base64.ts';
 import { CHUNK, type Connection, type Done, type RequestOptions, reply } from './connection.ts';
 import { AgentError } from './errors.ts';
-import { asObject, integerOf, type Json, type Parsed, type ParsedObject, textOf } from './messages.ts';
+import { asObject, integerOf, type Json, member, type Parsed, type ParsedObject, textOf } from './messages.ts';
 import { Polling, stockArguments } from './polling.ts';
 import {
   type ExecExit,
@@ -20,6 +20,7 @@ import {
 
 /** Input that the agent holds for a program before we wait until the program has read it. */
 const INPUT_AHEAD = 256 * 1024;
+const SIGKILL = 9;
 
 /** What is known of the agent and of named programs that push. */
 export interface ProgramsState {
@@ -226,12 +227,32 @@ export class Programs {
         done?.(new AgentError('request', 'braid-exec-input', 'the program was started without streamed input'));
       else act(done, () => this.#input(program, bytes, eof, done));
     };
+    const signal = (number: number, done?: Done<void>) => {
+      control('braid-exec-signal', done, (id) => ({ id, signal: number }));
+    };
     return {
       write: (bytes, done) => input(bytes, false, done),
       end: (done) => input(new Uint8Array(0), true, done),
-      signal: (signal, done) => control('braid-exec-signal', done, (id) => ({ id, signal })),
+      signal,
+      kill: (done) => act(done, (id) => this.#kill(program, id, signal, done)),
       resize: (rows, cols, done) => control('braid-exec-resize', done, (id) => ({ id, rows, cols })),
     };
+  }
+
+  #kill(program: Program, id: number, signal: ExecHandle['signal'], done: Done<void> = () => {}): void {
+    const why = "it cannot end processes that have left the program's session; all others are ended";
+    const unreached = new AgentError('unsupported', 'braid-exec-kill', why);
+    const signalAll = () => signal(SIGKILL, (failed) => done(failed ?? unreached));
+    if (!program.pushed) return signalAll();
+    this.#connection.enqueue({
+      ...this.#connection.command('braid-exec-kill', { id }, {}),
+      bound: true,
+      done: (answer) => {
+        // An agent from before this command.
+        if (answer instanceof AgentError) return answer.kind === 'unsupported' ? signalAll() : done(answer);
+        done(member(asObject(answer), 'all') === true ? undefined : unreached);
+      },
+    });
   }
 
   #input(program: Program, bytes: Uint8Array, eof: boolean, done: Done<void> | undefined): void {

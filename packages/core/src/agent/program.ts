@@ -44,6 +44,11 @@ export interface ExecHandle {
   /** Ends the program's input. */
   end(done?: Done<void>): void;
   signal(signal: number, done?: Done<void>): void;
+  /**
+   * Ends the program with every process that it has started, those in sessions of their own included. An agent that cannot reach
+   * these (a stock one, or Braid's where the guest has no control groups of version 2) ends the rest and reports `unsupported`.
+   */
+  kill(done?: Done<void>): void;
   resize(rows: number, cols: number, done?: Done<void>): void;
 }
 

@@ -77,8 +77,10 @@ export class FakePeer {
       return;
     }
     const answer = this.answers[request.execute]?.(request) ?? new Error('no such command');
-    if (answer instanceof Error) this.say({ error: { class: 'GenericError', desc: answer.message }, id: request.id });
-    else this.say({ return: answer, id: request.id });
+    if (answer instanceof Error) {
+      const kind = request.execute in this.answers ? 'GenericError' : 'CommandNotFound';
+      this.say({ error: { class: kind, desc: answer.message }, id: request.id });
+    } else this.say({ return: answer, id: request.id });
   }
 
   say(message: unknown, before = ''): void {

@@ -50,6 +50,8 @@ const RUNNING: ReadonlySet<CallName> = new Set([
   'runUntil',
   'readFile',
   'writeFile',
+  'reseed',
+  'killAll',
   'shutdown',
   'wait',
   'complete',

@@ -265,6 +265,10 @@ export interface Calls {
   spawn: [Spawn, ExecExit & { readonly steps: bigint }];
   readFile: [{ readonly path: string; readonly limit?: number }, Uint8Array];
   writeFile: [{ readonly path: string; readonly bytes: Uint8Array }, undefined];
+  /** Mixes bytes into the random numbers of the guest's kernel, by Braid's agent. */
+  reseed: [{ readonly bytes: Uint8Array }, undefined];
+  /** Ends a program with every process that it has started; by the number of the call that started it. */
+  killAll: [{ readonly program: number }, undefined];
   /** Asks the agent to power the guest off, and waits until it is. */
   shutdown: [{ readonly mode: 'powerdown' | 'reboot' | 'halt' }, Exit];
   /**

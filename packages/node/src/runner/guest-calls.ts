@@ -52,6 +52,15 @@ export class GuestCalls {
         const { path, bytes } = args as Calls['writeFile'][0];
         return this.request(id, (done) => agent.writeFile(path, bytes, done));
       }
+      case 'reseed': {
+        const { bytes } = args as Calls['reseed'][0];
+        return this.request(id, (done) => agent.reseed(bytes, done));
+      }
+      case 'killAll': {
+        const { program } = args as Calls['killAll'][0];
+        const done = (outcome: unknown) => this.answer(id, outcome);
+        return this.with(program, (handle) => handle.kill(done), done);
+      }
       case 'shutdown':
         return this.shutdown(machine, id, args);
       case 'spawn':
@@ -169,7 +178,7 @@ export class GuestCalls {
   /** Nobody will read what it writes: it ends, at the machine's next chance. */
   cancel(id: number): void {
     const program = this.running.get(id);
-    if (program) this.host.act(() => program.signal(9));
+    if (program) this.host.act(() => program.kill());
   }
 
   /** Forgets them all. */
