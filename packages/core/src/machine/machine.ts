@@ -98,7 +98,6 @@ export class Machine implements EngineHost {
   private readonly outputs: Outputs;
   private readonly inputs: Inputs;
   private wanted = false;
-  private late: Promise<void> | undefined;
   /** Budget of the run under way: what the clock does not know yet. */
   private budget = 0;
   private broken: unknown;
@@ -174,25 +173,31 @@ export class Machine implements EngineHost {
 
   /** Guest time in ns since power-on. */
   get now(): bigint {
-    if (this.budget === 0) return this.clock.now;
+    if (!this.insideStep) return this.clock.now;
     return this.clock.after(this.budget - this.engine.left - 1);
   }
 
-  /** Steps that a hart has made. */
+  /** Steps that a hart has made; inside a callback, before the instruction under way. */
   steps(hart: number): bigint {
-    return this.hartSet.get(hart, 'stepsEnd');
+    const end = this.hartSet.get(hart, 'stepsEnd');
+    return this.insideStep && hart === this.schedule.hart ? end - BigInt(this.engine.left + 1) : end;
   }
 
+  /** Whether an instruction is under way: inside a callback of the engine. */
+  get insideStep(): boolean {
+    return this.budget !== 0;
+  }
+
+  /** Steps of all harts. */
   get totalSteps(): bigint {
     let sum = 0n;
     for (let hart = 0; hart < this.harts; hart++) sum += this.steps(hart);
     return sum;
   }
 
-  /** Steps of all harts made before the instruction under way, inside a callback; between runs `totalSteps`. */
+  /** `totalSteps`; while a watchpoint asks, which it does behind the instruction, those before that. */
   get stepsNow(): bigint {
-    if (this.watchpoints.asking !== undefined) return this.watchpoints.asking;
-    return this.budget === 0 ? this.totalSteps : this.totalSteps - BigInt(this.engine.left + 1);
+    return this.watchpoints.asking ?? this.totalSteps;
   }
 
   /** Instructions retired by a hart: its steps but the traps. */
@@ -243,31 +248,41 @@ export class Machine implements EngineHost {
     let left = steps;
     let ownLeft = ownSteps;
     for (;;) {
-      if (this.exit) return this.watchpoints.take() ?? { reason: 'exit', exit: this.exit };
-      const hint = this.hints.take();
-      if (hint) return { reason: 'hint', hint };
-      if (this.schedule.atBoundary) {
-        if (this.wanted) {
-          this.wanted = false;
-          return { reason: 'attention' };
-        }
-        const stop = this.beginSlice();
-        if (stop) return this.watchpoints.take() ?? stop;
-      }
-      // First what is due: the state at a position does not depend on why the machine stops there.
-      this.late = this.platform.advance(this.clock.now);
-      this.hartSet.updateTimer(this.schedule.hart, this.clock.ticksAt(this.clock.now));
-      const watched = this.watchpoints.take();
-      if (watched) return watched;
-      if (left === 0 || ownLeft === 0) return { reason: 'steps' };
-      if (this.late) return { reason: 'stalled', until: this.late };
+      const stop = this.settle() ?? (left === 0 || ownLeft === 0 ? { reason: 'steps' } : undefined);
+      if (stop) return stop;
       const isOwn = this.schedule.hart === own;
       const made = this.runHart(isOwn ? Math.min(left, ownLeft) : left);
       left -= made;
       if (isOwn) ownLeft -= made;
-      const hit = this.breakpoints.take() ?? this.interceptions.take();
-      if (hit) return hit;
     }
+  }
+
+  /**
+   * Does what is due at this position, and gives the stop that belongs here. Every stop comes from here or after it, so the state at a
+   * position is one state: a run that stops there, for whatever reason, leaves what a run that passes by has there. Only while host data
+   * is late has some of it still to happen; that stop comes before all others, which are told when it has.
+   */
+  private settle(): Stop | undefined {
+    const due = this.exit ? undefined : this.doDue();
+    if (due?.reason === 'stalled') return due;
+    const heard = this.watchpoints.take() ?? this.breakpoints.take() ?? this.interceptions.take();
+    if (heard) return heard;
+    const hint = this.hints.take();
+    if (hint) return { reason: 'hint', hint };
+    if (this.exit) return { reason: 'exit', exit: this.exit };
+    if (!this.wanted || !this.schedule.atBoundary) return due;
+    this.wanted = false;
+    return { reason: 'attention' };
+  }
+
+  /** At a boundary inputs enter and the next hart's turn begins; everywhere devices and the hart's timer do what is due. */
+  private doDue(): Stop | undefined {
+    const stop = this.schedule.atBoundary ? this.beginSlice() : undefined;
+    if (stop) return stop;
+    const late = this.platform.advance(this.clock.now);
+    if (late) return { reason: 'stalled', until: late };
+    this.hartSet.updateTimer(this.schedule.hart, this.clock.ticksAt(this.clock.now));
+    return undefined;
   }
 
   /** Runs the hart whose turn it is, up to the next thing that anybody has to look at. */
@@ -341,8 +356,8 @@ export class Machine implements EngineHost {
   private beginSlice(): Stop | undefined {
     const { schedule, hartSet, clock } = this;
     for (;;) {
-      this.late = this.inputs.letIn();
-      if (this.late) return { reason: 'stalled', until: this.late };
+      const lateInput = this.inputs.letIn();
+      if (lateInput) return { reason: 'stalled', until: lateInput };
       const hart = schedule.hart;
       if (this.runnable(hart)) {
         if (hartSet.get(hart, 'waiting') !== 0n) {
@@ -357,9 +372,8 @@ export class Machine implements EngineHost {
         this.endSlice();
         continue;
       }
-      this.late = this.platform.advance(clock.now);
-      if (this.late) return { reason: 'stalled', until: this.late };
-      if (this.exit) return { reason: 'exit', exit: this.exit };
+      const late = this.platform.advance(clock.now);
+      if (late) return { reason: 'stalled', until: late };
       for (let other = 0; other < this.harts && !others; other++) others = this.runnable(other);
       if (others) continue;
       const own = this.idleDeadline();
@@ -556,7 +570,6 @@ export class Machine implements EngineHost {
     this.watchpoints.renew();
     this.broken = undefined;
     this.breakpoints.moved();
-    this.late = undefined;
     this.wanted = false;
     this.inputs.following = undefined;
     this.interceptions.renew();

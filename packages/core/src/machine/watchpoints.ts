@@ -59,7 +59,7 @@ export interface WatchedMachine {
   readonly schedule: { readonly hart: number };
   readonly ram: Ram;
   readonly traces: AccessTraces;
-  readonly stepsNow: bigint;
+  readonly insideStep: boolean;
   readonly totalSteps: bigint;
 }
 
@@ -308,9 +308,9 @@ export class Watchpoints implements AccessTrace {
     access: WatchAccess,
     certain: boolean,
   ): void {
-    const { engine, stepsNow, totalSteps } = this.machine;
+    const { engine, insideStep, totalSteps } = this.machine;
     // The state behind so many steps has what was written there.
-    const steps = stepsNow === totalSteps && totalSteps > 0n ? totalSteps - 1n : stepsNow;
+    const steps = insideStep || totalSteps === 0n ? totalSteps : totalSteps - 1n;
     if (!certain) this.traps = engine.get('traps');
     const hit: WatchHit = { id, hart, address, length, access, steps };
     // An instruction's access may be told in parts. What is not certain is all of one instruction.

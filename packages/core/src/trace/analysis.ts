@@ -39,13 +39,6 @@ export interface Moment {
   readonly time: bigint;
 }
 
-/** Steps that a hart has made before the instruction that a callback of the machine hears about. */
-export function stepsInside(machine: Machine, hart: number): bigint {
-  const { engine, hartSet } = machine;
-  const end = hartSet.get(hart, 'stepsEnd');
-  return hart === hartSet.current ? end - BigInt(engine.left) - 1n : end;
-}
-
 /** The moment of the instruction that a callback of the machine hears about. */
 export function momentInside(machine: Machine): Moment {
   return { at: machine.stepsNow, time: machine.now };

@@ -11,14 +11,7 @@
 
 import type { Breakpoint } from '../machine/breakpoints.ts';
 import type { Machine } from '../machine/machine.ts';
-import {
-  type Analysis,
-  GuestMemory,
-  type SymbolAddresses,
-  stepsInside,
-  type TaskIdentity,
-  type TaskReader,
-} from './analysis.ts';
+import { type Analysis, GuestMemory, type SymbolAddresses, type TaskIdentity, type TaskReader } from './analysis.ts';
 import { type CallLimits, CallStack, CallTree } from './call-tree.ts';
 import { TraceError } from './errors.ts';
 import { type FunctionMap, functionMap, type TracedFunction, type TracedProgram } from './function-map.ts';
@@ -190,7 +183,7 @@ abstract class Functions implements Analysis {
 
   /** They belong to nobody. */
   protected skip(hart: number, own = 0n): void {
-    this.counted[hart] = stepsInside(this.attached!.machine, hart) + own;
+    this.counted[hart] = this.attached!.machine.steps(hart) + own;
   }
 
   /** A task makes another one run for the first time. */
@@ -206,7 +199,7 @@ abstract class Functions implements Analysis {
   }
 
   private charge(hart: number, stack: CallStack, kind: 'user' | 'system', own: bigint): void {
-    const now = stepsInside(this.attached!.machine, hart) + own;
+    const now = this.attached!.machine.steps(hart) + own;
     const { node } = stack;
     const steps = Number(now - this.counted[hart]!);
     if (kind === 'user') node.user += steps;
@@ -221,7 +214,7 @@ abstract class Functions implements Analysis {
   /** A place is asked about again when a run has ended just before it. */
   private again(hart: number, address: bigint): boolean {
     const { last } = this;
-    const steps = stepsInside(this.attached!.machine, hart);
+    const steps = this.attached!.machine.steps(hart);
     if (last.hart === hart && last.steps === steps && last.address === address) return true;
     last.hart = hart;
     last.steps = steps;

@@ -78,8 +78,7 @@ export class UserEdges {
 
   /** A place is asked about again when a run has ended just before it. */
   private again(hart: number): boolean {
-    const { hartSet, engine } = this.machine;
-    const steps = hartSet.get(hart, 'stepsEnd') - BigInt(engine.left);
+    const steps = this.machine.steps(hart);
     const { last } = this;
     if (last.hart === hart && last.steps === steps) return true;
     last.hart = hart;

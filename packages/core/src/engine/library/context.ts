@@ -138,9 +138,17 @@ export function has(value: Expr, bits: Expr | bigint | number): Expr {
   return i64.ne(i64.and(value, bits), 0);
 }
 
+/**
+ * Steps that the running budget still has, the instruction under way not counted: with what an earlier request for attention holds back.
+ * Everything that is computed from the budget starts from this (`Engine.left` is the same for the host).
+ */
+export function stepsLeft({ w }: Library): Expr {
+  return i64.add(w.get('heldBudget'), i64.extendU(w.get32('budget')));
+}
+
 /** Leaves the run as soon as the current instruction is done; what is left of the budget is kept in `heldBudget`. */
 export function attention(lib: Library, f: Fn): void {
   const { w } = lib;
-  w.set(f, 'heldBudget', i64.add(w.get('heldBudget'), i64.extendU(w.get32('budget'))));
+  w.set(f, 'heldBudget', stepsLeft(lib));
   w.set(f, 'budget', i64.const(0));
 }

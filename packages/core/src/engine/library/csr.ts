@@ -7,7 +7,7 @@
 import { IRQ, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
 import { CSR_NUMBERS } from '../../memory/layout.ts';
 import { type Expr, type Fn, type FunctionRef, i32, i64, select } from '../../wasm/index.ts';
-import { has, type Library } from './context.ts';
+import { has, type Library, stepsLeft } from './context.ts';
 
 interface CsrRow {
   readonly name: string;
@@ -50,7 +50,7 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
   const { w, imports } = lib;
 
   // Before the running instruction: it has been taken from the budget already.
-  const left = () => i64.add(i64.extendU(w.get32('budget')), 1);
+  const left = () => i64.add(stepsLeft(lib), 1);
   const steps = () => i64.sub(w.get('stepsEnd'), left());
   const ticks = () => i64.add(i64.divU(i64.sub(w.get('clockEnd'), left()), w.get('stepsPerTick')), w.get('timeOffset'));
   const inhibited = (counter: number) => has(w.get('mcountinhibit'), 1 << counter);
