@@ -70,8 +70,6 @@ export interface EngineHost {
   /** Device registers at a guest-physical address; false for an access fault. The value travels in the window's mailbox. */
   readDevice(address: number, size: number): boolean;
   writeDevice(address: number, size: number): boolean;
-  protection(page: bigint, machine: boolean): number;
-  protectionRead(csr: number): void;
   protectionWrite(csr: number): void;
   monitorCall(): void;
   timerChanged(): void;
@@ -197,8 +195,6 @@ export class Engine implements Tracer {
       codePage: guard((frame: number) => this.codePage(frame)),
       decode: (slot: number) => decoder.decode(slot >>> 0),
       decodeAlone: (bits: number, slot: number) => decoder.decodeAlone(bits, slot >>> 0),
-      protection: (page: number, privilege: number) => attached().protection(BigInt(page >>> 0), privilege === 3),
-      protectionRead: (csr: number) => attached().protectionRead(csr),
       protectionWrite: (csr: number) => attached().protectionWrite(csr),
       monitorCall: () => attached().monitorCall(),
       timerChanged: () => attached().timerChanged(),

@@ -1,7 +1,7 @@
 /**
  * Physical memory protection (privileged specification 3.7): 16 entries with a grain of 4 KiB, so that a page has one answer.
  *
- * Registers are kept as they were written; `legal...` says what a read returns.
+ * Registers are kept as they were written; a read shows the grain (`engine/library/protection.ts`, which also has the harts' own `pageRights`).
  */
 
 export const PMP_ENTRIES = 16;
@@ -46,13 +46,6 @@ export function writeAddress(registers: ProtectionRegisters, index: number, valu
   const lockedBelow = (next & LOCK) !== 0 && (next & MODE) === TOR;
   if (registers.config[index]! & LOCK || lockedBelow) return;
   registers.address[index] = value & ADDRESS_MASK;
-}
-
-/** Low bits read as ones in NAPOT and as zeros in OFF and TOR, because of the grain. */
-export function readAddress(registers: ProtectionRegisters, index: number): bigint {
-  const value = registers.address[index]!;
-  if ((registers.config[index]! & MODE) === NAPOT) return value | ((1n << (GRAIN - 1n)) - 1n);
-  return value & ~((1n << GRAIN) - 1n);
 }
 
 /** Rights (R 1, W 2, X 4) on the 4 KiB page with this number, for M-mode or below. */

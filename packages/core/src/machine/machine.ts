@@ -37,7 +37,7 @@ import {
   type Stop,
 } from './options.ts';
 import { Platform } from './platform.ts';
-import { protectionOf, readProtection, writeProtection } from './protection.ts';
+import { writeProtection } from './protection.ts';
 import { sbiHost } from './sbi-host.ts';
 import { defaultSlice, Schedule } from './schedule.ts';
 import { Watchpoints } from './watchpoints.ts';
@@ -506,14 +506,6 @@ export class Machine implements EngineHost {
 
   unload(): void {
     this.hartSet.unload();
-  }
-
-  protection(page: bigint, machine: boolean): number {
-    return protectionOf(this.engine, page, machine);
-  }
-
-  protectionRead(csr: number): void {
-    readProtection(this.engine, csr);
   }
 
   protectionWrite(csr: number): void {

@@ -1,7 +1,7 @@
-/** The PMP registers of the hart in the engine's window, as generated code reads and writes them. */
+/** A write to a PMP register of the hart in the engine's window, which generated code leaves to the host. */
 
 import type { Engine } from '../engine/engine.ts';
-import { type ProtectionRegisters, pageRights, readAddress, writeAddress, writeConfig } from '../hart/protection.ts';
+import { type ProtectionRegisters, writeAddress, writeConfig } from '../hart/protection.ts';
 import type { HartField } from '../hart/state.ts';
 
 const PMPADDR0 = 0x3b0;
@@ -14,20 +14,6 @@ function registersOf(engine: Engine): ProtectionRegisters {
   view.setBigUint64(8, engine.get('pmpcfg2'), true);
   const address = BigUint64Array.from({ length: 16 }, (_, i) => engine.get(`pmpaddr${i}` as HartField));
   return { config, address };
-}
-
-/** Rights on the page with this number, for M-mode or below. */
-export function protectionOf(engine: Engine, page: bigint, machine: boolean): number {
-  return pageRights(registersOf(engine), page, machine);
-}
-
-/** What a CSR reads as: to the mailbox. */
-export function readProtection(engine: Engine, csr: number): void {
-  const value =
-    csr >= PMPADDR0
-      ? readAddress(registersOf(engine), csr - PMPADDR0)
-      : engine.get(csr === PMPCFG0 ? 'pmpcfg0' : 'pmpcfg2');
-  engine.set('mailbox', value);
 }
 
 /** Writes a CSR, from the mailbox. */

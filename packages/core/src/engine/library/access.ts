@@ -25,6 +25,7 @@ import {
 import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { SLOT } from '../slot.ts';
 import { has, type Library } from './context.ts';
+import { addProtection } from './protection.ts';
 import { codeOf, openToAll, recordOf, type ShadowFunctions, TABLES } from './shadow.ts';
 
 export interface AccessFunctions {
@@ -66,6 +67,7 @@ const BATCH = 8;
 
 export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionRef): AccessFunctions {
   const { module, w, imports } = lib;
+  const pageRights = addProtection(lib);
 
   /** Raises the page or access fault of an access type. */
   const fault = (kind: 'page' | 'access') =>
@@ -145,7 +147,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
   /** (physical address, privilege, right) -> whether physical memory protection allows it. */
   const permitted = module.function('permitted', ['i64', 'i32', 'i32'], ['i32'], (f, physical, privilege, right) => {
     f.if(allowed(physical, privilege, 0).trivial, () => f.return(i32.const(1)));
-    f.return(i32.ne(i32.and(f.call(imports.protection, i32.wrap(i64.shrU(physical, 12)), privilege), right), 0));
+    f.return(i32.ne(i32.and(f.call(pageRights, physical, privilege), right), 0));
   });
 
   const effectivePrivilege = (access: Expr) =>

@@ -76,10 +76,6 @@ export interface Imports {
   readonly decode: FunctionRef;
   /** (instruction, slot address): fills a slot that stands alone. */
   readonly decodeAlone: FunctionRef;
-  /** (page number of the physical address, privilege) -> R 1 | W 2 | X 4 that physical memory protection allows. */
-  readonly protection: FunctionRef;
-  /** (csr): reads pmpcfg or pmpaddr into `mailbox`. */
-  readonly protectionRead: FunctionRef;
   /** (csr): writes `mailbox` to pmpcfg or pmpaddr, as far as locks and granularity let it. */
   readonly protectionWrite: FunctionRef;
   /** (): the monitor's SBI serves the call in a0..a7. */
@@ -118,8 +114,6 @@ export function importHost(module: Module): Imports {
     codePage: fn('codePage', 1, 1),
     decode: fn('decode', 1, 0),
     decodeAlone: fn('decodeAlone', 2, 0),
-    protection: fn('protection', 2, 1),
-    protectionRead: fn('protectionRead', 1, 0),
     protectionWrite: fn('protectionWrite', 1, 0),
     monitorCall: fn('monitorCall', 0, 0),
     timerChanged: fn('timerChanged', 0, 0),

@@ -8,6 +8,7 @@ import { IRQ, MENVCFG, MSTATUS, PRIVILEGE } from '../../hart/state.ts';
 import { CSR_NUMBERS } from '../../memory/layout.ts';
 import { type Expr, type Fn, type FunctionRef, i32, i64, select } from '../../wasm/index.ts';
 import { has, type Library, stepsLeft } from './context.ts';
+import { readProtectionAddress } from './protection.ts';
 
 interface CsrRow {
   readonly name: string;
@@ -103,13 +104,10 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
     w.set(f, field, i64.or(i64.and(value, kept), i64.and(w.get(field), i64.and(i64.xor(kept, -1), mask))));
   };
 
-  const protection = (name: string, number: number): CsrRow => ({
+  const protection = (name: string, number: number, read: () => Expr): CsrRow => ({
     name,
     number,
-    read: (f) => {
-      f.do(imports.protectionRead, i32.const(number));
-      return w.get('mailbox');
-    },
+    read,
     write: (f, value) => {
       w.set(f, 'mailbox', value);
       f.do(imports.protectionWrite, i32.const(number));
@@ -310,8 +308,9 @@ function csrRows(lib: Library, selectSpace: FunctionRef): CsrRow[] {
       },
       sync: true,
     },
-    ...[0, 2].map((n) => protection(`pmpcfg${n}`, 0x3a0 + n)),
-    ...Array.from({ length: 16 }, (_, n) => protection(`pmpaddr${n}`, 0x3b0 + n)),
+    protection('pmpcfg0', 0x3a0, () => w.get('pmpcfg0')),
+    protection('pmpcfg2', 0x3a2, () => w.get('pmpcfg2')),
+    ...Array.from({ length: 16 }, (_, n) => protection(`pmpaddr${n}`, 0x3b0 + n, () => readProtectionAddress(lib, n))),
     // Debug triggers: there are none, as tdata1 = 0 and tinfo = 1 say.
     constant('tselect', 0x7a0, 0n),
     constant('tdata1', 0x7a1, 0n),
