@@ -510,6 +510,15 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     i64.ltU(i64.xor(va, i64.load(entry, tag)), i64.extendU(i32.sub(4097, size)));
   const through = (va: Expr, entry: Expr) => i32.add(i32.wrap(va), i32.load(entry, DATA.addend));
 
+  /** (address, bytes, access) -> as `dataAddress`, for bytes of one page whose entry may be there already. */
+  const reach = module.function('reach', ['i64', 'i32', 'i32'], ['i32'], (f, va, size, access) => {
+    const entry = f.let(f.call(entryAt, va));
+    const tag = select(i32.eq(access, ACCESS.store), i64.load(entry, DATA.write), i64.load(entry, DATA.read));
+    f.if(i64.ltU(i64.xor(va, tag), 4096), () => f.return(through(va, entry)));
+    w.set32(f, 'accessSize', size);
+    f.return(f.call(dataAddress, va, access));
+  });
+
   const loadSlow = module.function('loadSlow', ['i64', 'i32'], ['i64'], (f, va, size) => {
     const held = f.let(f.call(entryAt, va));
     const near = () =>
@@ -518,8 +527,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(f.call(recall, va), near);
     w.count(f, 'misses');
     const first = f.let(firstPart(va, size));
-    w.set32(f, 'accessSize', first);
-    const host = f.let(f.call(dataAddress, va, i32.const(ACCESS.load)));
+    const host = f.let(f.call(reach, va, first, i32.const(ACCESS.load)));
     f.if(w.get32('trapped'), () => f.return(i64.const(0)));
     f.if(i32.eq(first, size), () => {
       f.if(host, () => f.return(f.call(loadRam, host, size)));
@@ -534,8 +542,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.return(i64.const(0));
     });
     const secondVa = f.let(i64.add(va, i64.extendU(first)));
-    w.set32(f, 'accessSize', i32.sub(size, first));
-    const second = f.let(f.call(dataAddress, secondVa, i32.const(ACCESS.load)));
+    const second = f.let(f.call(reach, secondVa, i32.sub(size, first), i32.const(ACCESS.load)));
     f.if(w.get32('trapped'), () => f.return(i64.const(0)));
     f.if(i32.eqz(second), () => {
       f.do(accessFault, secondVa, i32.const(ACCESS.load));
@@ -566,8 +573,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(f.call(recall, va), near);
     w.count(f, 'misses');
     const first = f.let(firstPart(va, size));
-    w.set32(f, 'accessSize', first);
-    const host = f.let(f.call(dataAddress, va, i32.const(ACCESS.store)));
+    const host = f.let(f.call(reach, va, first, i32.const(ACCESS.store)));
     f.if(w.get32('trapped'), () => f.return());
     f.if(i32.eq(first, size), () => {
       f.if(host, () => {
@@ -585,8 +591,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.return();
     });
     const secondVa = f.let(i64.add(va, i64.extendU(first)));
-    w.set32(f, 'accessSize', i32.sub(size, first));
-    const second = f.let(f.call(dataAddress, secondVa, i32.const(ACCESS.store)));
+    const second = f.let(f.call(reach, secondVa, i32.sub(size, first), i32.const(ACCESS.store)));
     f.if(w.get32('trapped'), () => f.return());
     f.if(i32.eqz(second), () => {
       f.do(accessFault, secondVa, i32.const(ACCESS.store));
