@@ -113,7 +113,7 @@ const ROWS: Readonly<Record<string, RowProgram>> = {
 
   pause: wait(PAUSE, 4000),
   'delay of 1 us with pause': wait(delay(10, PAUSE), 100),
-  'delay of 100 us with pause': wait(delay(1000, PAUSE), 1),
+  'delay of 100 us with pause': wait(delay(1000, PAUSE), 10),
   'delay of 1 us without': wait(delay(10, 'nop'), 100),
   'wfi, pending': wait('wfi', 4000, 'li t0, 8; csrw mie, t0; li t0, 0x2000000; li t1, 1; sw t1, (t0)'),
   'wfi, timer of 1 us': wait(

@@ -371,13 +371,15 @@ export class Engine implements Tracer {
     view.setUint32(OFFSET.exit, 0, true);
     view.setBigUint64(OFFSET.heldBudget, 0n, true);
     view.setUint32(OFFSET.budget, budget, true);
+    view.setUint32(OFFSET.cut, 0, true);
+    view.setBigUint64(OFFSET.gained, 0n, true);
     this.exports.run(budget);
-    const left = view.getUint32(OFFSET.budget, true) + view.getUint32(OFFSET.heldBudget, true);
+    const steps = budget - this.cut - this.left;
     view.setUint32(OFFSET.budget, 0, true);
-    this.translator?.settle(budget - left);
+    this.translator?.settle(steps);
     const { failure } = this;
     this.failure = undefined;
-    return { steps: budget - left, exit: view.getUint32(OFFSET.exit, true), failure };
+    return { steps, exit: view.getUint32(OFFSET.exit, true), failure };
   }
 
   /** Ends the run before the current instruction, as if it had trapped, but without a trap and without a step. */
@@ -412,6 +414,21 @@ export class Engine implements Tracer {
   /** Steps not yet made of the running budget, from inside a callback of generated code. */
   get left(): number {
     return this.view.getUint32(OFFSET.budget, true) + this.view.getUint32(OFFSET.heldBudget, true);
+  }
+
+  /** Steps that pauses have taken off the running budget, so that it ends at the deadline that time has come nearer to. */
+  get cut(): number {
+    return this.view.getUint32(OFFSET.cut, true);
+  }
+
+  /** Steps' worth of guest time that pauses have added in the run under way, or in the last one. */
+  get gained(): number {
+    return this.view.getUint32(OFFSET.gained, true) + this.view.getUint32(OFFSET.gained + 4, true) * 2 ** 32;
+  }
+
+  /** Pauses that the run may still make. */
+  get pausesLeft(): number {
+    return this.view.getUint32(OFFSET.pausesLeft, true);
   }
 
   /** Ends the run behind the current instruction. */

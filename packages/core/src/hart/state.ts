@@ -129,6 +129,16 @@ const SCRATCH = [
   'observed',
   /** What the host hears of: HEARS. */
   'hears',
+  /** Guest time, in steps, of the next thing that the machine does by itself: a pause does not lead past it. */
+  'deadline',
+  /** Guest time, in steps, at which the host wants the run back. */
+  'timeLimit',
+  /** Steps' worth of guest time that a pause takes, and how many pauses the run may still make. */
+  'pauseSteps',
+  'pausesLeft',
+  /** Steps' worth of guest time that pauses have added in this run, and steps that its budget has lost by that. */
+  'gained',
+  'cut',
 ] as const;
 export type ScratchField = (typeof SCRATCH)[number];
 

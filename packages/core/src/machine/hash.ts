@@ -65,11 +65,16 @@ function digestOf(hash: FrameHash, record: MachineRecord, content: Record<string
 }
 
 /** Of a machine's record what a guest can see: what hashes cover and two runs are compared by, besides RAM and disks. */
-export function visibleState({ version: _, configuration, clock, ...rest }: MachineRecord): Record<string, unknown> {
-  const { memory, harts, slice, stepsPerNanosecond, sbi } = configuration;
+export function visibleState(record: MachineRecord): Record<string, unknown> {
+  const { version: _, configuration, clock, schedule, ...rest } = record;
+  const { memory, harts, slice, stepsPerNanosecond, pause, sbi } = configuration;
+  const { round, hart, step } = schedule;
+  // A machine without a rule for pauses hashes as in the recordings that were made of such.
+  const ruled = pause.steps > 0 || pause.spins > 0;
   return {
     ...rest,
-    configuration: { memory, harts, slice, stepsPerNanosecond, sbi },
+    configuration: { memory, harts, slice, stepsPerNanosecond, sbi, ...(ruled && { pause }) },
+    schedule: ruled ? schedule : { version: 1, round, hart, step },
     clock: { ...clock, fraction: BigInt(clock.fraction) },
   };
 }

@@ -65,6 +65,8 @@ export type Start =
     };
 
 const MAX_BUDGET = 2 ** 30;
+/** More steps than the guest time of a run takes, pauses included. */
+const FAR = 1n << 60n;
 
 export class Machine implements EngineHost {
   readonly options: Configuration;
@@ -94,12 +96,16 @@ export class Machine implements EngineHost {
   exit: Exit | undefined;
   /** Asked before an idle gap is jumped over, up to a guest time; on false the run comes back as idle. Never changes what the guest sees. */
   mayJump: ((until: bigint) => boolean) | undefined;
+  /** Guest time at which runs come back with `steps`: at the first step that reaches it. Never changes what the guest sees. */
+  timeLimit: bigint | undefined;
 
   private readonly outputs: Outputs;
   private readonly inputs: Inputs;
   private wanted = false;
   /** Budget of the run under way: what the clock does not know yet. */
   private budget = 0;
+  /** When a device was due when the run began. */
+  private deviceDeadline: bigint | undefined;
   private broken: unknown;
 
   /** Throws `MachineError` and `BootError`, and `PoolFullError` when the pool has no room. */
@@ -118,7 +124,7 @@ export class Machine implements EngineHost {
     this.watchpoints = new Watchpoints(this);
     this.interceptions = new Interceptions(this);
     this.clock = new Clock(options.stepsPerNanosecond ?? 1);
-    this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts));
+    this.schedule = new Schedule(options.harts, options.slice ?? defaultSlice(options.harts), options.pause);
     this.stopped = new Array(options.harts).fill(false);
     this.hints = new Hints(options.hints);
     this.monitorSbi = start.kind === 'restore' ? start.monitorSbi : plan!.start.mode === 'S';
@@ -174,13 +180,19 @@ export class Machine implements EngineHost {
   /** Guest time in ns since power-on. */
   get now(): bigint {
     if (!this.insideStep) return this.clock.now;
-    return this.clock.after(this.budget - this.engine.left - 1);
+    return this.clock.after(this.made + this.engine.gained);
   }
 
   /** Steps that a hart has made; inside a callback, before the instruction under way. */
   steps(hart: number): bigint {
     const end = this.hartSet.get(hart, 'stepsEnd');
     return this.insideStep && hart === this.schedule.hart ? end - BigInt(this.engine.left + 1) : end;
+  }
+
+  /** Steps of the run under way, before its last instruction. */
+  private get made(): number {
+    const { engine } = this;
+    return this.budget - engine.cut - engine.left - 1;
   }
 
   /** Whether an instruction is under way: inside a callback of the engine. */
@@ -248,8 +260,9 @@ export class Machine implements EngineHost {
     let left = steps;
     let ownLeft = ownSteps;
     for (;;) {
-      const stop = this.settle() ?? (left === 0 || ownLeft === 0 ? { reason: 'steps' } : undefined);
+      const stop = this.settle();
       if (stop) return stop;
+      if (left === 0 || ownLeft === 0 || this.stepsUntil(this.timeLimit) <= 0) return { reason: 'steps' };
       const isOwn = this.schedule.hart === own;
       const made = this.runHart(isOwn ? Math.min(left, ownLeft) : left);
       left -= made;
@@ -290,9 +303,19 @@ export class Machine implements EngineHost {
     const { engine, hartSet, schedule, clock } = this;
     const hart = schedule.hart;
     hartSet.load(hart);
-    this.budget = Math.min(limit, schedule.left, this.untilDeadline(hart), MAX_BUDGET);
+    const deadline = this.deadline(hart);
+    this.budget = Math.min(
+      limit,
+      schedule.left,
+      Math.max(1, this.stepsUntil(deadline)),
+      this.stepsUntil(this.timeLimit),
+    );
     const before = engine.get('stepsEnd');
     engine.set('clockEnd', clock.steps + BigInt(this.budget));
+    engine.set('deadline', this.inSteps(deadline));
+    engine.set('timeLimit', this.inSteps(this.timeLimit));
+    engine.set('pauseSteps', BigInt(schedule.pause.steps));
+    engine.set('pausesLeft', BigInt(schedule.pausesLeft));
     engine.set('stepsPerTick', clock.stepsPerTick);
     engine.set('timeOffset', clock.tickOffset);
     engine.set('stepsEnd', before + BigInt(this.budget));
@@ -305,10 +328,27 @@ export class Machine implements EngineHost {
     this.interceptions.end(steps);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
-    const waits = exit !== EXIT.none && exit !== EXIT.breakpoint;
-    const over = schedule.left <= 0 || waits || this.stopped[hart];
-    if (over) this.endSlice();
+    if (schedule.left <= 0 || this.stopped[hart] || this.givesWay(exit)) this.endSlice();
     return steps;
+  }
+
+  /** Whether the hart whose run has ended gives its slice up. */
+  private givesWay(exit: number): boolean {
+    switch (exit) {
+      case EXIT.none:
+      case EXIT.breakpoint:
+        return false;
+      case EXIT.pause:
+        return this.schedule.pause.spins === 0 || this.anyCanRun(this.schedule.hart);
+      default:
+        return true;
+    }
+  }
+
+  /** Whether a hart can run, one not counted. */
+  private anyCanRun(but = -1): boolean {
+    for (let hart = 0; hart < this.harts; hart++) if (hart !== but && this.runnable(hart)) return true;
+    return false;
   }
 
   private runEngine(before: bigint): RunResult {
@@ -318,7 +358,7 @@ export class Machine implements EngineHost {
     } catch (error) {
       // A trap of generated code comes in the middle of a step: nobody knows where the machine is. What a callback throws comes before.
       if (error instanceof WebAssembly.RuntimeError) this.broken = error;
-      else this.count(before, this.budget - engine.left - 1);
+      else this.count(before, this.made);
       throw error;
     }
   }
@@ -327,8 +367,9 @@ export class Machine implements EngineHost {
   private count(before: bigint, steps: number): void {
     this.budget = 0;
     this.engine.set('stepsEnd', before + BigInt(steps));
-    this.clock.advance(steps);
+    this.clock.advance(steps + this.engine.gained);
     this.schedule.step += steps;
+    this.schedule.pausesLeft = this.engine.pausesLeft;
   }
 
   private endSlice(): void {
@@ -336,15 +377,25 @@ export class Machine implements EngineHost {
     this.schedule.endSlice();
   }
 
-  /** Steps until a device or the hart's own timer is due; at least 1. */
-  private untilDeadline(hart: number): number {
-    const { clock } = this;
-    let next = this.platform.deadline();
+  /** When a device or the hart's own timer is due. */
+  private deadline(hart: number): bigint | undefined {
+    const next = this.platform.deadline();
+    this.deviceDeadline = next;
     const own = this.timerDeadline(hart);
-    if (own !== undefined && own > clock.now && (next === undefined || own < next)) next = own;
-    if (next === undefined) return MAX_BUDGET;
-    const steps = clock.stepsUntil(next);
-    return steps < 1n ? 1 : steps > BigInt(MAX_BUDGET) ? MAX_BUDGET : Number(steps);
+    return own !== undefined && own > this.clock.now && (next === undefined || own < next) ? own : next;
+  }
+
+  /** Steps until a guest time has come: at most MAX_BUDGET, and 0 or less when it has. */
+  private stepsUntil(time: bigint | undefined): number {
+    if (time === undefined) return MAX_BUDGET;
+    const steps = this.clock.stepsUntil(time);
+    return steps > BigInt(MAX_BUDGET) ? MAX_BUDGET : Number(steps);
+  }
+
+  /** A guest time as steps; far away for none. */
+  private inSteps(time: bigint | undefined): bigint {
+    const { clock } = this;
+    return time === undefined ? clock.steps + FAR : time * BigInt(clock.stepsPerNanosecond);
   }
 
   private timerDeadline(hart: number): bigint | undefined {
@@ -366,16 +417,13 @@ export class Machine implements EngineHost {
         }
         return undefined;
       }
-      let others = false;
-      for (let other = 0; other < this.harts && !others; other++) others = this.runnable(other);
-      if (others) {
+      if (this.anyCanRun()) {
         this.endSlice();
         continue;
       }
       const late = this.platform.advance(clock.now);
       if (late) return { reason: 'stalled', until: late };
-      for (let other = 0; other < this.harts && !others; other++) others = this.runnable(other);
-      if (others) continue;
+      if (this.anyCanRun()) continue;
       const own = this.idleDeadline();
       const client = this.inputs.deadline();
       const next = client !== undefined && (own === undefined || client < own) ? client : own;
@@ -451,10 +499,9 @@ export class Machine implements EngineHost {
     return done;
   }
 
-  /** A device may now be due before the budget ends: the run comes back for a new one. */
+  /** A device may be due at another time than it was: the run comes back for a new budget. */
   private deadlinesChanged(): void {
-    const next = this.platform.deadline();
-    if (next !== undefined && this.clock.stepsUntil(next) < this.budget) this.engine.attention();
+    if (this.platform.deadline() !== this.deviceDeadline) this.engine.attention();
   }
 
   timerChanged(): void {
@@ -545,10 +592,12 @@ export class Machine implements EngineHost {
   }
 
   /** Throws `MachineError` when a state of this configuration cannot be the machine's. */
-  requireConfiguration(of: { readonly memory: number; readonly harts: number; readonly slice: number }): void {
+  requireConfiguration(of: Required<Pick<Configuration, 'memory' | 'harts' | 'slice' | 'pause'>>): void {
     const { memory, harts } = this.options;
-    if (of.memory !== memory || of.harts !== harts || of.slice !== this.schedule.slice) {
-      throw new MachineError('the state is that of a machine with other harts, memory or slices');
+    const { slice, pause } = this.schedule;
+    const samePause = of.pause.steps === pause.steps && of.pause.spins === pause.spins;
+    if (of.memory !== memory || of.harts !== harts || of.slice !== slice || !samePause) {
+      throw new MachineError('the state is that of a machine with other harts, memory, slices or pauses');
     }
   }
 

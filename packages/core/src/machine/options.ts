@@ -3,6 +3,7 @@
 import type { BlockBackend } from '../devices/virtio-block/backend.ts';
 import type { NetBackend } from '../devices/virtio-net/backend.ts';
 import { HINT_NAMES, type Hint, type HintName, type HintQuotas, MAX_QUOTA } from './hints.ts';
+import { MAX_PAUSE, type PauseRule } from './schedule.ts';
 
 /** What the harts start with. */
 export type Boot =
@@ -47,6 +48,8 @@ export interface MachineOptions {
    * nanosecond, since guest time never goes back.
    */
   readonly stepsPerNanosecond?: number;
+  /** What `pause` costs and when it ends a slice; `DEFAULT_PAUSE` unless given. */
+  readonly pause?: PauseRule;
   /** Everything random in the machine comes from here: 64 bits. */
   readonly seed: bigint;
   /** Wall-clock time at power-on that the RTC shows, in ns since 1970. */
@@ -123,9 +126,9 @@ export const MAX_STEPS_PER_NANOSECOND = 16;
 
 /** Throws `MachineError` for a configuration that no machine has. */
 export function checkOptions(
-  options: Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'stepsPerNanosecond' | 'seed' | 'hints'>,
+  options: Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'stepsPerNanosecond' | 'pause' | 'seed' | 'hints'>,
 ): void {
-  const { memory, harts, slice, stepsPerNanosecond, seed, hints = {} } = options;
+  const { memory, harts, slice, stepsPerNanosecond, pause, seed, hints = {} } = options;
   if (!Number.isInteger(memory) || memory % 4096 !== 0 || memory < MIN_MEMORY || memory > MAX_MEMORY) {
     throw new MachineError(`memory of ${memory} bytes: give a multiple of 4 KiB from 32 MiB to 3 GiB`);
   }
@@ -140,6 +143,12 @@ export function checkOptions(
     (!Number.isInteger(stepsPerNanosecond) || stepsPerNanosecond < 1 || stepsPerNanosecond > MAX_STEPS_PER_NANOSECOND)
   ) {
     throw new MachineError(`${stepsPerNanosecond} steps per nanosecond: give 1 to ${MAX_STEPS_PER_NANOSECOND}`);
+  }
+  for (const name of ['steps', 'spins'] as const) {
+    const value = pause?.[name] ?? 0;
+    if (!Number.isInteger(value) || value < 0 || value > MAX_PAUSE[name]) {
+      throw new MachineError(`a pause with ${name} of ${value}: give 0 to ${MAX_PAUSE[name]}`);
+    }
   }
   if (seed < 0n || seed >= 1n << 64n) throw new MachineError('a seed has 64 bits');
   for (const [name, quota] of Object.entries(hints)) {

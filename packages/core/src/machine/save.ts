@@ -14,7 +14,7 @@ import { StateError } from '../state/errors.ts';
 import { type HintQuotas, restoreQuotas } from './hints.ts';
 import { Machine, type Outputs } from './machine.ts';
 import { checkOptions, type Exit, MAX_STEPS_PER_NANOSECOND, type MachineOptions, requireExact } from './options.ts';
-import type { ScheduleState } from './schedule.ts';
+import { MAX_PAUSE, PAUSE_WITHOUT_RULE, type PauseRule, type ScheduleState } from './schedule.ts';
 
 /** Pages of RAM that are not zero, in pieces of at most 16 MiB. */
 export interface RamPiece {
@@ -26,12 +26,13 @@ export interface RamPiece {
 
 /** A machine's state but for the content of its RAM. */
 export interface MachineRecord {
-  readonly version: 2;
+  readonly version: 3;
   readonly configuration: {
     readonly memory: number;
     readonly harts: number;
     readonly slice: number;
     readonly stepsPerNanosecond: number;
+    readonly pause: PauseRule;
     readonly seed: bigint;
     readonly sbi: boolean;
     readonly symbols: Readonly<Record<string, number>>;
@@ -64,12 +65,13 @@ export function recordMachine(machine: Machine): MachineRecord {
   requireExact(machine.engine);
   const { options, schedule, clock, hartSet, symbols } = machine;
   return {
-    version: 2,
+    version: 3,
     configuration: {
       memory: options.memory,
       harts: options.harts,
       slice: schedule.slice,
       stepsPerNanosecond: clock.stepsPerNanosecond,
+      pause: schedule.pause,
       seed: options.seed,
       sbi: machine.monitorSbi,
       symbols: {
@@ -134,7 +136,7 @@ export function restoreMachine(
   attachments: Attachments = {},
   outputs: Outputs = {},
 ): Machine {
-  const record = new Fields(state, 'machine');
+  const record = new Fields(currentRecord(state), 'machine');
   const machine = machineOf(engine, record, attachments, outputs);
   try {
     fillMachine(machine, record);
@@ -151,6 +153,20 @@ export function restoreMachine(
   }
 }
 
+/** A record that may come from anywhere as this build writes it. Version 2 is of machines without a rule for `pause`. */
+export function currentRecord(state: unknown): unknown {
+  const record = state as Partial<Record<keyof MachineRecord, unknown>> | undefined;
+  if (record?.version !== 2) return state;
+  const { configuration, schedule } = record as { configuration: object; schedule?: { version?: unknown } };
+  if (schedule?.version !== 1) return state;
+  return {
+    ...record,
+    version: 3,
+    configuration: { ...configuration, pause: PAUSE_WITHOUT_RULE },
+    schedule: { ...schedule, version: 2, pauses: 0 },
+  };
+}
+
 /** A machine with the configuration of a record, and RAM that is there already or is to come. */
 export function machineOf(
   engine: Engine,
@@ -159,7 +175,7 @@ export function machineOf(
   outputs: Outputs,
   ram?: MapRoots,
 ): Machine {
-  record.version(2);
+  record.version(3);
   const configuration = new Fields(record.record('configuration'), 'machine.configuration');
   const options: MachineOptions = {
     ...attachments,
@@ -168,6 +184,7 @@ export function machineOf(
     harts: configuration.integer('harts', 1, 8),
     slice: configuration.integer('slice', 1, 2 ** 30),
     stepsPerNanosecond: configuration.integer('stepsPerNanosecond', 1, MAX_STEPS_PER_NANOSECOND),
+    pause: restorePause(configuration.record('pause')),
     seed: configuration.u64('seed'),
     hints: restoreQuotas(record.record('hints')),
   };
@@ -193,6 +210,14 @@ export function machineOf(
     symbols,
     ...(ram === undefined ? {} : { ram }),
   });
+}
+
+function restorePause(value: unknown): PauseRule {
+  const fields = new Fields(value, 'machine.configuration.pause');
+  const steps = fields.integer('steps', 0, MAX_PAUSE.steps);
+  const spins = fields.integer('spins', 0, MAX_PAUSE.spins);
+  fields.end();
+  return { steps, spins };
 }
 
 function restoreSymbols(value: unknown, memory: number): Machine['symbols'] {
@@ -222,12 +247,13 @@ export function fillMachine(machine: Machine, record: Fields): void {
   clock.tickOffset = time.u64('tickOffset');
   time.end();
   const turn = new Fields(record.record('schedule'), 'machine.schedule');
-  turn.version(1);
+  turn.version(2);
   schedule.restore({
-    version: 1,
+    version: 2,
     round: turn.u64('round'),
     hart: turn.integer('hart', 0, options.harts - 1),
     step: turn.integer('step', 0, schedule.slice - 1),
+    pauses: turn.integer('pauses', 0, Math.max(0, schedule.pause.spins - 1)),
   });
   turn.end();
   record.list('stopped', options.harts, options.harts, flagItem).forEach((stopped, hart) => {

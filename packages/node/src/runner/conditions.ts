@@ -163,14 +163,17 @@ export class Watch {
     if (memory || guestTime !== undefined || tick !== undefined) {
       // A slice may begin with a jump over an idle gap, so one step of it shows the time. An interruption would make none.
       if (machine.schedule.atBoundary) limits.push(total + 1n);
-      else {
-        machine.interrupt();
-        for (const time of [guestTime, tick])
-          if (time !== undefined) limits.push(total + machine.clock.stepsUntil(this.from.time + time));
-      }
+      else machine.interrupt();
     }
     if (limits.length === 0) return undefined;
     return limits.reduce((first, limit) => (limit < first ? limit : first));
+  }
+
+  /** The guest time beyond which the next run may not go. */
+  get timeLimit(): bigint | undefined {
+    const { guestTime, tick } = this.conditions;
+    const time = guestTime !== undefined && tick !== undefined && tick < guestTime ? tick : (guestTime ?? tick);
+    return time === undefined ? undefined : this.from.time + time;
   }
 
   reached(machine: Machine, found: Found): Reached {

@@ -122,6 +122,7 @@ export class Turns {
     if (inSlice) machine.interrupt();
     this.chooseIdle(machine);
     const { watched } = callers.waits;
+    machine.timeLimit = callers.waits.timeLimit;
     machine.mayJump =
       watched.length === 0 ? undefined : (until) => watched.every(({ watch }) => !watch.idle(machine, until));
     if (this.host.setup!.time === 'wall' && !this.wallTime.keepPace(machine)) {

@@ -121,6 +121,16 @@ export class Waits {
     }
     return end;
   }
+
+  /** The guest time beyond which the next run may not go. */
+  get timeLimit(): bigint | undefined {
+    let end: bigint | undefined;
+    for (const { watch } of this.all.values()) {
+      const limit = watch?.timeLimit;
+      if (limit !== undefined && (end === undefined || limit < end)) end = limit;
+    }
+    return end;
+  }
 }
 
 /** Adds to what a wait has seen; whether its pattern is there, which is then not looked for any more. */

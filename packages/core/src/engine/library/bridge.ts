@@ -83,16 +83,18 @@ export function addBridge(
         () => f.set(look, f.call(float, i32.sub(handler, coldCount), slot, length)),
       );
       const next = f.let(i64.add(pc, i64.extendU(length)));
+      // By a request for attention, or by a pause.
+      const shortened = i32.ne(w.get32('budget'), budget);
       f.if(
         look,
         () => {
           // A CSR was written: nothing changed that concerns code unless the space did or an interrupt may be taken now.
           const elsewhere = i32.or(i64.ne(w.get('pc'), next), i32.ne(w.get32('fetchTable'), space));
-          const leave = i32.or(i32.or(elsewhere, w.get32('trapped')), i32.or(asked(), pending()));
+          const leave = i32.or(i32.or(elsewhere, w.get32('trapped')), i32.or(shortened, pending()));
           f.return(leave);
         },
         () => {
-          f.if(asked(), () => {
+          f.if(shortened, () => {
             w.set(f, 'pc', next);
             f.return(i32.const(UNWIND.trapped));
           });

@@ -6,6 +6,7 @@ import { type Expr, type Fn, i32, i64 } from '../../wasm/index.ts';
 import { ACCESS, type AccessFunctions } from './access.ts';
 import { attention, has, type Library } from './context.ts';
 import type { CsrFunctions } from './csr.ts';
+import { addPause } from './pause.ts';
 import type { ShadowFunctions } from './shadow.ts';
 import type { TrapFunctions } from './trap.ts';
 
@@ -38,6 +39,7 @@ export function addSystem(
   shadow: ShadowFunctions,
 ): (operation: SystemOperation, s: SystemInstruction) => void {
   const { w, imports } = lib;
+  const pause = addPause(lib);
   const privilege = () => w.get32('privilege');
   const status = (bit: bigint) => has(w.get('mstatus'), bit);
 
@@ -127,11 +129,8 @@ export function addSystem(
       });
       s.resync();
     },
-    pause: (s) => {
-      w.set(s.f, 'pc', s.next());
-      leave(s, EXIT.pause);
-      s.resync();
-    },
+    // What it takes from the budget is seen before the next instruction.
+    pause: (s) => s.f.do(pause),
     hint: (s) => {
       const { f } = s;
       // Replay-only code is begun often, and hardly ever does somebody listen.

@@ -76,7 +76,7 @@ const LINKS = new Set([1, 5]);
 const MAX_INSTRUCTIONS = 256;
 
 /** Instructions that are left to the interpreter: they always go elsewhere, or wait. */
-const LEAVING = new Set(['ecall', 'ebreak', 'mret', 'sret', 'wfi', 'pause']);
+const LEAVING = new Set(['ecall', 'ebreak', 'mret', 'sret', 'wfi']);
 /** Formats with a rounding mode; with the modes 5 and 6 an instruction is illegal. */
 const ROUNDING = new Set(['FRM', 'FR1M', 'FR4', 'FXM', 'XFM']);
 

@@ -7,7 +7,7 @@
  */
 
 import { comparePositions, EventLog } from '../../machine/log.ts';
-import type { MachineRecord } from '../../machine/save.ts';
+import { currentRecord, type MachineRecord } from '../../machine/save.ts';
 import { PAGE } from '../../memory/layout.ts';
 import { decodeState } from '../../state/encode.ts';
 import { StateError } from '../../state/errors.ts';
@@ -132,7 +132,7 @@ export class Recording {
   /** The machine's state at a keyframe, but for its pages; whoever uses it checks it. Throws `RecordingError`. */
   record(keyframe: number): MachineRecord {
     const { place } = this.place(keyframe);
-    return told(place, () => decodeState(this.keyframe(keyframe).record)) as unknown as MachineRecord;
+    return currentRecord(told(place, () => decodeState(this.keyframe(keyframe).record))) as MachineRecord;
   }
 
   /** What is wrong with a keyframe, said as an error that names its place in the file. */
