@@ -21,6 +21,7 @@ interface Folder {
 
 /** The direction of imports in the core, lowest first. A folder may always import from itself. */
 export const FOLDERS: Record<string, Folder> = {
+  text: { imports: [] }, //                                    texts of guests: from bytes and back, shown safely
   state: { imports: [] }, //                                   plain records: as bytes, and checked
   wasm: { imports: [] }, //                                    writes WebAssembly; knows no RISC-V
   softfloat: { imports: ['wasm'] }, //                         IEEE 754 arithmetic, written in wasm
@@ -33,20 +34,33 @@ export const FOLDERS: Record<string, Folder> = {
   boot: { imports: ['memory'], types: ['machine'] }, //        loaders of ELF files and kernels, device tree
   firmware: { imports: ['state', 'hart', 'memory'], types: ['devices', 'machine'] }, // SBI
   machine: {
-    imports: ['state', 'wasm', 'isa', 'memory', 'hart', 'engine', 'devices', 'disk', 'boot', 'firmware', 'agent'],
+    imports: [
+      'text',
+      'state',
+      'wasm',
+      'isa',
+      'memory',
+      'hart',
+      'engine',
+      'devices',
+      'disk',
+      'boot',
+      'firmware',
+      'agent',
+    ],
   },
   branch: {
-    imports: ['state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],
+    imports: ['text', 'state', 'isa', 'boot', 'memory', 'hart', 'disk', 'engine', 'machine', 'agent'],
     types: ['devices'],
   }, // fork, explore, speculate, converge
-  linux: { imports: ['hart', 'memory', 'machine'] }, //        a guest's kernel, from outside: symbols, types, tasks, what they do
-  gdb: { imports: ['isa', 'hart', 'memory', 'machine', 'linux'] }, // gdb's remote protocol, and machines as it sees them
+  linux: { imports: ['text', 'hart', 'memory', 'machine'] }, // a guest's kernel, from outside: symbols, types, tasks, what they do
+  gdb: { imports: ['text', 'isa', 'hart', 'memory', 'machine', 'linux'] }, // gdb's remote protocol, and machines as it sees them
   timeline: {
-    imports: ['state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch', 'agent', 'linux'],
+    imports: ['text', 'state', 'isa', 'memory', 'hart', 'disk', 'engine', 'machine', 'branch', 'agent', 'linux'],
     types: ['devices'],
   }, // recordings, replay, reverse execution, bisection
-  trace: { imports: ['hart', 'machine', 'linux', 'branch'], types: ['engine'] }, // system calls and functions of guests' programs
-  agent: { imports: [] }, //                                   the guest agent's protocol, a codec
+  trace: { imports: ['text', 'hart', 'machine', 'linux', 'branch'], types: ['engine'] }, // system calls and functions of guests' programs
+  agent: { imports: ['text'] }, //                             the guest agent's protocol, a codec
 };
 
 /** The file set of every folder in packages/core/src/devices. */

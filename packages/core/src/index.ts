@@ -2,7 +2,6 @@
 
 export { AgentClient, type ExecHandle, type ExecHandlers, type ExecRequest } from './agent/client.ts';
 export { AgentError } from './agent/errors.ts';
-export { escapeGuestText } from './agent/escape.ts';
 export { BootError } from './boot/errors.ts';
 export { AnalysisError, type AnalysisReason } from './branch/analysis-error.ts';
 export { type Activation, type Decision, DecisionError, decisionOf } from './branch/decision.ts';
@@ -74,6 +73,7 @@ export type { WatchHit, Watchpoint } from './machine/watchpoints.ts';
 export { Pool, PoolFullError } from './memory/pool.ts';
 export { decodeState, encodeState } from './state/encode.ts';
 export { StateError } from './state/errors.ts';
+export { escapeGuestText } from './text/escape.ts';
 export { type BisectOptions, bisect, formatParting, type Parting } from './timeline/bisect.ts';
 export { CapturedOutput, type OutputPiece, type OutputStream } from './timeline/captured-output.ts';
 export { type Difference, differences, formatDifferences } from './timeline/differences.ts';

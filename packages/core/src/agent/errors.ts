@@ -1,4 +1,4 @@
-import { escapeGuestText } from './escape.ts';
+import { escapeGuestText } from '../text/escape.ts';
 
 /** Why a request to the guest agent failed. */
 export type AgentErrorKind =

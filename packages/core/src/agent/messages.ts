@@ -5,6 +5,8 @@
  * it is parsed, and members are taken only when they are the object's own and of the type wanted.
  */
 
+import { decodeText } from '../text/guest-text.ts';
+
 /** What a request is made of; a bigint becomes an integer with all its digits. */
 export type Json = string | number | bigint | boolean | readonly Json[] | { readonly [name: string]: Json | undefined };
 
@@ -35,7 +37,7 @@ function text(value: Json): string {
 export function parseLine(line: Uint8Array): ParsedObject | undefined {
   if (tooDeep(line)) return undefined;
   try {
-    return asObject(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(line)));
+    return asObject(JSON.parse(decodeText(line)));
   } catch {
     return undefined;
   }

@@ -7,6 +7,7 @@
  */
 
 import { isElf } from '../boot/elf.ts';
+import { decodeText } from '../text/guest-text.ts';
 import { AnalysisError, hex } from './analysis-error.ts';
 
 /** A symbol in the program's code. Addresses have the load bias in them. */
@@ -183,9 +184,7 @@ export class ProgramCode {
   }
 
   nameOf(symbol: { nameAt: number; nameEnd: number }): string {
-    return new TextDecoder().decode(
-      this.bytes.subarray(symbol.nameAt, Math.min(symbol.nameEnd, symbol.nameAt + MAX_NAME)),
-    );
+    return decodeText(this.bytes.subarray(symbol.nameAt, Math.min(symbol.nameEnd, symbol.nameAt + MAX_NAME)));
   }
 
   /** The name of the imported function whose address the program takes from this place when it calls it. */

@@ -1,6 +1,6 @@
 /** The tree of a search, and how it is getting on, as text for a terminal. Names of moves, and errors, may be the guest's: escaped. */
 
-import { escapeGuestText } from '../agent/escape.ts';
+import { escapeGuestText } from '../text/escape.ts';
 import type { Progress } from './explore.ts';
 import {
   compareIndex,

@@ -14,6 +14,7 @@
  */
 
 import type { EventLog, InputEvent, LoggedEvent } from '../machine/log.ts';
+import { decodeText } from '../text/guest-text.ts';
 
 /** `console` is the serial port, a number a port of the virtio console. */
 export type Channel = 'console' | number;
@@ -371,7 +372,7 @@ function edited(keys: readonly number[]): number[] {
 
 /** The bytes of a line (one a character) as text. */
 function utf8(line: string): string {
-  return new TextDecoder().decode(Uint8Array.from(line, (character) => character.charCodeAt(0)));
+  return decodeText(Uint8Array.from(line, (character) => character.charCodeAt(0)));
 }
 
 function order(a: string, b: string): number {

@@ -234,13 +234,13 @@ test('tasks that do not run are threads by option', async () => {
   const machine = plainMachine(image);
   const tasks = [
     { id: 1, name: 'init', hart: 0 },
-    { id: 77, name: 'a<"b>', registers: { ra: 0x1234n, sp: 0x5678n, pc: 0x1234n } },
+    { id: 77, name: 'a<"b>\x1bé', registers: { ra: 0x1234n, sp: 0x5678n, pc: 0x1234n } },
   ];
   const script = new Script(coreTarget(machine, tasks), { tasks: true });
   await script.ask('qXfer:threads:read::0,1000');
   const threads = bytesText(unescapeBytes(script.last)!);
   assert.ok(threads.includes('name="hart 0: init (1)"'));
-  assert.ok(threads.includes('name="a&#60;&#34;b&#62; (77)"'));
+  assert.ok(threads.includes('name="a&#60;&#34;b&#62;\\x1bé (77)"'));
   const id = (10_000_077).toString(16);
   assert.equal(await script.ask('qfThreadInfo'), `m1,${id}`);
   assert.equal(await script.ask(`Hg${id}`), 'OK');
@@ -248,7 +248,7 @@ test('tasks that do not run are threads by option', async () => {
   assert.equal(await script.ask('pa'), 'x'.repeat(16));
   assert.match((await script.ask(`P1=${little(5n)}`))!, /^E\.registers of a task that does not run/);
   assert.equal(await script.ask(`vCont;s:${id}`), `T02thread:${id};`);
-  assert.match(script.said, /a<"b> \(77\) does not run/);
+  assert.match(script.said, /a<"b>\\x1bé \(77\) does not run/);
   assert.equal(machine.totalSteps, 0n);
   machine.free();
 });

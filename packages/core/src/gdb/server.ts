@@ -7,6 +7,7 @@
  * Source: the appendix "gdb Remote Serial Protocol" of gdb's manual.
  */
 
+import { escapeGuestText } from '../text/escape.ts';
 import { GdbError } from './errors.ts';
 import {
   bytesOfHex,
@@ -183,7 +184,7 @@ export class GdbServer {
 
   /** Text for the person at the debugger. */
   private say(text: string): void {
-    const bytes = textBytes(text);
+    const bytes = textBytes(escapeGuestText(text, { multiline: true }));
     const chunk = MAX_PACKET / 2 - 1;
     for (let at = 0; at < bytes.length; at += chunk) this.send(`O${hexOf(bytes.subarray(at, at + chunk))}`);
   }
@@ -335,7 +336,7 @@ export class GdbServer {
 
   private async extraInfo(rest: string): Promise<string> {
     const thread = await this.threadOf(rest);
-    return thread ? hexOf(textBytes(threadName(thread))) : NO_THREAD;
+    return thread ? hexOf(textBytes(escapeGuestText(threadName(thread)))) : NO_THREAD;
   }
 
   // --- Registers
@@ -639,7 +640,7 @@ const COMMANDS = [
 /** An error as gdb shows it. */
 function errorReply(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return `E.${text.replaceAll('\n', ' ').slice(0, 1000)}`;
+  return `E.${escapeGuestText(text.replaceAll('\n', ' '), { limit: 1000 })}`;
 }
 
 /** Numbers of threads, -1 being all; undefined for anything else. */

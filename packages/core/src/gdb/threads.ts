@@ -3,6 +3,7 @@
  * knows tasks. A task that runs is the thread of its hart.
  */
 
+import { escapeGuestText } from '../text/escape.ts';
 import type { DebugTarget, DebugTask } from './target.ts';
 
 /** Thread number of task 0: behind all harts, and easy to read the task's number from. */
@@ -78,11 +79,5 @@ export function threadsXml(threads: readonly Thread[]): string {
 
 /** Text of the guest's as an XML attribute. */
 function quote(text: string): string {
-  let quoted = '';
-  for (const character of text) {
-    const plain = /[\w ()/.:,+@[\]-]/.test(character);
-    // Control characters are no XML, not even by number.
-    quoted += plain ? character : character < ' ' || character > '~' ? '?' : `&#${character.charCodeAt(0)};`;
-  }
-  return quoted;
+  return escapeGuestText(text).replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 }

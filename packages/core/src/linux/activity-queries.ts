@@ -1,6 +1,7 @@
 /** Questions to the recorded activity of tasks. Answers are made while one iterates, so they may be longer than memory. */
 
 import { type ActivityEvent, type ActivityEvents, CONTEXT, type Leave, unpackLeave } from './activity-events.ts';
+import { asComm } from './comm.ts';
 import { syscallName } from './syscall-names.ts';
 
 export interface RecordedTask {
@@ -291,7 +292,7 @@ function matches(
   const { task, from, to } = span;
   if (filter.pid !== undefined && task.pid !== filter.pid) return false;
   if (filter.tgid !== undefined && task.tgid !== filter.tgid) return false;
-  if (filter.comm !== undefined && !task.comms.some(({ comm }) => comm === filter.comm)) return false;
+  if (filter.comm !== undefined && !task.comms.some(({ comm }) => comm === asComm(filter.comm!))) return false;
   if (filter.hart !== undefined && hart !== filter.hart) return false;
   return to >= (filter.from ?? Number.NEGATIVE_INFINITY) && from <= (filter.to ?? Number.POSITIVE_INFINITY);
 }

@@ -1,5 +1,6 @@
 /** The activity of tasks in words: who had the harts, who waited for what. */
 
+import { escapeGuestText } from '../text/escape.ts';
 import { type ActivityQueries, commOf, type RecordedTask } from './activity-queries.ts';
 
 export interface TaskSummary {
@@ -123,7 +124,7 @@ export function summaryText(activity: ActivityQueries, limit = 40): string {
       .slice(0, 3);
     rows.push([
       `${sum.pid}`,
-      printable(sum.comm),
+      escapeGuestText(sum.comm),
       duration(sum.ran),
       `${sum.switches}`,
       `${sum.blocked + sum.yielded}`,
@@ -140,11 +141,6 @@ export function summaryText(activity: ActivityQueries, limit = 40): string {
   if (shown.length > limit) lines.push(`... and ${shown.length - limit} more`);
   if (shown.length < tasks.length) lines.push(`${tasks.length - shown.length} threads of the kernel did nothing`);
   return `${lines.join('\n')}\n`;
-}
-
-/** The guest may call its tasks anything. */
-function printable(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, '?');
 }
 
 function table(rows: readonly (readonly string[])[]): string[] {

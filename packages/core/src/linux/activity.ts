@@ -11,6 +11,7 @@
 import type { Machine } from '../machine/machine.ts';
 import { ActivityEvents, CONTEXT, type Kind, type Leave, packLeave } from './activity-events.ts';
 import { ActivityQueries, type RecordedTask } from './activity-queries.ts';
+import { readNewComm } from './comm.ts';
 import { KernelError } from './errors.ts';
 import { KernelImage } from './tasks.ts';
 
@@ -403,8 +404,8 @@ export class Activity extends ActivityQueries {
 
   private renamed(hart: number): void {
     const address = this.x(hart, A[0]);
-    const comm = this.kernel!.memory.text(this.x(hart, A[1]), 15);
-    if (!comm) return;
+    const comm = readNewComm(this.kernel!.memory, this.x(hart, A[1]));
+    if (comm === undefined) return;
     const task = this.taskAt(address, true);
     const time = Number(this.machine!.now);
     let name = this.byName.get(comm);

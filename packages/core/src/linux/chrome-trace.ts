@@ -5,6 +5,7 @@
  * and beside it its system calls and page faults. An arrow goes from who woke a task to where it ran next.
  */
 
+import { escapeGuestText } from '../text/escape.ts';
 import { type ActivityQueries, commOf, type RecordedTask } from './activity-queries.ts';
 
 export interface TraceEvent {
@@ -24,6 +25,8 @@ export interface TraceEvent {
 /** The harts' process: above all numbers that Linux gives. */
 const HARTS = 2 ** 22 + 1;
 
+/** A name as a viewer can show it: what is no text is no JSON for all of them either. */
+const shown = (task: RecordedTask, time?: number) => escapeGuestText(commOf(task, time));
 const us = (ns: number) => ns / 1000;
 
 /** The events, made while one iterates. Their order is of no importance to who reads them. */
@@ -33,12 +36,12 @@ export function* traceEvents(activity: ActivityQueries): Generator<TraceEvent> {
     if (task.pid === 0) continue;
     const args = { pid: task.pid, hart, ended: why, ...(where ? { in: where } : {}), ...(state ? { state } : {}) };
     const times = { ts: us(from), dur: us(to - from) };
-    yield { ph: 'X', name: commOf(task, from), pid: HARTS, tid: HARTS + hart, ...times, args };
+    yield { ph: 'X', name: shown(task, from), pid: HARTS, tid: HARTS + hart, ...times, args };
     yield { ph: 'X', name: 'running', ...track(task), ...times, args };
   }
   for (const { task, from, to, kind, in: where, waker } of activity.waits()) {
     const name = kind === 'blocked' && where ? `blocked: ${where}` : kind;
-    const args = waker ? { woken_by: `${commOf(waker, to)} ${waker.pid}` } : {};
+    const args = waker ? { woken_by: `${shown(waker, to)} ${waker.pid}` } : {};
     yield { ph: 'X', name, ...track(task), ts: us(from), dur: us(to - from), args };
   }
   for (const { hart, kind, sources, from, to } of activity.interrupts()) {
@@ -94,7 +97,7 @@ function* names({ events, tasks }: ActivityQueries): Generator<TraceEvent> {
   }
   for (const task of tasks) {
     if (task.pid === 0) continue;
-    const args = { name: commOf(task) };
+    const args = { name: shown(task) };
     if (task.pid === task.tgid) yield { ph: 'M', name: 'process_name', ...track(task), args };
     yield { ph: 'M', name: 'thread_name', ...track(task), args };
   }

@@ -7,13 +7,13 @@
  * started its first process, and a kernel whose members were shuffled (RANDSTRUCT) is refused.
  */
 
+import { COMM, readComm } from './comm.ts';
 import { KernelError } from './errors.ts';
 import type { Image } from './image.ts';
 import { MAX_TASK, type TaskLayout } from './layout.ts';
 import { type KernelMemory, textOf } from './memory.ts';
 import type { KernelSymbols } from './symbols.ts';
 
-const COMM = 16;
 const MAX_TASKS = 4096;
 /** Links that are followed before a search gives up. */
 const MAX_LINKS = 1 << 20;
@@ -158,12 +158,12 @@ function findRing(image: Image, memory: KernelMemory, symbols: KernelSymbols): F
   const work = { left: MAX_LINKS };
   for (const at of placesOf(image.bytes, 'swapper')) {
     const name = textOf(image.bytes, at, COMM);
-    if (!/^swapper(\/0)?$/.test(name)) continue;
+    if (name !== 'swapper' && name !== 'swapper/0') continue;
     const comm = image.base + BigInt(at);
     for (let toTasks = 8; toTasks < MAX_TASK / 2 && work.left > 0; toTasks += 8) {
       const comms = followRing(memory, comm, toTasks, work);
       if (!comms) continue;
-      const names = comms.map((place) => memory.text(place, COMM) ?? '');
+      const names = comms.map((place) => readComm(memory, place)!);
       if (names.includes('kthreadd')) return { memory, symbols, comms, names, toTasks };
     }
   }
@@ -184,8 +184,7 @@ function followRing(memory: KernelMemory, first: bigint, back: number, work: { l
   do {
     const next = memory.u64(at);
     if (next === undefined || !isPointer(next) || memory.u64(next + 8n) !== at) return undefined;
-    const name = memory.text(at + BigInt(back), COMM);
-    if (!name || name.length === COMM || !/^[\x20-\x7e]+$/.test(name) || comms.length > MAX_TASKS || work.left-- < 0)
+    if (readComm(memory, at + BigInt(back)) === undefined || comms.length > MAX_TASKS || work.left-- < 0)
       return undefined;
     comms.push(at + BigInt(back));
     at = next;
@@ -207,7 +206,7 @@ function findBase({ memory, comms, toTasks }: Found, current: readonly bigint[])
     if (distance <= toTasks || distance > reach || distance <= best) continue;
     if (comms.every((comm) => near(comm, at) === comm - distance)) best = Number(distance);
   }
-  const named = (task: bigint) => /^[\x20-\x7e]{1,15}$/.test(memory.text(task + BigInt(best), COMM) ?? '');
+  const named = (task: bigint) => readComm(memory, task + BigInt(best)) !== undefined;
   if (best === 0 || !current.every(named)) return fail('their beginning');
   return best;
 }

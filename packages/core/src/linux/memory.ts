@@ -7,6 +7,7 @@ import { PRIVILEGE } from '../hart/state.ts';
 import { copyOut, translate } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
 import { PAGE, RAM_BASE } from '../memory/layout.ts';
+import { decodeCString } from '../text/guest-text.ts';
 
 export class KernelMemory {
   readonly machine: Machine;
@@ -73,12 +74,6 @@ export class KernelMemory {
     return word === undefined ? undefined : word | 0;
   }
 
-  /** Text up to a NUL, of so many bytes at most; bytes beyond ASCII as Latin-1 has them. */
-  text(address: bigint, length: number): string | undefined {
-    const bytes = this.bytes(address, length);
-    return bytes && textOf(bytes, 0, length);
-  }
-
   private walk(address: bigint): bigint | undefined {
     const { satp } = this;
     if (satp === 0n) return undefined;
@@ -88,7 +83,5 @@ export class KernelMemory {
 
 /** Text up to a NUL. */
 export function textOf(bytes: Uint8Array, from: number, length: number): string {
-  let text = '';
-  for (let i = from; i < from + length && bytes[i]; i++) text += String.fromCharCode(bytes[i]!);
-  return text;
+  return decodeCString(bytes.subarray(from, from + length));
 }

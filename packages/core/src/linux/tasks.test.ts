@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { bareMachine, guestMissing, linuxMachine, runSteps, runs } from '../testing/machines.ts';
+import { asComm } from './comm.ts';
 import { KernelError } from './errors.ts';
 import { KernelImage } from './tasks.ts';
 
@@ -47,6 +48,9 @@ for (const harts of [1, 4]) {
     );
     const theirs = [...listed.matchAll(/<(.*)>(\d+)\r/g)].map(([, comm, pid]) => ({ comm: comm!, pid: Number(pid) }));
     assert.ok(theirs.length > 20);
+    // The kernel's own threads may still have work.
+    const idle = () => [...Array(harts).keys()].every((hart) => kernel.currentTask(hart)?.pid === 0);
+    for (let i = 0; i < 100 && !idle(); i++) runSteps(machine, 100_000);
     const tasks = kernel.tasks();
     // What the kernel tells of its own threads is longer: the work at hand, the name in full.
     for (const { comm, pid } of theirs) {
@@ -65,6 +69,38 @@ for (const harts of [1, 4]) {
     machine.free();
   });
 }
+
+/** Names that tasks may have, as C has them in octal, and as they are told. */
+const NAMES = [
+  ['\\303\\251t\\303\\251', 'été'],
+  ['', ''],
+  ['   ', '   '],
+  ['\\377\\376', '\udcff\udcfe'],
+  ['\\033[2J\\a', '\x1b[2J\x07'],
+  ['\\357\\273\\277b', '\ufeffb'],
+  ['two\\nlines', 'two\nlines'],
+  // The kernel cuts it after 15 bytes, within a character.
+  ['12345678901234\\303\\251', '12345678901234\udcc3'],
+] as const;
+
+test('tasks may have any name, or none', { skip: guestMissing }, () => {
+  const { machine, shell } = guest(1);
+  const lines = NAMES.map(([name]) => `sh -c 'printf "${name}\\000" >/proc/$$/comm; sleep 1000; :' &\n`);
+  shell(`${lines.join('')}sleep 1; echo en""d`, /end\r/);
+  for (const types of [true, false]) {
+    const kernel = KernelImage.find(machine, { types });
+    const names = kernel.tasks().map(({ comm }) => comm);
+    for (const [, name] of NAMES) assert.ok(names.includes(name), JSON.stringify(name));
+    assert.ok(names.includes('kthreadd'));
+  }
+  machine.free();
+});
+
+test('what the kernel makes of a name', () => {
+  assert.equal(asComm('sh'), 'sh');
+  for (const [, name] of NAMES) assert.equal(asComm(name), name);
+  assert.equal(asComm('12345678901234é'), '12345678901234\udcc3');
+});
 
 test('a machine without a kernel, or one that has just started, has none to look at', { skip: guestMissing }, () => {
   const noKernel = (error: unknown) => error instanceof KernelError && error.reason === 'no-kernel';

@@ -5,6 +5,7 @@
 
 import { PRIVILEGE } from '../hart/state.ts';
 import type { Machine } from '../machine/machine.ts';
+import { readComm } from './comm.ts';
 import { KernelError } from './errors.ts';
 import { findImage, type Image } from './image.ts';
 import { inferLayout } from './infer.ts';
@@ -20,6 +21,7 @@ export interface Task {
   readonly pid: number;
   /** The process. */
   readonly tgid: number;
+  /** Its name, up to 15 bytes, possibly none: text of `decodeText`. */
   readonly comm: string;
   /** As the kernel has it: 0 runs or may run, else the bits of what it waits in. */
   readonly state: number;
@@ -37,7 +39,6 @@ export interface SavedRegisters {
   readonly s: readonly bigint[];
 }
 
-const COMM = 16;
 const MAX_TASKS = 1 << 16;
 
 export class KernelImage {
@@ -108,12 +109,12 @@ export class KernelImage {
     if (address >> 63n === 0n || (address & 7n) !== 0n) return undefined;
     const at = (offset: number) => address + BigInt(offset);
     const [pid, tgid] = [memory.i32(at(layout.pid)), memory.i32(at(layout.tgid))];
-    const comm = memory.text(at(layout.comm), COMM);
+    const comm = readComm(memory, at(layout.comm));
     const [state, exitState] = [memory.u32(at(layout.state)), memory.u32(at(layout.exitState))];
     const mm = memory.u64(at(layout.mm));
     if (pid === undefined || tgid === undefined || comm === undefined) return undefined;
     if (state === undefined || exitState === undefined || mm === undefined) return undefined;
-    if (pid < 0 || tgid < 0 || comm === '' || comm.length === COMM) return undefined;
+    if (pid < 0 || tgid < 0) return undefined;
     return { address, pid, tgid, comm, state, exitState, kernel: mm === 0n };
   }
 

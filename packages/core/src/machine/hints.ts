@@ -8,6 +8,7 @@
 
 import { HINT } from '../hart/state.ts';
 import { Fields } from '../state/check.ts';
+import { decodeText } from '../text/guest-text.ts';
 
 /** In the order of their numbers, from 1 on. */
 export const HINT_NAMES = ['branch', 'result', 'done', 'take', 'mark'] as const;
@@ -139,7 +140,7 @@ function hintOf(
       if (first > MAX_BRANCHES || second > MAX_MODE) return undefined;
       return { kind, hart, index: Number(first), mode: Number(second) };
     case 'mark':
-      return bytes && { kind, hart, name: new TextDecoder().decode(bytes) };
+      return bytes && { kind, hart, name: decodeText(bytes) };
   }
 }
 

@@ -9,6 +9,7 @@
 import { PRIVILEGE } from '../hart/state.ts';
 import { readGuest } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
+import { TextStream } from '../text/guest-text.ts';
 import { rootOf, stackOf } from './guest-thread.ts';
 
 export type OutputStream = 'stdout' | 'stderr' | 'console' | 'terminal';
@@ -39,14 +40,15 @@ export class CapturedOutput {
 
   /** All of some streams as text: guest bytes, so to be escaped before a person sees them. */
   text(...streams: readonly OutputStream[]): string {
-    const decoders = new Map<OutputStream, TextDecoder>();
+    const decoders = new Map<OutputStream, TextStream>();
     let text = '';
     for (const { stream, bytes } of this.pieces) {
       if (!streams.includes(stream)) continue;
-      const decoder = decoders.get(stream) ?? new TextDecoder();
+      const decoder = decoders.get(stream) ?? new TextStream();
       decoders.set(stream, decoder);
-      text += decoder.decode(bytes, { stream: true });
+      text += decoder.push(bytes);
     }
+    for (const decoder of decoders.values()) text += decoder.end();
     return text;
   }
 }

@@ -21,6 +21,7 @@ import { syscallName, syscallNumber } from '../linux/syscall-names.ts';
 import { readGuest } from '../machine/guest-memory.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { Stop } from '../machine/options.ts';
+import { decodeCString } from '../text/guest-text.ts';
 import { type CallArgument, type CallOptions, type CallResult, callFunction } from './guest-call.ts';
 
 /** Where names are looked up: a program's symbols, or a kernel's. */
@@ -121,9 +122,7 @@ export class HookedPlace {
 
   /** A text that ends with 0, at most 4096 bytes of it: guest bytes, so to be escaped before a person sees them. */
   text(address: bigint): string {
-    const bytes = this.read(address, MAX_TEXT);
-    const end = bytes.indexOf(0);
-    return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
+    return decodeCString(this.read(address, MAX_TEXT));
   }
 
   /** Calls a guest function in a diversion: see `callFunction`. */

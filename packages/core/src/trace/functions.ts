@@ -9,6 +9,7 @@
  * activations of each task.
  */
 
+import { asComm } from '../linux/comm.ts';
 import type { Breakpoint } from '../machine/breakpoints.ts';
 import type { Machine } from '../machine/machine.ts';
 import { type Analysis, GuestMemory, type SymbolAddresses, type TaskIdentity, type TaskReader } from './analysis.ts';
@@ -21,7 +22,7 @@ import { findKernelEdges, type KernelEdges, UserEdges } from './user-edges.ts';
 /** Which processes: all that run the program, unless given. */
 export interface ProcessFilter {
   readonly pids?: readonly number[];
-  /** As the kernel has it: 15 bytes. */
+  /** Of which the kernel keeps 15 bytes. */
   readonly names?: readonly string[];
 }
 
@@ -195,7 +196,7 @@ abstract class Functions implements Analysis {
   protected wants({ pid, tgid, comm }: TaskIdentity): boolean {
     const { pids, names } = this.options.filter ?? {};
     if (!pids && !names) return true;
-    return (pids?.includes(tgid) || pids?.includes(pid) || names?.includes(comm)) ?? false;
+    return (pids?.includes(tgid) || pids?.includes(pid) || names?.some((name) => asComm(name) === comm)) ?? false;
   }
 
   private charge(hart: number, stack: CallStack, kind: 'user' | 'system', own: bigint): void {

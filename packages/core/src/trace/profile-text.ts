@@ -1,12 +1,13 @@
 /** Profiles as tables, as the folded stacks that flame graphs are drawn from, and as records for JSON. */
 
+import { escapeGuestText } from '../text/escape.ts';
 import type { CallNode, Cost } from './call-tree.ts';
 import { hexOf } from './flags.ts';
 import { type CallEdge, costOf, type FunctionProfile, totalsOf } from './profile.ts';
-import { taskName } from './syscall-text.ts';
 
 /** Symbols come from files: shown in ASCII, and no longer than a line. */
-const shown = (name: string | undefined): string => (name === undefined ? '(outside)' : taskName(name.slice(0, 200)));
+const shown = (name: string | undefined): string =>
+  name === undefined ? '(outside)' : escapeGuestText(name, { limit: 200 });
 
 const percent = (part: number, whole: number): string => (whole === 0 ? '-' : ((100 * part) / whole).toFixed(1));
 

@@ -83,7 +83,7 @@ describe('profiles', () => {
         '  71.7   450        200    654     72.2      3  visit node',
         '  25.4   230          0    884     97.6      3  walk',
         '   2.0    13          5    899     99.2      2  main',
-        '   0.1     1          0      1      0.1      1  evil\\33[2J;name',
+        '   0.1     1          0      1      0.1      1  evil\\x1b[2J;name',
         '701 steps, and 205 in the kernel',
         'note: something is missing',
       ],
@@ -110,7 +110,7 @@ describe('profiles', () => {
     assert.equal(sum(foldedLines(profile, 'user')), 701);
     assert.equal(sum(foldedLines(profile, 'system')), 205);
     const lines = [...foldedLines(profile, 'user')];
-    assert.ok(lines.includes('(outside);main;walk;walk;visit_node;main;evil\\33[2J:name 1'), lines.join('\n'));
+    assert.ok(lines.includes('(outside);main;walk;walk;visit_node;main;evil\\x1b[2J:name 1'), lines.join('\n'));
     for (const line of lines) assert.match(line, /^[^ ]+ \d+$/);
   });
 
@@ -122,7 +122,7 @@ describe('profiles', () => {
         ['function', 'visit node', 3],
         ['function', 'walk', 3],
         ['function', 'main', 2],
-        ['function', 'evil\\33[2J;name', 1],
+        ['function', 'evil\\x1b[2J;name', 1],
         ['function', 'never', 0],
         ['summary', undefined, undefined],
       ],

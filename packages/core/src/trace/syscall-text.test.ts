@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { callText, secondsText, syscallLine, syscallRecord, taskName } from './syscall-text.ts';
+import { callText, secondsText, syscallLine, syscallRecord } from './syscall-text.ts';
 import type { SyscallDone, SyscallEnd } from './syscalls.ts';
 
 const doer = { pid: 12, tgid: 11, comm: 'sh', hart: 1 };
@@ -50,7 +50,10 @@ describe('system calls as text', () => {
   });
 
   test('a name that would act on a terminal does not', () => {
-    assert.equal(taskName('a\x1b[2J\n\u0100'), 'a\\33[2J\\n\\0');
+    const exit = { ...doer, comm: 'a\x1b[2J\n\udcff', kind: 'exit', at: call.from, code: 3, signal: 0 } as const;
+    assert.equal(syscallLine(exit), '[a\\x1b[2J\\n\\xff 12] 1.000000001 +++ exited with 3 +++');
+    assert.equal(syscallRecord(exit).comm, exit.comm);
+    assert.equal(syscallLine({ ...exit, comm: '' }), '[ 12] 1.000000001 +++ exited with 3 +++');
   });
 
   test('records keep every digit', () => {

@@ -1,10 +1,11 @@
 /** System calls as lines of text, as `strace -f -tt -T` has them, and as records for JSON. */
 
+import { escapeGuestText } from '../text/escape.ts';
 import type { TaskIdentity } from './analysis.ts';
 import { errorName, errorText, signalName } from './errno.ts';
 import { hexOf } from './flags.ts';
 import { signalText } from './signals.ts';
-import { quoted, resultText } from './syscall-arguments.ts';
+import { resultText } from './syscall-arguments.ts';
 import type { SyscallDone, SyscallEvent } from './syscalls.ts';
 
 const BILLION = 1_000_000_000n;
@@ -12,11 +13,6 @@ const BILLION = 1_000_000_000n;
 /** Guest time in ns as seconds. */
 export function secondsText(time: bigint): string {
   return `${time / BILLION}.${(time % BILLION).toString().padStart(9, '0')}`;
-}
-
-/** A task's name in ASCII, without anything that a terminal would act on. */
-export function taskName(comm: string): string {
-  return quoted(Uint8Array.from(comm, (character) => character.codePointAt(0)! & 255)).slice(1, -1);
 }
 
 function endText({ end, name }: SyscallDone): string {
@@ -39,7 +35,7 @@ export function callText(call: SyscallDone): string {
   return `${call.name}(${call.shown.join(', ')}) = ${endText(call)}`;
 }
 
-const who = ({ pid, comm }: TaskIdentity) => `[${taskName(comm)} ${pid}]`;
+const who = ({ pid, comm }: TaskIdentity) => `[${escapeGuestText(comm)} ${pid}]`;
 
 /** One line, without its end: who, when the call was made, what it was, and how long it took. */
 export function syscallLine(event: SyscallEvent): string {
@@ -60,7 +56,7 @@ export function syscallLine(event: SyscallEvent): string {
 /** A record for JSON: plain numbers, and text for what may not fit into them. */
 export function syscallRecord(event: SyscallEvent): Record<string, unknown> {
   const { kind, pid, tgid, comm, hart } = event;
-  const head = { kind, pid, tgid, comm: taskName(comm), hart };
+  const head = { kind, pid, tgid, comm, hart };
   if (kind === 'signal') {
     const { number, code } = event.signal;
     const moment = { at: `${event.at.at}`, time: `${event.at.time}` };

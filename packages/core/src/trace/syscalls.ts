@@ -17,6 +17,7 @@
  * Costs some microseconds of host time for each trap of a program, and more for calls that are shown. Memory: the calls under way.
  */
 
+import { asComm } from '../linux/comm.ts';
 import { syscallName } from '../linux/syscall-names.ts';
 import type { Breakpoint } from '../machine/breakpoints.ts';
 import type { Machine } from '../machine/machine.ts';
@@ -138,7 +139,7 @@ export class SyscallTrace implements Analysis {
     this.limits = { string: clamp(string), elements: clamp(elements) };
     this.calls = options.calls && new Set(options.calls);
     this.pids = new Set(options.filter?.pids);
-    this.names = new Set(options.filter?.names);
+    this.names = new Set(options.filter?.names?.map(asComm));
   }
 
   /** Throws `TraceError` when the machine runs no kernel yet and no edges were given. */

@@ -105,6 +105,24 @@ test('files and processes of a guest, which does not notice that it is looked at
     assert.equal((await program.exited).exitCode, 3);
   });
 
+  await t.test('processes of any name', async () => {
+    await using machine = await boot();
+    const names = [
+      ['  ', '  '],
+      ['', ''],
+      ['two\\nlines\\n', 'two\nlines\n'],
+      ['\\303\\251 123456789012', 'é 12345678901234567'],
+      ['12345678901234\\303', '12345678901234éé'],
+    ] as const;
+    const script = names.map(([octal]) => `sh -c 'printf "${octal}\\000" >/proc/$$/comm; sleep 100; :' &\n`).join('');
+    await machine.exec(['sh', '-c', `{ ${script}} >/dev/null 2>&1; sleep 0.1`]);
+    const signal = AbortSignal.timeout(20_000);
+    for (const [, name] of names) {
+      const named = await complete(machine, { process: { name, running: true }, every: 1_000_000n, signal });
+      assert.equal(named.by, 'process', JSON.stringify(name));
+    }
+  });
+
   await t.test('a panic', async () => {
     await using machine = await boot();
     const crash = machine.exec(['sh', '-c', 'echo c >/proc/sysrq-trigger']).catch((error: BraidError) => error.code);

@@ -49,9 +49,16 @@ const QUIET = 100_000_000n;
 const EVERY = 100_000_000n;
 /** Steps that a fork gets to say how a file or a process is. */
 const PROBE_STEPS = 5_000_000_000n;
-const FIND = 'for c in /proc/[0-9]*/comm; do read -r n <"$c" && [ "$n" = "$0" ] && exit 0; done 2>/dev/null; exit 1';
-/** The kernel keeps no more of a process's name. */
-const NAME_LIMIT = 15;
+/** Names are bytes: the first 15 are kept, spaces count, and there may be line ends among them. */
+const FIND = `LC_ALL=C; name=$(printf '%.15s.' "$0"); name=\${name%.}
+for c in /proc/[0-9]*/comm; do
+  n=
+  while IFS= read -r line; do n="$n$line
+"; done <"$c"
+  [ "$n" = "$name
+" ] && exit 0
+done 2>/dev/null
+exit 1`;
 
 /** Runs a machine until it is complete. Throws an error of the probe when the guest cannot say how a file or a process is. */
 export async function complete(machine: Machine, options: CompletionOptions): Promise<Completion> {
@@ -109,7 +116,7 @@ async function look(
       if (file.matches ? file.matches(content) : content) return 'file';
     }
     if (!process) return undefined;
-    const argv = ['sh', '-c', FIND, process.name.slice(0, NAME_LIMIT)];
+    const argv = ['sh', '-c', FIND, process.name];
     const { exitCode } = await limited(probe, (signal) => probe.exec(argv, { signal }));
     return (exitCode === 0) === process.running ? 'process' : undefined;
   } finally {

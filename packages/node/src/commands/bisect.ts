@@ -7,7 +7,6 @@
  */
 
 import { readFileSync } from 'node:fs';
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import { MemoryBackend } from '@braid/core/devices/virtio-block/backend.ts';
 import { Engine } from '@braid/core/engine/engine.ts';
 import { stateHash } from '@braid/core/machine/hash.ts';
@@ -15,6 +14,7 @@ import { type EventLog, formatPosition, LogReader, type Position } from '@braid/
 import { Machine } from '@braid/core/machine/machine.ts';
 import { type MachineState, restoreMachine, saveMachine } from '@braid/core/machine/save.ts';
 import { Pool } from '@braid/core/memory/pool.ts';
+import { escapeGuestText } from '@braid/core/text/escape.ts';
 import { Command } from 'commander';
 import { BraidError } from '../errors.ts';
 import { setupOf } from '../options.ts';

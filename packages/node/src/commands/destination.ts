@@ -1,7 +1,7 @@
 /** A moment of a recording, as people say it: `--to MOMENT`. */
 
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import type { Position } from '@braid/core/machine/log.ts';
+import { escapeGuestText } from '@braid/core/text/escape.ts';
 import { BraidError } from '../errors.ts';
 
 /** What a moment is looked up among. */

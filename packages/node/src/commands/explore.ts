@@ -2,8 +2,8 @@
 
 import { realpathSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import type { Strategy } from '@braid/core/branch/explore.ts';
+import { escapeGuestText } from '@braid/core/text/escape.ts';
 import { type Exploration, type ExploreScript, explore } from '../branch/explore.ts';
 import { nameMove } from '../branch/moves.ts';
 import { BraidError } from '../errors.ts';

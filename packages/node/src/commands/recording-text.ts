@@ -1,8 +1,8 @@
 /** What is in a recording, as text and as JSON. Names in it may be the guest's: text has them escaped. */
 
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import { formatPosition, type Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import { escapeGuestText } from '@braid/core/text/escape.ts';
 import { formatBytes, formatCount, formatTime, plural } from './quantities.ts';
 
 /** A moment in the three ways that it is known by. */

@@ -1,7 +1,7 @@
 /** How a replay gets on, and what came of it, as text. */
 
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import { formatPosition } from '@braid/core/machine/log.ts';
+import { escapeGuestText } from '@braid/core/text/escape.ts';
 import type { ReplayOnlyReport } from '../pool/protocol.ts';
 import { formatCount, formatRate, formatTime, plural } from './quantities.ts';
 import type { Moment } from './recording-text.ts';

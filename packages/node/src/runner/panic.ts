@@ -1,6 +1,6 @@
 /** Finds a kernel's panic in what the machine prints. */
 
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
+import { escapeGuestText } from '@braid/core/text/escape.ts';
 
 const PANIC = 'Kernel panic - not syncing';
 const MESSAGE_LIMIT = 300;

@@ -3,12 +3,12 @@
  * to the main thread, which writes it. Nothing of that changes what the guest sees.
  */
 
-import { escapeGuestText } from '@braid/core/agent/escape.ts';
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
 import { type CapturedBlock, DiskCapture } from '@braid/core/machine/disk-capture.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 import { recordMachine } from '@braid/core/machine/save.ts';
 import { PoolFullError } from '@braid/core/memory/pool.ts';
+import { escapeGuestText } from '@braid/core/text/escape.ts';
 import type { Mark } from '@braid/core/timeline/recording/info.ts';
 import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
 

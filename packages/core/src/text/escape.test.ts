@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { escapeGuestText } from './escape.ts';
+import { decodeText } from './guest-text.ts';
 
 test('control characters become visible, text stays', () => {
   assert.equal(escapeGuestText('plain text, Käse, 漢字, 😀'), 'plain text, Käse, 漢字, 😀');
@@ -9,6 +10,7 @@ test('control characters become visible, text stays', () => {
   assert.equal(escapeGuestText('a\nb\tc\rd', { multiline: true }), 'a\nb\tc\\rd');
   assert.equal(escapeGuestText('\u202eevil\u2028\ud800'), '\\u{202e}evil\\u{2028}\\u{d800}');
   assert.equal(escapeGuestText('\u{e0041}'), '\\u{e0041}');
+  assert.equal(escapeGuestText(decodeText(Uint8Array.of(0x61, 0xff, 0x80))), 'a\\xff\\x80');
 });
 
 test('long text is cut', () => {

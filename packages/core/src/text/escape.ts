@@ -18,6 +18,8 @@ export function escapeGuestText(text: string, options: { multiline?: boolean; li
     if (character === '\t') return multiline ? character : '\\t';
     if (character === '\r') return '\\r';
     const code = character.codePointAt(0)!;
+    // A byte that is not UTF-8, as `decodeText` has it.
+    if (code >= 0xdc80 && code <= 0xdcff) return `\\x${(code & 0xff).toString(16)}`;
     return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
   });
   return cut ? `${escaped}...` : escaped;
