@@ -21,6 +21,7 @@ export class ByteQueue {
   /** Appends as many of `bytes` as there is room for; returns how many that were. */
   push(bytes: Uint8Array): number {
     const accepted = Math.min(bytes.length, this.room);
+    if (accepted === 0) return 0;
     this.#grow(this.#length + accepted);
     const at = (this.#first + this.#length) % this.#ring.length;
     const untilWrap = Math.min(accepted, this.#ring.length - at);

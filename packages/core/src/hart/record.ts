@@ -1,6 +1,6 @@
 /** A hart's state outside the window: the same bytes, with accessors, and as a plain record (I5). */
 
-import { Fields, u64Item } from '../state/check.ts';
+import { Fields, U64S } from '../state/check.ts';
 import { StateError } from '../state/errors.ts';
 import type { ProtectionRegisters } from './protection.ts';
 import { F, FIELDS, type HartField, MENVCFG, MSTATUS, OFFSET, PRIVILEGE, STATE_BYTES, X } from './state.ts';
@@ -77,13 +77,15 @@ export interface HartState {
 }
 
 export function saveHart(record: HartRecord): HartState {
-  const numbers = Array.from({ length: 32 }, (_, n) => n);
-  return {
-    version: 1,
-    x: numbers.map((n) => record.getX(n)),
-    f: numbers.map((n) => record.getF(n)),
-    fields: Object.fromEntries(FIELDS.map((name) => [name, record.get(name)])) as Record<HartField, bigint>,
-  };
+  const x: bigint[] = [];
+  const f: bigint[] = [];
+  for (let n = 0; n < 32; n++) {
+    x.push(record.getX(n));
+    f.push(record.getF(n));
+  }
+  const fields: Partial<Record<HartField, bigint>> = {};
+  for (const name of FIELDS) fields[name] = record.get(name);
+  return { version: 1, x, f, fields: fields as Record<HartField, bigint> };
 }
 
 const WRITABLE_STATUS =
@@ -128,8 +130,12 @@ const LEGAL: Partial<Record<HartField, bigint | ((value: bigint) => boolean)>> =
 export function restoreHart(state: unknown, where: string, into: HartRecord): void {
   const record = new Fields(state, where);
   record.version(1);
-  for (const [n, value] of record.list('x', 32, 32, u64Item).entries()) into.setX(n, value);
-  for (const [n, value] of record.list('f', 32, 32, u64Item).entries()) into.setF(n, value);
+  record.values('x', 32, 32, U64S).forEach((value, n) => {
+    into.setX(n, value);
+  });
+  record.values('f', 32, 32, U64S).forEach((value, n) => {
+    into.setF(n, value);
+  });
   const fields = new Fields(record.record('fields'), `${where}.fields`);
   for (const name of FIELDS) {
     const value = fields.u64(name);

@@ -9,7 +9,7 @@ import type { Engine } from '../engine/engine.ts';
 import { type HartState, restoreHart, saveHart } from '../hart/record.ts';
 import type { MapRoots } from '../memory/frame-map.ts';
 import { ENTRY_FRAME, ENTRY_REMOTE, PAGE, RAM_BASE } from '../memory/layout.ts';
-import { Fields, flagItem } from '../state/check.ts';
+import { Fields, FLAGS } from '../state/check.ts';
 import { StateError } from '../state/errors.ts';
 import { type HintQuotas, restoreQuotas } from './hints.ts';
 import { Machine, type Outputs } from './machine.ts';
@@ -256,7 +256,7 @@ export function fillMachine(machine: Machine, record: Fields): void {
     pauses: turn.integer('pauses', 0, Math.max(0, schedule.pause.spins - 1)),
   });
   turn.end();
-  record.list('stopped', options.harts, options.harts, flagItem).forEach((stopped, hart) => {
+  record.values('stopped', options.harts, options.harts, FLAGS).forEach((stopped, hart) => {
     machine.stopped[hart] = stopped;
   });
   machine.skipIdle = record.flag('skipIdle');

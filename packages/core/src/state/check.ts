@@ -13,14 +13,15 @@ const U64_MAX = (1n << 64n) - 1n;
 /** Reads the fields of one record; `where` is its path in messages, such as `uart` or `disk.queues[0]`. */
 export class Fields {
   readonly where: string;
-  readonly #values = new Map<string, unknown>();
+  readonly #record: Readonly<Record<string, unknown>>;
+  readonly #taken: string[] = [];
 
   constructor(value: unknown, where: string) {
     this.where = where;
     if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) {
       throw new StateError(where, `expected a record, found ${describe(value)}`);
     }
-    for (const [name, field] of Object.entries(value)) this.#values.set(name, field);
+    this.#record = value as Record<string, unknown>;
   }
 
   /** Requires the field `version` to be the one that this code writes. */
@@ -64,13 +65,26 @@ export class Fields {
 
   /** An array of `minimum` to `maximum` items, each read by `item`, which gets the item's path. */
   list<T>(name: string, minimum: number, maximum: number, item: (value: unknown, where: string) => T): T[] {
-    const value = this.#take(name);
-    if (!Array.isArray(value) || value.length < minimum || value.length > maximum) {
-      const found = Array.isArray(value) ? `${value.length}` : describe(value);
-      throw new StateError(this.#path(name), `expected an array of ${minimum}..${maximum} items, found ${found}`);
-    }
+    const value = this.#array(name, minimum, maximum);
+    const items: T[] = [];
     // Not `map`: it would skip the holes of a sparse array.
-    return Array.from(value, (element: unknown, index) => item(element, `${this.#path(name)}[${index}]`));
+    for (let index = 0; index < value.length; index++) items.push(item(value[index], `${this.#path(name)}[${index}]`));
+    return items;
+  }
+
+  /** An array of `minimum` to `maximum` plain values of one kind. Unlike `list` it makes an item's path only for a complaint. */
+  values<T>(name: string, minimum: number, maximum: number, { take, expected }: ValueKind<T>): T[] {
+    const value = this.#array(name, minimum, maximum);
+    const items: T[] = [];
+    for (let index = 0; index < value.length; index++) {
+      const item = take(value[index]);
+      if (item === undefined) {
+        const found = describe(value[index]);
+        throw new StateError(`${this.#path(name)}[${index}]`, `expected ${expected}, found ${found}`);
+      }
+      items.push(item);
+    }
+    return items;
   }
 
   /** A record inside this record, still to be read. */
@@ -80,41 +94,60 @@ export class Fields {
 
   /** Ends the reading: complains about fields that nobody took. */
   end(): void {
-    for (const name of this.#values.keys()) throw new StateError(this.#path(name), 'unknown field');
+    const names = Object.keys(this.#record);
+    if (names.length === this.#taken.length) return;
+    const unknown = names.find((name) => !this.#taken.includes(name));
+    if (unknown !== undefined) throw new StateError(this.#path(unknown), 'unknown field');
   }
 
   #path(name: string): string {
     return `${this.where}.${name}`;
   }
 
-  #take(name: string): unknown {
-    if (!this.#values.has(name)) throw new StateError(this.#path(name), 'missing');
-    const value = this.#values.get(name);
-    this.#values.delete(name);
+  #array(name: string, minimum: number, maximum: number): readonly unknown[] {
+    const value = this.#take(name);
+    if (!Array.isArray(value) || value.length < minimum || value.length > maximum) {
+      const found = Array.isArray(value) ? `${value.length}` : describe(value);
+      throw new StateError(this.#path(name), `expected an array of ${minimum}..${maximum} items, found ${found}`);
+    }
     return value;
+  }
+
+  /** The one read of a field: whatever it is later, this value is the one that was checked. */
+  #take(name: string): unknown {
+    if (!Object.hasOwn(this.#record, name)) throw new StateError(this.#path(name), 'missing');
+    this.#taken.push(name);
+    return this.#record[name];
   }
 }
 
-/** An item of a list that is an integer within `[minimum, maximum]`. */
-export function integerItem(minimum: number, maximum: number): (value: unknown, where: string) => number {
-  return (value, where) => {
-    if (typeof value !== 'number' || !Number.isInteger(value) || value < minimum || value > maximum) {
-      throw new StateError(where, `expected an integer in ${minimum}..${maximum}, found ${describe(value)}`);
-    }
-    return value + 0;
+/** A kind of plain value: `take` gives it as it is kept, or undefined for what is no such value. */
+export interface ValueKind<T> {
+  readonly expected: string;
+  take(value: unknown): T | undefined;
+}
+
+/** Integers within `[minimum, maximum]`. */
+export function integers(minimum: number, maximum: number): ValueKind<number> {
+  return {
+    expected: `an integer in ${minimum}..${maximum}`,
+    take: (value) =>
+      typeof value === 'number' && Number.isInteger(value) && value >= minimum && value <= maximum
+        ? value + 0
+        : undefined,
   };
 }
 
-/** An item of a list that is an unsigned 64-bit integer. */
-export function u64Item(value: unknown, where: string): bigint {
-  return wide(value, where, U64_MAX);
-}
+/** Unsigned 64-bit integers. */
+export const U64S: ValueKind<bigint> = {
+  expected: 'a bigint in 0..2^64-1',
+  take: (value) => (typeof value === 'bigint' && value >= 0n && value <= U64_MAX ? value : undefined),
+};
 
-/** An item of a list that is true or false. */
-export function flagItem(value: unknown, where: string): boolean {
-  if (typeof value !== 'boolean') throw new StateError(where, `expected true or false, found ${describe(value)}`);
-  return value;
-}
+export const FLAGS: ValueKind<boolean> = {
+  expected: 'true or false',
+  take: (value) => (typeof value === 'boolean' ? value : undefined),
+};
 
 /** An item of a list that is a byte array whose length is within `[minimum, maximum]`; a copy. */
 export function bytesItem(minimum: number, maximum: number): (value: unknown, where: string) => Uint8Array {

@@ -1,6 +1,6 @@
 /** What the local interruptor remembers. The time itself is the machine's clock, not state of this device. */
 
-import { Fields, flagItem, u64Item } from '../../state/check.ts';
+import { Fields, FLAGS, U64S } from '../../state/check.ts';
 
 export interface ClintState {
   readonly version: 1;
@@ -22,8 +22,8 @@ export function checkClint(record: unknown, harts: number, where = 'clint'): Cli
   fields.version(1);
   const state: ClintState = {
     version: 1,
-    software: fields.list('software', harts, harts, flagItem),
-    compare: fields.list('compare', harts, harts, u64Item),
+    software: fields.values('software', harts, harts, FLAGS),
+    compare: fields.values('compare', harts, harts, U64S),
   };
   fields.end();
   return state;

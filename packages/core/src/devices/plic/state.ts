@@ -1,6 +1,6 @@
 /** What the interrupt controller remembers: bitmaps are arrays of 32-bit words, source 0 does not exist. */
 
-import { Fields, integerItem } from '../../state/check.ts';
+import { Fields, integers } from '../../state/check.ts';
 import { StateError } from '../../state/errors.ts';
 
 /** Sources 1 to 95; source 0 means "none". */
@@ -44,7 +44,7 @@ export function checkPlic(record: unknown, harts: number, where = 'plic'): PlicS
   const fields = new Fields(record, where);
   fields.version(1);
   const bitmap = (from: Fields, name: string) => {
-    const words = from.list(name, WORDS, WORDS, integerItem(0, 0xffff_ffff));
+    const words = from.values(name, WORDS, WORDS, integers(0, 0xffff_ffff));
     if (((words[0] as number) & 1) !== 0) throw new StateError(`${from.where}.${name}[0]`, 'source 0 does not exist');
     return words;
   };
@@ -53,7 +53,7 @@ export function checkPlic(record: unknown, harts: number, where = 'plic'): PlicS
     levels: bitmap(fields, 'levels'),
     pending: bitmap(fields, 'pending'),
     claimed: bitmap(fields, 'claimed'),
-    priorities: fields.list('priorities', SOURCES, SOURCES, integerItem(0, PRIORITY_MASK)),
+    priorities: fields.values('priorities', SOURCES, SOURCES, integers(0, PRIORITY_MASK)),
     contexts: fields.list('contexts', 2 * harts, 2 * harts, (value, path) => {
       const context = new Fields(value, path);
       const checked: PlicContextState = {

@@ -11,7 +11,7 @@
 
 import { StateError } from '../../state/errors.ts';
 import type { AccessSize, Device, DeviceContext } from '../device.ts';
-import { type Chain, DriverError, initialQueue, Virtqueue } from './queue.ts';
+import { type Chain, DriverError, initialQueue, queueFault, Virtqueue } from './queue.ts';
 import {
   ACKNOWLEDGE,
   CONFIG_CHANGE,
@@ -260,9 +260,7 @@ export abstract class VirtioDevice<State> implements Device<State> {
     }
     for (const [index, state] of transport.queues.entries()) {
       const path = `${where}.queues[${index}]`;
-      const fault = state.ready
-        ? new Virtqueue(this.context.memory, queueSizes[index] as number, state).fault()
-        : undefined;
+      const fault = state.ready ? queueFault(this.context.memory, queueSizes[index] as number, state) : undefined;
       if (fault !== undefined) throw new StateError(path, fault);
       if (state.outstanding !== chains(index)) {
         throw new StateError(
@@ -360,7 +358,7 @@ export abstract class VirtioDevice<State> implements Device<State> {
 
   #startQueue(queue: Virtqueue): void {
     this.#guard(() => {
-      const fault = queue.fault();
+      const fault = queueFault(this.context.memory, queue.maximum, queue.state);
       if (fault !== undefined) throw new DriverError(fault);
       queue.state.ready = true;
     });

@@ -45,13 +45,32 @@ export interface Chain {
   readonly writableLength: number;
 }
 
+/** What is being read or written at the moment; nothing is kept there. */
+const ENTRY = new Uint8Array(DESCRIPTOR_SIZE);
+const VIEW = new DataView(ENTRY.buffer);
+
+/** Why a queue cannot work with its present size and addresses, or undefined when it can. */
+export function queueFault(
+  memory: DmaMemory,
+  maximum: number,
+  { size, descriptors, driver, device }: QueueState,
+): string | undefined {
+  // Section 2.7: a power of two; section 2.7.5 and following give alignments.
+  if (size === 0 || (size & (size - 1)) !== 0 || size > maximum) return `a queue of ${size} entries`;
+  const misplaced = (address: bigint, alignment: bigint, length: number) =>
+    address % alignment !== 0n || !memory.contains(Number(address), length);
+  if (misplaced(descriptors, 16n, DESCRIPTOR_SIZE * size))
+    return 'a descriptor table that is misaligned or outside RAM';
+  if (misplaced(driver, 2n, 6 + 2 * size)) return 'an available ring that is misaligned or outside RAM';
+  if (misplaced(device, 4n, 6 + 8 * size)) return 'a used ring that is misaligned or outside RAM';
+  return undefined;
+}
+
 export class Virtqueue {
   /** The largest size that the driver may choose; also the most descriptors of a chain with an indirect table. */
   readonly maximum: number;
   readonly state: QueueState;
   readonly #memory: DmaMemory;
-  readonly #entry = new Uint8Array(DESCRIPTOR_SIZE);
-  readonly #view = new DataView(this.#entry.buffer);
   /** Something was taken or given back since the last `settle`; false whenever the machine can be saved. */
   #touched = false;
 
@@ -60,20 +79,6 @@ export class Virtqueue {
     this.#memory = memory;
     this.maximum = maximum;
     this.state = state;
-  }
-
-  /** Why the queue cannot work with its present size and addresses, or undefined when it can. */
-  fault(): string | undefined {
-    const { size, descriptors, driver, device } = this.state;
-    // Section 2.7: a power of two; section 2.7.5 and following give alignments.
-    if (size === 0 || (size & (size - 1)) !== 0 || size > this.maximum) return `a queue of ${size} entries`;
-    const misplaced = (address: bigint, alignment: bigint, length: number) =>
-      address % alignment !== 0n || !this.#memory.contains(Number(address), length);
-    if (misplaced(descriptors, 16n, DESCRIPTOR_SIZE * size))
-      return 'a descriptor table that is misaligned or outside RAM';
-    if (misplaced(driver, 2n, 6 + 2 * size)) return 'an available ring that is misaligned or outside RAM';
-    if (misplaced(device, 4n, 6 + 8 * size)) return 'a used ring that is misaligned or outside RAM';
-    return undefined;
   }
 
   /** Takes the next chain, or undefined when the driver has made none available (or the queue does not work). */
@@ -98,9 +103,9 @@ export class Virtqueue {
   push(head: number, written: number): void {
     const { state } = this;
     const device = Number(state.device);
-    this.#view.setUint32(0, head, true);
-    this.#view.setUint32(4, written, true);
-    this.#write(device + 4 + 8 * (state.nextUsed % state.size), this.#entry.subarray(0, 8));
+    VIEW.setUint32(0, head, true);
+    VIEW.setUint32(4, written, true);
+    this.#write(device + 4 + 8 * (state.nextUsed % state.size), ENTRY.subarray(0, 8));
     state.nextUsed = (state.nextUsed + 1) & 0xffff;
     state.outstanding -= 1;
     // The index after the entry: a driver that polls sees complete entries only.
@@ -143,13 +148,13 @@ export class Virtqueue {
       if (index >= entries) throw new DriverError(`descriptor ${index} of a table of ${entries}`);
       // More descriptors than there can be: a loop. Drivers may use longer indirect tables than a ring that they made small.
       if (count > (inIndirect ? this.maximum + 1 : this.state.size)) throw new DriverError('a chain that does not end');
-      if (!this.#memory.read(table + DESCRIPTOR_SIZE * index, this.#entry)) {
+      if (!this.#memory.read(table + DESCRIPTOR_SIZE * index, ENTRY)) {
         throw new DriverError('a descriptor outside RAM');
       }
-      const address = this.#view.getUint32(0, true) + 2 ** 32 * this.#view.getUint32(4, true);
-      const length = this.#view.getUint32(8, true);
-      const flags = this.#view.getUint16(12, true);
-      const next = this.#view.getUint16(14, true);
+      const address = VIEW.getUint32(0, true) + 2 ** 32 * VIEW.getUint32(4, true);
+      const length = VIEW.getUint32(8, true);
+      const flags = VIEW.getUint16(12, true);
+      const next = VIEW.getUint16(14, true);
       if ((flags & INDIRECT) !== 0) {
         if (!indirectAllowed) throw new DriverError('an indirect descriptor without the feature');
         if (inIndirect) throw new DriverError('an indirect table inside an indirect table');
@@ -180,14 +185,14 @@ export class Virtqueue {
   }
 
   #read16(address: number): number {
-    const bytes = this.#entry.subarray(0, 2);
+    const bytes = ENTRY.subarray(0, 2);
     if (!this.#memory.read(address, bytes)) throw new DriverError('a queue outside RAM');
-    return this.#view.getUint16(0, true);
+    return VIEW.getUint16(0, true);
   }
 
   #write16(address: number, value: number): void {
-    this.#view.setUint16(0, value, true);
-    this.#write(address, this.#entry.subarray(0, 2));
+    VIEW.setUint16(0, value, true);
+    this.#write(address, ENTRY.subarray(0, 2));
   }
 
   #write(address: number, bytes: Uint8Array): void {
