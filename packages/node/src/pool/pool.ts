@@ -39,6 +39,7 @@ class Thread implements Place {
   readonly area: number;
   readonly machines = new Set<number>();
   readonly worker: Worker;
+  private readonly posted: Int32Array;
   private readonly working = new Set<number>();
   /** Of these, those that stand still whoever waits. */
   private readonly standing = new Set<number>();
@@ -47,6 +48,7 @@ class Thread implements Place {
 
   constructor(start: WorkerStart, ended: (machine: number) => void) {
     this.area = start.area;
+    this.posted = start.posted;
     this.ended = ended;
     this.worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: start, resourceLimits: LIMITS });
   }
@@ -57,6 +59,7 @@ class Thread implements Place {
   }
 
   post(message: ToWorker, transfer: ArrayBuffer[] = []): void {
+    Atomics.add(this.posted, 0, 1);
     this.worker.postMessage(message, transfer);
   }
 
@@ -142,7 +145,8 @@ export class Pool implements AsyncDisposable {
     const used = new Set([...this.threads].map((thread) => thread.area));
     let area = 0;
     while (used.has(area)) area++;
-    const thread = new Thread({ memory: this.frames.memory, area }, (machine) => this.links.delete(machine));
+    const posted = new Int32Array(new SharedArrayBuffer(4));
+    const thread = new Thread({ memory: this.frames.memory, area, posted }, (machine) => this.links.delete(machine));
     let failure: Error | undefined;
     thread.worker.on('message', (message: FromWorker) => this.receive(thread, message));
     thread.worker.on('error', (error) => {

@@ -430,6 +430,8 @@ export interface WorkerStart {
   readonly memory: WebAssembly.Memory;
   /** Which worker area of the pool is its own. */
   readonly area: number;
+  /** Messages sent to it so far: a run in it ends early when that is more than it has taken. */
+  readonly posted: Int32Array;
 }
 
 /** About a machine. */

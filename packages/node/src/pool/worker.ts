@@ -12,7 +12,7 @@ import type { Runner, RunnerHost } from '../runner/thread.ts';
 import type { FromWorker, Request, ToWorker, WorkerStart } from './protocol.ts';
 
 const port: MessagePort = parentPort!;
-const { memory, area } = workerData as WorkerStart;
+const { memory, area, posted } = workerData as WorkerStart;
 const pool = new Pool(undefined, undefined, memory);
 const send = (message: FromWorker, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
 const engine = new Engine(pool, area, { onModule: (module) => send({ module }) });
@@ -23,7 +23,11 @@ let running = false;
 /** Somebody may have reason to run who had none at his last turn. */
 let woken = false;
 
+/** Messages taken, as `posted` counts them. */
+let taken = 0;
+
 function take(message: ToWorker): void {
+  taken = (taken + 1) | 0;
   if ('requests' in message) {
     const runner = runnerOf(message.machine, message.requests);
     for (const request of message.requests) runner.handle(request);
@@ -37,6 +41,7 @@ function runnerOf(machine: number, requests: readonly Request[]): Runner {
   if (!runner) {
     runner = runnerFor(requests[0], {
       report: (report, transfer) => send({ machine, report }, transfer),
+      called: () => Atomics.load(posted, 0) !== taken,
       // Not at once: whoever asks may be in the middle of something.
       wake: () => queueMicrotask(run),
       gone: () => runners.delete(machine),

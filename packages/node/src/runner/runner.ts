@@ -387,6 +387,10 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
     this.host.wake();
   }
 
+  called(): boolean {
+    return this.host.called();
+  }
+
   // --- Waiting
 
   private wait(wait: Wait): typeof LATER {

@@ -18,6 +18,8 @@ export interface RunnerHost {
   report(report: Report, transfer?: ArrayBuffer[]): void;
   /** There is reason for a turn. */
   wake(): void;
+  /** Whether a message waits, so that a run should end. Cheap. */
+  called(): boolean;
   /** There is nothing behind the number any more. */
   gone(): void;
 }
