@@ -459,9 +459,12 @@ async function run(subject: Subject, setting: Setting, program: readonly Step[],
       current.restore(record);
     }
     switch (step.do) {
-      case 'read':
+      case 'read': {
+        const due = device.deadline();
         trace.push(device.read(step.offset, step.size));
+        assert.equal(device.deadline(), due, 'a read that changes when the device is due');
         break;
+      }
       case 'write':
         device.write(step.offset, step.size, step.size === 4 ? step.value : step.value & (2 ** (8 * step.size) - 1));
         break;

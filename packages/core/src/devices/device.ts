@@ -34,7 +34,7 @@ export interface Device<State = unknown> {
   read(offset: number, size: AccessSize): number;
   /** Writes a register; writes to unknown ones are ignored. */
   write(offset: number, size: AccessSize, value: number): void;
-  /** Guest time of the next thing that the device does by itself, if any. */
+  /** Guest time of the next thing that the device does by itself, if any. No read of a register changes it, and no other device. */
   deadline(): bigint | undefined;
   /**
    * Does everything that is due at guest time `now`. A promise means that the host's data is late: the machine stands still,

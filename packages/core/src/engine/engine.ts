@@ -174,10 +174,10 @@ export class Engine implements Tracer {
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: REGION.entries, maximum: REGION.entries });
     // What an instruction that is translated may need. An exception would lose the registers that its region holds.
     const guard =
-      <A extends number[]>(give: (...args: A) => number) =>
-      (...args: A): number => {
+      (give: (a: number, b: number, c: number, d: number, e: number) => number) =>
+      (a: number, b: number, c: number, d: number, e: number): number => {
         try {
-          return give(...args);
+          return give(a, b, c, d, e);
         } catch (error) {
           this.fail(error);
           return 0;

@@ -10,6 +10,11 @@ export interface Window {
 
 export class Bus {
   private readonly windows: readonly Window[];
+  /** The window of the last access: the next one is likely to be there as well. */
+  private last: Window | undefined;
+  /** The words of the last read. */
+  low = 0;
+  high = 0;
 
   /** Windows do not overlap. */
   constructor(windows: readonly Window[]) {
@@ -17,34 +22,43 @@ export class Bus {
   }
 
   /** The window that holds the whole aligned access, or undefined. */
-  find(address: number, size: number): Window | undefined {
+  private find(address: number, size: number): Window | undefined {
     if (address % size !== 0) return undefined;
+    const { last } = this;
+    if (last && address >= last.base && address + size <= last.base + last.size) return last;
     for (const window of this.windows) {
       if (address < window.base) return undefined;
-      if (address + size <= window.base + window.size) return window;
+      if (address + size > window.base + window.size) continue;
+      this.last = window;
+      return window;
     }
     return undefined;
   }
 
-  /** Reads `size` bytes as low and high word; undefined when nobody answers. */
-  read(address: number, size: number): readonly [number, number] | undefined {
-    const window = this.find(address, size);
-    if (!window) return undefined;
-    const offset = address - window.base;
-    if (size < 8) return [window.device.read(offset, size as AccessSize) >>> 0, 0];
-    return [window.device.read(offset, 4) >>> 0, window.device.read(offset + 4, 4) >>> 0];
-  }
-
-  write(address: number, size: number, low: number, high: number): boolean {
+  /** Reads `size` bytes to `low` and `high`; false when no device answers. */
+  read(address: number, size: number): boolean {
     const window = this.find(address, size);
     if (!window) return false;
-    const offset = address - window.base;
-    if (size === 8) {
-      window.device.write(offset, 4, low);
-      window.device.write(offset + 4, 4, high);
-    } else {
-      window.device.write(offset, size as AccessSize, size === 4 ? low : low & ((1 << (8 * size)) - 1));
-    }
+    const { base, device } = window;
+    const offset = address - base;
+    this.low = device.read(offset, size < 8 ? (size as AccessSize) : 4) >>> 0;
+    this.high = size < 8 ? 0 : device.read(offset + 4, 4) >>> 0;
     return true;
+  }
+
+  /** Whether the device is due at another time than before; undefined when no device answers. */
+  write(address: number, size: number, low: number, high: number): boolean | undefined {
+    const window = this.find(address, size);
+    if (!window) return undefined;
+    const { base, device } = window;
+    const offset = address - base;
+    const due = device.deadline();
+    if (size === 8) {
+      device.write(offset, 4, low);
+      device.write(offset + 4, 4, high);
+    } else {
+      device.write(offset, size as AccessSize, size === 4 ? low : low & ((1 << (8 * size)) - 1));
+    }
+    return device.deadline() !== due;
   }
 }

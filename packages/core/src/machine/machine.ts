@@ -104,8 +104,6 @@ export class Machine implements EngineHost {
   private wanted = false;
   /** Budget of the run under way: what the clock does not know yet. */
   private budget = 0;
-  /** When a device was due when the run began. */
-  private deviceDeadline: bigint | undefined;
   private broken: unknown;
 
   /** Throws `MachineError` and `BootError`, and `PoolFullError` when the pool has no room. */
@@ -380,7 +378,6 @@ export class Machine implements EngineHost {
   /** When a device or the hart's own timer is due. */
   private deadline(hart: number): bigint | undefined {
     const next = this.platform.deadline();
-    this.deviceDeadline = next;
     const own = this.timerDeadline(hart);
     return own !== undefined && own > this.clock.now && (next === undefined || own < next) ? own : next;
   }
@@ -485,23 +482,18 @@ export class Machine implements EngineHost {
   // EngineHost: what generated code asks for.
 
   readDevice(address: number, size: number): boolean {
-    const value = this.platform.bus.read(address, size);
-    if (!value) return false;
-    this.engine.setMailbox(value[0], value[1]);
-    this.deadlinesChanged();
+    const { bus } = this.platform;
+    if (!bus.read(address, size)) return false;
+    this.engine.setMailbox(bus.low, bus.high);
     return true;
   }
 
   writeDevice(address: number, size: number): boolean {
     const [low, high] = this.engine.mailbox;
-    const done = this.platform.bus.write(address, size, low, high);
-    this.deadlinesChanged();
-    return done;
-  }
-
-  /** A device may be due at another time than it was: the run comes back for a new budget. */
-  private deadlinesChanged(): void {
-    if (this.platform.deadline() !== this.deviceDeadline) this.engine.attention();
+    const moved = this.platform.bus.write(address, size, low, high);
+    // The device is due at another time: the run comes back for a new budget.
+    if (moved) this.engine.attention();
+    return moved !== undefined;
   }
 
   timerChanged(): void {
