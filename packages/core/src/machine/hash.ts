@@ -70,7 +70,7 @@ export function visibleState(record: MachineRecord): Record<string, unknown> {
   const { memory, harts, slice, stepsPerNanosecond, pause, sbi } = configuration;
   const { round, hart, step } = schedule;
   // A machine without a rule for pauses hashes as in the recordings that were made of such.
-  const ruled = pause.steps > 0 || pause.spins > 0;
+  const ruled = pause.steps > 0 || pause.spins > 0 || pause.turn > 0;
   return {
     ...rest,
     configuration: { memory, harts, slice, stepsPerNanosecond, sbi, ...(ruled && { pause }) },

@@ -326,7 +326,8 @@ export class Machine implements EngineHost {
     this.interceptions.end(steps);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();
-    if (schedule.left <= 0 || this.stopped[hart] || this.givesWay(exit)) this.endSlice();
+    const over = schedule.left <= 0 || this.stopped[hart] === true;
+    if (over || this.givesWay(exit)) this.endTurn(!over && exit === EXIT.pause);
     return steps;
   }
 
@@ -336,11 +337,23 @@ export class Machine implements EngineHost {
       case EXIT.none:
       case EXIT.breakpoint:
         return false;
-      case EXIT.pause:
-        return this.schedule.pause.spins === 0 || this.anyCanRun(this.schedule.hart);
+      case EXIT.pause: {
+        const { pause, hart } = this.schedule;
+        if (pause.spins === 0 || this.anyCanRun(hart)) return true;
+        this.schedule.pausesLeft = pause.spins;
+        return false;
+      }
       default:
         return true;
     }
+  }
+
+  /** While all harts spin only time leads on. */
+  private endTurn(byPause: boolean): void {
+    const { schedule, clock } = this;
+    this.breakReservation();
+    if (schedule.endTurn(byPause))
+      clock.advance(Math.min(schedule.pause.turn, Math.max(0, this.stepsUntil(this.idleDeadline()))));
   }
 
   /** Whether a hart can run, one not counted. */
@@ -370,9 +383,8 @@ export class Machine implements EngineHost {
     this.schedule.pausesLeft = this.engine.pausesLeft;
   }
 
-  private endSlice(): void {
+  private breakReservation(): void {
     this.hartSet.set(this.schedule.hart, 'reservation', 0n);
-    this.schedule.endSlice();
   }
 
   /** When a device or the hart's own timer is due. */
@@ -415,7 +427,8 @@ export class Machine implements EngineHost {
         return undefined;
       }
       if (this.anyCanRun()) {
-        this.endSlice();
+        this.breakReservation();
+        schedule.endSlice();
         continue;
       }
       const late = this.platform.advance(clock.now);

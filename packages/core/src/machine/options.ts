@@ -144,7 +144,7 @@ export function checkOptions(
   ) {
     throw new MachineError(`${stepsPerNanosecond} steps per nanosecond: give 1 to ${MAX_STEPS_PER_NANOSECOND}`);
   }
-  for (const name of ['steps', 'spins'] as const) {
+  for (const name of ['steps', 'spins', 'turn'] as const) {
     const value = pause?.[name] ?? 0;
     if (!Number.isInteger(value) || value < 0 || value > MAX_PAUSE[name]) {
       throw new MachineError(`a pause with ${name} of ${value}: give 0 to ${MAX_PAUSE[name]}`);

@@ -104,10 +104,32 @@ test('where another hart can run a spin-wait gives way to it', () => {
     a.op('addi', { rd: t1, rs1: t1, imm: 1 });
     a.jump(0, 'count');
   });
-  withMachine(image, { harts: 2, slice: 1000, pause: { steps: 7, spins: 5 } }, (machine) => {
+  withMachine(image, { harts: 2, slice: 1000, pause: { steps: 7, spins: 5, turn: 0 } }, (machine) => {
     while (machine.schedule.round < 10n) machine.run(1);
-    // Five pauses and the jumps between them; two steps lead to the first.
-    assert.deepEqual([machine.steps(0), machine.steps(1)], [101n, 10_000n]);
+    // A pause, and the jump before it; two steps lead to the first.
+    assert.deepEqual([machine.steps(0), machine.steps(1)], [21n, 10_000n]);
+  });
+});
+
+test('delays on all harts at once take few turns', () => {
+  const image = program((a) => {
+    a.label('again');
+    a.csrr(t0, CSR.time);
+    a.label('wait');
+    a.op('pause');
+    a.csrr(t1, CSR.time);
+    a.op('sub', { rd: t1, rs1: t1, rs2: t0 });
+    a.op('sltiu', { rd: t1, rs1: t1, imm: 1000 });
+    a.branch('bne', t1, 0, 'wait');
+    a.op('addi', { rd: s1, rs1: s1, imm: 1 });
+    a.jump(0, 'again');
+  });
+  withMachine(image, { harts: 4 }, (machine) => {
+    const turns = engineRuns(machine, () => {
+      while (machine.now < 10_000_000n) machine.run(100);
+    });
+    for (let hart = 0; hart < 4; hart++) assert.ok(machine.hartSet.getX(hart, s1) >= 80n);
+    assert.ok(turns < 10_000, `${turns} turns for 10 ms`);
   });
 });
 
@@ -140,7 +162,7 @@ test('a pause never leads past a timer, and the interrupt comes at its very time
         a.label('end');
         a.jump(0, 'end');
       });
-      withMachine(image, { pause: { steps, spins: 3 }, stepsPerNanosecond }, (machine) => {
+      withMachine(image, { pause: { steps, spins: 3, turn: 0 }, stepsPerNanosecond }, (machine) => {
         while (machine.hartSet.getX(0, s0) === 0n) machine.run(100_000);
         assert.equal(machine.hartSet.getX(0, s0), 777n, `${steps} ${stepsPerNanosecond}`);
       });
@@ -169,11 +191,8 @@ test('a limit of guest time ends a run at the first step that reaches it, and ch
 });
 
 test('a rule out of range is refused', () => {
-  for (const pause of [
-    { steps: -1, spins: 1 },
-    { steps: 1.5, spins: 1 },
-    { steps: 1, spins: 1e9 },
-  ]) {
+  for (const wrong of [{ steps: -1 }, { steps: 1.5 }, { spins: 1e9 }, { turn: Number.NaN }]) {
+    const pause = { ...DEFAULT_PAUSE, ...wrong };
     assert.throws(() => bareMachine(SPIN, { pause }), MachineError);
   }
 });
@@ -183,7 +202,7 @@ test('a state of version 2 goes on as it was: without a rule', () => {
     machine.run(501);
     const state = saveMachine(machine);
     const { pause: _, ...configuration } = state.configuration;
-    const { pauses: _pauses, ...schedule } = state.schedule;
+    const { pauses: _pauses, spinning: _spinning, ...schedule } = state.schedule;
     const old = { ...state, version: 2, configuration, schedule: { ...schedule, version: 1 } };
     const restored = restoreMachine(sharedEngine(), old);
     assert.equal(stateHash(restored), stateHash(machine));
@@ -287,7 +306,11 @@ const busy = fc.record({
   harts: fc.constantFrom(1, 2, 3),
   slice: fc.constantFrom(13, 200, 50_000),
   stepsPerNanosecond: fc.constantFrom(1, 3, 8),
-  pause: fc.record({ steps: fc.constantFrom(0, 1, 50, 100, 3333), spins: fc.constantFrom(0, 1, 2, 32) }),
+  pause: fc.record({
+    steps: fc.constantFrom(0, 1, 50, 100, 3333),
+    spins: fc.constantFrom(0, 1, 2, 32),
+    turn: fc.constantFrom(0, 2000),
+  }),
 });
 
 test('however runs are cut, translated and limited, pauses leave the same', () => {
@@ -311,7 +334,7 @@ test('however runs are cut, translated and limited, pauses leave the same', () =
         machine.free();
       }
     }),
-    runs(40),
+    runs(20),
   );
 });
 

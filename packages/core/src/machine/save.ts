@@ -163,7 +163,7 @@ export function currentRecord(state: unknown): unknown {
     ...record,
     version: 3,
     configuration: { ...configuration, pause: PAUSE_WITHOUT_RULE },
-    schedule: { ...schedule, version: 2, pauses: 0 },
+    schedule: { ...schedule, version: 2, pauses: 1, spinning: 0 },
   };
 }
 
@@ -216,8 +216,9 @@ function restorePause(value: unknown): PauseRule {
   const fields = new Fields(value, 'machine.configuration.pause');
   const steps = fields.integer('steps', 0, MAX_PAUSE.steps);
   const spins = fields.integer('spins', 0, MAX_PAUSE.spins);
+  const turn = fields.integer('turn', 0, MAX_PAUSE.turn);
   fields.end();
-  return { steps, spins };
+  return { steps, spins, turn };
 }
 
 function restoreSymbols(value: unknown, memory: number): Machine['symbols'] {
@@ -253,7 +254,8 @@ export function fillMachine(machine: Machine, record: Fields): void {
     round: turn.u64('round'),
     hart: turn.integer('hart', 0, options.harts - 1),
     step: turn.integer('step', 0, schedule.slice - 1),
-    pauses: turn.integer('pauses', 0, Math.max(0, schedule.pause.spins - 1)),
+    pauses: turn.integer('pauses', 1, Math.max(1, schedule.pause.spins)),
+    spinning: turn.integer('spinning', 0, options.harts),
   });
   turn.end();
   record.values('stopped', options.harts, options.harts, FLAGS).forEach((stopped, hart) => {

@@ -17,20 +17,22 @@ export function defaultSlice(harts: number): number {
 }
 
 /**
- * What the instruction `pause` does: it takes so many steps' worth of guest time, as far as nothing in the machine is due
- * before, and the `spins`th one in a row ends its slice if another hart can run. A hart that is alone goes on.
- *
- * `spins` = 0: every one ends its slice. Machines were like that before there was a rule.
+ * What the instruction `pause` does. It ends the slice if another hart can run; a hart that is alone goes on. Guest time moves by it, as
+ * far as nothing in the machine is due before: spin-waits are mostly for a time, or for a hart that has to have its turn.
  */
 export interface PauseRule {
+  /** Steps' worth of guest time that each takes. */
   readonly steps: number;
+  /** A hart that was alone looks for others again after so many. 0: every pause ends its slice, as before there was a rule. */
   readonly spins: number;
+  /** Steps' worth of guest time that a turn takes besides when a pause has ended it and the `harts` before it: all of them spin. */
+  readonly turn: number;
 }
 
-/** A tick of mtime; and as long as it takes to give another hart its turn, so that a delay on every hart is no longer than it says. */
-export const DEFAULT_PAUSE: PauseRule = { steps: 100, spins: 32 };
-export const PAUSE_WITHOUT_RULE: PauseRule = { steps: 0, spins: 0 };
-export const MAX_PAUSE: PauseRule = { steps: 10_000, spins: 10_000 };
+/** A tick of mtime; some microseconds; and as long as the host takes for a turn, so that delays on all harts are in time. */
+export const DEFAULT_PAUSE: PauseRule = { steps: 100, spins: 32, turn: 4000 };
+export const PAUSE_WITHOUT_RULE: PauseRule = { steps: 0, spins: 0, turn: 0 };
+export const MAX_PAUSE: PauseRule = { steps: 10_000, spins: 10_000, turn: 1_000_000 };
 
 /** More pauses than a run makes steps. */
 const UNCOUNTED = 2 ** 31;
@@ -40,8 +42,10 @@ export interface ScheduleState {
   readonly round: bigint;
   readonly hart: number;
   readonly step: number;
-  /** Pauses since the slice began, or since one was found to leave the hart alone: less than `spins`. */
+  /** Pauses that the hart may still make until another one is looked for. */
   readonly pauses: number;
+  /** Turns in a row that a pause has ended; `harts` stands for more. */
+  readonly spinning: number;
 }
 
 export class Schedule {
@@ -51,7 +55,8 @@ export class Schedule {
   round = 0n;
   hart = 0;
   step = 0;
-  private pauses = 0;
+  private pauses = 1;
+  private spinning = 0;
 
   constructor(harts: number, slice: number, pause: PauseRule = DEFAULT_PAUSE) {
     this.harts = harts;
@@ -72,22 +77,27 @@ export class Schedule {
     return this.slice - this.step;
   }
 
-  /** Pauses until the hart has to come back, the last one included. */
+  /** Pauses until another hart is looked for, the last one included. */
   get pausesLeft(): number {
-    if (this.pause.spins === 0) return 1;
-    return this.harts === 1 ? UNCOUNTED : this.pause.spins - this.pauses;
+    return this.harts === 1 && this.pause.spins > 0 ? UNCOUNTED : this.pauses;
   }
 
-  /** A run has left so many of them. */
   set pausesLeft(left: number) {
-    const counted = this.harts > 1 && this.pause.spins > 0 && left > 0;
-    this.pauses = counted ? this.pause.spins - left : 0;
+    if (this.harts > 1) this.pauses = left;
+  }
+
+  /** The hart whose turn it is has run: whether a pause has ended its turn, and every other one of the round before. */
+  endTurn(byPause: boolean): boolean {
+    const allSpin = byPause && this.spinning === this.harts;
+    this.spinning = byPause ? Math.min(this.harts, this.spinning + 1) : 0;
+    this.endSlice();
+    return allSpin;
   }
 
   /** The next hart's turn. */
   endSlice(): void {
     this.step = 0;
-    this.pauses = 0;
+    this.pauses = 1;
     this.hart++;
     if (this.hart === this.harts) {
       this.hart = 0;
@@ -96,7 +106,7 @@ export class Schedule {
   }
 
   save(): ScheduleState {
-    return { version: 2, ...this.position, pauses: this.pauses };
+    return { version: 2, ...this.position, pauses: this.pauses, spinning: this.spinning };
   }
 
   restore(state: ScheduleState): void {
@@ -104,5 +114,6 @@ export class Schedule {
     this.hart = state.hart;
     this.step = state.step;
     this.pauses = state.pauses;
+    this.spinning = state.spinning;
   }
 }

@@ -99,6 +99,7 @@ export class Clint implements Device<ClintState> {
     // After a time set close to its end mtime wraps to 0, which takes interrupts back.
     let ticks = U64 + 1n - time;
     for (const compare of this.#state.compare) if (compare > time && compare - time < ticks) ticks = compare - time;
+    if (ticks > FOREVER / NANOSECONDS_PER_TICK) return undefined;
     const deadline = (this.#context.now() / NANOSECONDS_PER_TICK + ticks) * NANOSECONDS_PER_TICK;
     return deadline < FOREVER ? deadline : undefined;
   }

@@ -1,6 +1,6 @@
 /**
  * `pause` (Zihintpause): the hart stands still for a while. It takes `pauseSteps` of guest time, but never leads past `deadline`, where
- * something in the machine happens by itself; and after `pausesLeft` of them the run is over, so that another hart has its turn.
+ * something in the machine happens by itself; and after `pausesLeft` of them the run is over, and another hart may have its turn.
  *
  * A pause retires like any instruction: a step, and no more. The time that it adds makes the budget end earlier where that was to end
  * at the deadline. All of it is a function of the machine's state, so a run that stops anywhere comes to the same.
