@@ -38,6 +38,8 @@ export const HEADER = {
 
 /** 4 KiB for whoever computes something outside of the workers: one thread of the pool's process. */
 export const HOST_SCRATCH = 0x0000_8000;
+/** 8 KiB for a writer of recordings, in the same thread. */
+export const CHANGES_SCRATCH = 0x0000_a000;
 
 export const CSR_NUMBERS = 0x0001_0000;
 

@@ -13,6 +13,12 @@ export interface Routines {
   retainAll(leaf: number): void;
   /** (leaf, other leaf, from): the first index from there on at which their entries differ; LEAF_PAGES when none does. */
   difference(a: number, b: number, from: number): number;
+  /**
+   * (base: a frame, or 0 for zeros; frame; out: host address; most): writes to `out` what a frame has other than its base, as runs of
+   * words: index of the first | how many << 16, and the words. Returns how many words it wrote, or -1 when
+   * they are more than `most`, behind which nothing is written. Runs have two words that are the same between them, so 1025 are enough.
+   */
+  changes(base: number, frame: number, out: number, most: number): number;
 }
 
 function generate(): Uint8Array<ArrayBuffer> {
@@ -72,6 +78,64 @@ function generate(): Uint8Array<ArrayBuffer> {
         },
       );
       f.return(i32.const(LEAF_PAGES));
+    }),
+  );
+  module.export(
+    'changes',
+    module.function('changes', ['i32', 'i32', 'i32', 'i32'], ['i32'], (f, base, frame, out, most) => {
+      const now = f.let(i32.shl(frame, 12));
+      const end = f.let(i32.add(now, PAGE));
+      const begun = f.let(out);
+      const limit = f.let(i32.add(out, i32.shl(most, 2)));
+      const head = f.local('i32');
+      const first = f.local('i32');
+      // From a word to its base's; of zeros nothing is read: no bit is taken of what is there.
+      const apart = f.local('i32');
+      const mask = f.local('i32');
+      f.if(base, () => {
+        f.set(apart, i32.sub(i32.shl(base, 12), now));
+        f.set(mask, i32.const(-1));
+      });
+      const wide = f.let(i64.extendS(mask));
+      const differs = (offset: number) =>
+        i32.xor(i32.load(now, offset), i32.and(i32.load(i32.add(now, apart), offset), mask));
+      f.while(
+        () => i32.ne(now, end),
+        () => {
+          // Two words at a time, where both are the same.
+          const pair = i64.xor(i64.load(now), i64.and(i64.load(i32.add(now, apart)), wide));
+          f.if(
+            i32.and(i32.eqz(i32.and(now, 4)), i64.eqz(pair)),
+            () => f.set(now, i32.add(now, 8)),
+            () =>
+              f.if(
+                i32.eqz(differs(0)),
+                () => f.set(now, i32.add(now, 4)),
+                () => {
+                  f.set(first, i32.shrU(i32.and(now, PAGE - 1), 2));
+                  f.set(head, out);
+                  f.block((over) => {
+                    f.loop((more) => {
+                      f.set(out, i32.add(out, 4));
+                      f.if(i32.geU(out, limit), () => f.return(i32.const(-1)));
+                      f.store(4, out, i32.load(now));
+                      f.set(now, i32.add(now, 4));
+                      f.brIf(over, i32.eq(now, end));
+                      f.brIf(more, differs(0));
+                      // One word that is the same belongs to the run: the head of another one would be as long.
+                      f.brIf(over, i32.eq(i32.add(now, 4), end));
+                      f.brIf(more, differs(4));
+                    });
+                  });
+                  f.set(out, i32.add(out, 4));
+                  const count = i32.sub(i32.shrU(i32.sub(out, head), 2), 1);
+                  f.store(4, head, i32.or(first, i32.shl(count, 16)));
+                },
+              ),
+          );
+        },
+      );
+      f.return(i32.shrU(i32.sub(out, begun), 2));
     }),
   );
   return module.encode();

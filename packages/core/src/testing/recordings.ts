@@ -23,8 +23,9 @@ export class MemorySink implements ChunkSink {
   private readonly parts: Uint8Array[] = [encodeHead()];
   private chunks = 0;
 
-  async append(kind: ChunkKind, content: Uint8Array): Promise<void> {
-    this.parts.push(encodeHeader(this.chunks++, kind, 0, content, content.length), content.slice());
+  async append(kind: ChunkKind, content: Uint8Array, contents = 0): Promise<void> {
+    const header = encodeHeader(this.chunks++, kind, 0, content, content.length, undefined, contents);
+    this.parts.push(header, content.slice());
   }
 
   bytes(): Uint8Array {
@@ -109,6 +110,7 @@ export class Recorder {
     this.keyframes.push({ ram, hash, at: this.at });
     const frameHash = new FrameHash(pool, machine.engine.scratch);
     const pages = map.changed(this.before);
+    const last = this.before && new FrameMap(pool, machine.ram.pages, { roots: this.before });
     this.before = point.ram;
     return this.writer.keyframe({
       stretch: 0,
@@ -117,6 +119,7 @@ export class Recorder {
       hash,
       pages,
       frame,
+      before: last && ((page) => last.entry(page) & ENTRY_FRAME),
       hashOf: (frame) => {
         if (!frameHash.known(frame)) frameHash.keep(frame);
         return frameHash.of(frame);

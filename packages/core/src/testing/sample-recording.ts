@@ -157,12 +157,12 @@ export function allOf(recording: Recording) {
 }
 
 /** Where the chunks of a recording are. */
-export function chunksOf(bytes: Uint8Array): { from: number; to: number; kind: ChunkKind }[] {
+export function chunksOf(bytes: Uint8Array): { from: number; to: number; kind: ChunkKind; contents: number }[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
-  const found: { from: number; to: number; kind: ChunkKind }[] = [];
+  const found: ReturnType<typeof chunksOf> = [];
   for (let from = HEAD_SIZE; from < bytes.length; ) {
     const to = from + HEADER_SIZE + view.getUint32(from + 8, true);
-    found.push({ from, to, kind: CHUNK_KINDS[bytes[from + 4]! - 1]! });
+    found.push({ from, to, kind: CHUNK_KINDS[bytes[from + 4]! - 1]!, contents: view.getUint16(from + 6, true) });
     from = to;
   }
   return found;
@@ -175,9 +175,10 @@ export function rewritten(
 ): Uint8Array {
   const parts: Uint8Array[] = [recording.slice(0, HEAD_SIZE)];
   let number = 0;
-  for (const [n, { from, to, kind }] of chunksOf(recording).entries()) {
+  for (const [n, { from, to, kind, contents }] of chunksOf(recording).entries()) {
     const content = change(kind, recording.slice(from + HEADER_SIZE, to), n);
-    if (content) parts.push(encodeHeader(number++, kind, 0, content, content.length), content);
+    if (!content) continue;
+    parts.push(encodeHeader(number++, kind, 0, content, content.length, undefined, contents), content);
   }
   return Uint8Array.from(Buffer.concat(parts));
 }

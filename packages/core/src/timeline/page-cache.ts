@@ -14,8 +14,10 @@ const HEAD_ROOM = 4096;
 export interface PageContents {
   /** Number of a page's content as of a keyframe; -1 for a page of zeros. */
   version(keyframe: number, page: number): number;
-  /** The contents that are stored together with one, by the number of the first. */
-  together(version: number): { readonly first: number; readonly contents: Uint8Array };
+  /** The contents that are best read together with one. */
+  together(version: number): { readonly first: number; readonly count: number };
+  /** Fills in a page's content. */
+  content(version: number, into: Uint8Array): void;
   pageHash(version: number): Uint8Array | undefined;
 }
 
@@ -25,6 +27,7 @@ export class PageCache {
   private readonly limit: number;
   /** By version, the oldest first. One reference to each is ours. */
   private readonly frames = new Map<number, number>();
+  private readonly page = new Uint8Array(PAGE);
 
   /** `limit`: how many frames it may hold. */
   constructor(pool: Pool, contents: PageContents, limit: number) {
@@ -53,11 +56,11 @@ export class PageCache {
   /** Reads a version, and what is stored with it: a run that needs the one soon needs others of them. */
   private load(wanted: number): number {
     const { contents, frames } = this;
-    const { first, contents: bytes } = contents.together(wanted);
     // First the one that there has to be room for; the others give way when there is none.
-    const frame = this.keep(wanted, bytes.subarray((wanted - first) * PAGE, (wanted - first + 1) * PAGE));
-    for (let n = 0; n < bytes.length / PAGE && this.pool.available > HEAD_ROOM; n++) {
-      if (!frames.has(first + n)) this.keep(first + n, bytes.subarray(n * PAGE, (n + 1) * PAGE));
+    const frame = this.keep(wanted);
+    const { first, count } = contents.together(wanted);
+    for (let version = first; version < first + count && this.pool.available > HEAD_ROOM; version++) {
+      if (!frames.has(version)) this.keep(version);
     }
     if (frames.size > this.limit) {
       // It is to stay, whoever goes.
@@ -68,12 +71,13 @@ export class PageCache {
     return frame;
   }
 
-  private keep(version: number, content: Uint8Array): number {
-    const { pool } = this;
+  private keep(version: number): number {
+    const { pool, contents, page } = this;
     // First what may be damaged.
-    const hash = this.contents.pageHash(version);
+    const hash = contents.pageHash(version);
+    contents.content(version, page);
     const frame = pool.allocate(false);
-    pool.bytes.set(content, frame * PAGE);
+    pool.bytes.set(page, frame * PAGE);
     if (hash) {
       pool.bytes.set(hash, FRAME_HASHES + frame * HASH_BYTES);
       pool.bytes[FRAME_HASHED + frame] = 1;

@@ -88,10 +88,10 @@ test('any bit another one', async () => {
 /** The recording with nothing compressed. */
 function unpacked(): Uint8Array {
   const parts: Uint8Array[] = [good.slice(0, HEAD_SIZE)];
-  for (const [n, { from, to, kind }] of chunksOf(good).entries()) {
+  for (const [n, { from, to, kind, contents }] of chunksOf(good).entries()) {
     const stored = good.slice(from + HEADER_SIZE, to);
     const content = good[from + 5] === 2 ? Uint8Array.from(zstdDecompressSync(stored)) : stored;
-    parts.push(encodeHeader(n, kind, 0, content, content.length), content);
+    parts.push(encodeHeader(n, kind, 0, content, content.length, undefined, contents), content);
   }
   return Uint8Array.from(Buffer.concat(parts));
 }
@@ -103,7 +103,7 @@ test('chunks in another order, left out, twice there, and with other contents, w
   const random = new Random(SEED);
   const outcomes = new Map<string, number>();
   for (let turn = 0; turn < 80; turn++) {
-    const wanted = random.pick(['start', 'events', 'pages', 'hashes', 'keyframe', 'marks', 'end']);
+    const wanted = random.pick(['start', 'events', 'changes', 'hashes', 'keyframe', 'marks', 'end']);
     const chosen = random.pick(chunks.flatMap(({ kind }, n) => (kind === wanted ? n : [])));
     const content = (n: number) => plain.slice(chunks[n]!.from + HEADER_SIZE, chunks[n]!.to);
     const bytes = rewritten(plain, (kind, own, n) => {

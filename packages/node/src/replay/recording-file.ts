@@ -1,7 +1,7 @@
 /** Recordings in files of the host. */
 
 import { write } from 'node:fs';
-import { constants, crc32, inflateRawSync, zstdCompress, zstdDecompressSync } from 'node:zlib';
+import { crc32, inflateRawSync, zstdDecompressSync } from 'node:zlib';
 import {
   type ByteSource,
   CHUNK_KINDS,
@@ -19,14 +19,12 @@ import { Recording } from '@braid/core/timeline/recording/reader.ts';
 import { type FileOperations, fileSystem, readFully } from '../disk/file-operations.ts';
 import { BraidError } from '../errors.ts';
 import { fileError } from '../files.ts';
+import { Compressor } from './compressor.ts';
 
 /** Bytes that may be on their way to the file before the next chunk is looked at. */
 const UNDER_WAY = 8 * 2 ** 20;
 /** Bytes below which compressing is not worth a thread's attention. */
 const SMALL = 64;
-
-/** A third less CPU time than level 1, for files a fifth larger (measured on pages of Linux); no window larger than what is compressed. */
-const FAST = { params: { [constants.ZSTD_c_compressionLevel]: -3, [constants.ZSTD_c_windowLog]: 18 } };
 
 const oneBuffer = (size: number) => ({ maxOutputLength: Math.max(1, size), chunkSize: Math.max(64, size) });
 
@@ -35,14 +33,6 @@ export const CODECS: readonly Codec[] = [
   { id: CODEC.deflate, decompress: (bytes, size) => inflateRawSync(bytes, oneBuffer(size)) },
   { id: CODEC.zstd, decompress: (bytes, size) => zstdDecompressSync(bytes, oneBuffer(size)) },
 ];
-
-/** The fastest way there is, on another thread: recording is to cost the guest's thread nothing. */
-function compress(bytes: Uint8Array): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const done = (error: Error | null, result: Buffer) => (error ? reject(error) : resolve(result));
-    zstdCompress(bytes, { ...FAST, chunkSize: Math.max(64, bytes.length) }, done);
-  });
-}
 
 /** Writes bytes at an offset of a file, and says how many it were. */
 export type WriteAt = (file: number, bytes: Uint8Array, offset: number) => Promise<number>;
@@ -72,6 +62,7 @@ export class RecordingFile implements ChunkSink {
   private readonly files: FileOperations;
   private readonly writeAt: WriteAt;
   private readonly file: number;
+  private readonly compressor = new Compressor();
   private chunks = 0;
   /** The append before, and all before it. */
   private last: Promise<void> = Promise.resolve();
@@ -88,9 +79,9 @@ export class RecordingFile implements ChunkSink {
     this.file = create(this.files, path, options.overwrite ?? false);
   }
 
-  append(kind: ChunkKind, content: Uint8Array): Promise<void> {
+  append(kind: ChunkKind, content: Uint8Array, contents = 0): Promise<void> {
     const before = this.last;
-    const done = this.store(kind, content, before);
+    const done = this.store(kind, content, contents, before);
     done.catch(() => {});
     this.last = done;
     return done;
@@ -101,10 +92,11 @@ export class RecordingFile implements ChunkSink {
     if (this.closed) return;
     this.closed = true;
     await this.last.catch(() => {});
+    this.compressor.close();
     this.files.close(this.file);
   }
 
-  private async store(kind: ChunkKind, content: Uint8Array, before: Promise<void>): Promise<void> {
+  private async store(kind: ChunkKind, content: Uint8Array, contents: number, before: Promise<void>): Promise<void> {
     if (this.closed) {
       throw this.failure ?? new BraidError('ERR_BRAID_RECORDING', `recording ${this.path}: the file is closed`);
     }
@@ -116,13 +108,13 @@ export class RecordingFile implements ChunkSink {
       this.underWay += length;
     }
     try {
-      const packed = this.failure || length < SMALL ? undefined : compress(content);
+      const packed = this.failure || length < SMALL ? undefined : this.compressor.compress(content);
       packed?.catch(() => {});
       await before;
       const smaller = await packed;
       const stored = smaller && smaller.length < length ? smaller : content;
       const codec = stored === content ? CODEC.none : CODEC.zstd;
-      const header = encodeHeader(this.chunks, kind, codec, stored, length, crc32);
+      const header = encodeHeader(this.chunks, kind, codec, stored, length, crc32, contents);
       const chunk = new Uint8Array(HEADER_SIZE + stored.length);
       chunk.set(header);
       chunk.set(stored, HEADER_SIZE);

@@ -15,7 +15,7 @@ import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
 /** Milliseconds of CPU time between keyframes, at least. */
 const KEYFRAME_MS = 500;
 /** What keyframes may cost of that time; more than this rather than that they are further apart, and never more than the last. */
-const COST = 0.012;
+const COST = 0.008;
 const FAR_APART_MS = 6000;
 const MOST_COST = 0.25;
 /** Frames that have to be free for a keyframe. */
@@ -55,8 +55,10 @@ export class Recorder {
   private ahead = 0;
   private resting: NodeJS.Timeout | undefined;
   private keyframeUnderWay = false;
-  /** Milliseconds by the clock that the machine has run since something was sent; and CPU time of the thread then. */
+  /** Milliseconds by the clock that the machine has run since something was sent. */
   private unsent = 0;
+  /** The same since the thread's CPU time was asked for, and what that was. */
+  private unasked = 0;
   private threadTime = threadTime();
   /** CPU time (ms) that the machine has used since the last keyframe, and how much there is to be between two. */
   private ran = 0;
@@ -114,9 +116,9 @@ export class Recorder {
 
   /** Before a run: takes a keyframe if it is time. */
   beforeRun(): void {
-    // By the clock it is time at the earliest; what counts is CPU time, which is known when something is sent.
-    if (this.ran + this.unsent < this.interval || this.keyframeUnderWay || this.machine.exit) return;
-    this.flush();
+    // By the clock it is time at the earliest; what counts is CPU time.
+    if (this.ran + this.unasked < this.interval || this.keyframeUnderWay || this.machine.exit) return;
+    this.count();
     if (this.ran < this.interval || !this.settle() || this.capture.busy) return;
     this.flush();
     this.keyframe();
@@ -125,6 +127,7 @@ export class Recorder {
   /** After a run, which took so many ms by the clock. */
   afterRun(spent: number): void {
     this.unsent += spent;
+    this.unasked += spent;
     if (this.unsent >= FLUSH_MS) this.flush();
   }
 
@@ -159,6 +162,7 @@ export class Recorder {
 
   /** The guest's console says something, a byte a character. */
   console(text: string): void {
+    if (this.options.patterns.length === 0) return;
     const before = this.recent.length;
     this.recent += text;
     for (const pattern of this.options.patterns) {
@@ -240,10 +244,7 @@ export class Recorder {
     this.reached = this.at;
     const events = machine.log.events.slice(this.sent);
     if (events.length > 0 || this.unsent > 0) {
-      // Asked for now and then only: it costs more than one would think.
-      const now = threadTime();
-      if (this.unsent > 0) this.ran += now - this.threadTime;
-      this.threadTime = now;
+      this.count();
       this.sent += events.length;
       this.unsent = 0;
       const bytes = events.reduce((sum, { event }) => sum + 32 + ('bytes' in event ? event.bytes.length : 0), 0);
@@ -252,6 +253,14 @@ export class Recorder {
     }
     this.flushCaptured();
     this.flushMarks();
+  }
+
+  /** Adds to `ran` what the thread has used. Now and then only: it costs more than one would think. */
+  private count(): void {
+    const now = threadTime();
+    if (this.unasked > 0) this.ran += now - this.threadTime;
+    this.threadTime = now;
+    this.unasked = 0;
   }
 
   private flushCaptured(): void {

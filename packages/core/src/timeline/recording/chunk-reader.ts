@@ -39,6 +39,16 @@ export interface ChunkPlace extends ChunkHeader {
   readonly offset: number;
 }
 
+/** Where a content is. */
+export interface ContentPlace {
+  /** The chunk's. */
+  readonly offset: number;
+  readonly number: number;
+  /** Which of the chunk's contents it is, and how many these are. */
+  readonly index: number;
+  readonly contents: number;
+}
+
 /** Where the contents of a run of pages, or blocks, are: in chunks, found by the first one's number. */
 export class ContentPlaces {
   private offsets = new Float64Array(64);
@@ -65,8 +75,8 @@ export class ContentPlaces {
     this.count += contents;
   }
 
-  /** The chunk with a content, and which of its contents it is. */
-  find(content: number): { readonly offset: number; readonly number: number; readonly index: number } {
+  /** Where a content is, which has to be there. */
+  find(content: number): ContentPlace {
     let low = 0;
     let high = this.chunks;
     while (high - low > 1) {
@@ -74,7 +84,14 @@ export class ContentPlaces {
       if (this.firsts[middle]! <= content) low = middle;
       else high = middle;
     }
-    return { offset: this.offsets[low]!, number: this.numbers[low]!, index: content - this.firsts[low]! };
+    const first = this.firsts[low]!;
+    const end = low + 1 < this.chunks ? this.firsts[low + 1]! : this.count;
+    return {
+      offset: this.offsets[low]!,
+      number: this.numbers[low]!,
+      index: content - first,
+      contents: end - first,
+    };
   }
 }
 

@@ -5,7 +5,7 @@
  *
  *     head, 16 bytes
  *        0   8  "BRAIDREC"
- *        8   4  version, 1
+ *        8   4  version: 2; 1 has pages where it has changes
  *       12   4  CRC-32 of bytes 0 to 11
  *
  *     chunk = header | content as it is stored
@@ -14,7 +14,7 @@
  *        0   4  number of the chunk, from 0 on
  *        4   1  kind, as below
  *        5   1  how the content is stored: 0 as it is, 1 deflate without a frame, 2 zstd
- *        6   2  zero
+ *        6   2  of changes: how many contents they are, 1 to 256; otherwise zero
  *        8   4  bytes of the content as it is stored
  *       12   4  bytes of the content, at most 32 MiB
  *       16   4  CRC-32 of the content as it is stored
@@ -23,13 +23,14 @@
  *     kind  content
  *        1  start      the first chunk, and the only one of its kind: what was recorded, and how           info.ts
  *        2  events     what came from outside since the chunk of events before                             events.ts
- *        3  pages      contents of 1 to 64 pages of RAM, 4096 bytes each
+ *        3  pages      contents of 1 to 64 pages of RAM, 4096 bytes each                             version 1
  *        4  hashes     16 bytes for each page content since the keyframe before: its hash                  optional
  *        5  keyframe   the machine's state, and which pages had other contents at the keyframe before      keyframe.ts
  *        6  blocks     contents of 1 to 64 blocks of disks, 4096 bytes each, filled up with zeros
  *        7  disk       which blocks those of the blocks chunks since the disk chunk before are             captures.ts
  *        8  marks      names for moments                                                                   info.ts
  *        9  end        how it ended: the last chunk                                                        info.ts
+ *       10  changes    contents of pages of RAM, by what they have other than earlier contents            page-changes.ts
  *
  * Page contents and block contents have numbers, from 0 on in the order of the file. A keyframe comes after the contents that it
  * names. A file may end anywhere: what is there counts up to the last whole chunk, and contents that no keyframe names count for
@@ -66,6 +67,7 @@ export const CHUNK_KINDS = [
   'disk',
   'marks',
   'end',
+  'changes',
 ] as const;
 export type ChunkKind = (typeof CHUNK_KINDS)[number];
 
@@ -73,9 +75,9 @@ export type ChunkKind = (typeof CHUNK_KINDS)[number];
 export interface ChunkSink {
   /**
    * Adds a chunk behind those of earlier calls, which may still be under way. The content may be changed again when the promise has
-   * settled. A failure ends the recording.
+   * settled. `contents`: of a chunk of changes, how many they are. A failure ends the recording.
    */
-  append(kind: ChunkKind, content: Uint8Array): Promise<void>;
+  append(kind: ChunkKind, content: Uint8Array, contents?: number): Promise<void>;
 }
 
 /** What a recording may have at most: its readers have memory for it. */
@@ -93,12 +95,12 @@ export const LIMITS = {
   marks: 2 ** 20,
 } as const;
 
-/** Page or block contents of a chunk. */
+/** Page or block contents of a chunk, where each has 4096 bytes. */
 export const BATCH = 64;
 export const HASH = 16;
 
 const MAGIC = new TextEncoder().encode('BRAIDREC');
-const VERSION = 1;
+const VERSION = 2;
 export const HEAD_SIZE = 16;
 export const HEADER_SIZE = 24;
 
@@ -108,6 +110,8 @@ export interface ChunkHeader {
   readonly stored: number;
   readonly size: number;
   readonly crc: number;
+  /** Of changes: how many contents; otherwise 0. */
+  readonly contents: number;
 }
 
 const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -127,8 +131,8 @@ export function isRecording(bytes: Uint8Array): boolean {
   return MAGIC.every((byte, i) => i >= bytes.length || bytes[i] === byte);
 }
 
-/** Throws `RecordingError` for what is no head of a recording of this version. */
-export function checkHead(head: Uint8Array): void {
+/** The version of a recording that begins like this. Throws `RecordingError` for what is no head of one, or of another version. */
+export function checkHead(head: Uint8Array): 1 | 2 {
   if (!isRecording(head)) throw new RecordingError('this is no recording: check which file was given', 0);
   if (head.length < HEAD_SIZE) throw new RecordingError('the file is cut off in its head: record again', head.length);
   const view = viewOf(head);
@@ -136,12 +140,13 @@ export function checkHead(head: Uint8Array): void {
     throw new RecordingError('the head is damaged: copy the file again', 12);
   }
   const version = view.getUint32(8, true);
-  if (version !== VERSION) {
-    throw new RecordingError(`it has version ${version}, and this build reads version ${VERSION}: use its own`, 8);
+  if (version !== 1 && version !== VERSION) {
+    throw new RecordingError(`it has version ${version}, and this build reads 1 and ${VERSION}: use its own`, 8);
   }
+  return version;
 }
 
-/** The header of a chunk; `stored` is its content as it is stored, `size` the content's own length. */
+/** The header of a chunk; `stored` is its content as it is stored, `size` the content's own length, `contents` as `ChunkSink` has it. */
 export function encodeHeader(
   number: number,
   kind: ChunkKind,
@@ -149,6 +154,7 @@ export function encodeHeader(
   stored: Uint8Array,
   size: number,
   crc32: Crc32 = ownCrc32,
+  contents = 0,
 ): Uint8Array {
   if (size > LIMITS.content || number >= LIMITS.chunks) {
     throw new RecordingError(`it cannot go on: chunk ${number} of ${size} bytes is more than a recording holds`);
@@ -158,6 +164,7 @@ export function encodeHeader(
   view.setUint32(0, number, true);
   header[4] = CHUNK_KINDS.indexOf(kind) + 1;
   header[5] = codec;
+  view.setUint16(6, contents, true);
   view.setUint32(8, stored.length, true);
   view.setUint32(12, size, true);
   view.setUint32(16, crc32(stored), true);
@@ -182,6 +189,7 @@ export function decodeHeader(header: Uint8Array, number: number, offset: number)
   if (stored > size || (codec === CODEC.none && stored !== size)) {
     fail(`chunk ${number} is said to have ${size} bytes, stored as ${stored}`);
   }
-  if (view.getUint16(6, true) !== 0) fail(`chunk ${number} has a header of another version`);
-  return { kind, codec, stored, size, crc: view.getUint32(16, true) };
+  const contents = view.getUint16(6, true);
+  if (contents !== 0 && kind !== 'changes') fail(`chunk ${number} has a header of another version`);
+  return { kind, codec, stored, size, crc: view.getUint32(16, true), contents };
 }

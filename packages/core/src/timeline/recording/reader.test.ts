@@ -18,8 +18,18 @@ import {
   sampleEvent,
   sampleRecording,
 } from '../../testing/sample-recording.ts';
-import { type ByteSource, CHUNK_KINDS, type ChunkKind, type Codec, encodeHeader, HEADER_SIZE } from './chunk.ts';
+import {
+  type ByteSource,
+  CHUNK_KINDS,
+  type ChunkKind,
+  type Codec,
+  encodeHeader,
+  HEAD_SIZE,
+  HEADER_SIZE,
+} from './chunk.ts';
+import { crc32 } from './crc32.ts';
 import { RecordingError } from './errors.ts';
+import { applyRuns, changeAt } from './page-changes.ts';
 import { PageVersions } from './page-versions.ts';
 import { Recording } from './reader.ts';
 
@@ -46,16 +56,50 @@ const deflate: Codec = {
 /** The recording compressed; `size`: what chunks say of their contents. */
 function packed(size = (content: Uint8Array) => content.length): Uint8Array {
   const parts: Uint8Array[] = [good.slice(0, 16)];
-  for (const [n, { from, to, kind }] of chunksOf(good).entries()) {
+  for (const [n, { from, to, kind, contents }] of chunksOf(good).entries()) {
     const content = good.slice(from + HEADER_SIZE, to);
     const less = deflateRawSync(content);
-    if (less.length < content.length) parts.push(encodeHeader(n, kind, 1, less, size(content)), less);
-    else parts.push(encodeHeader(n, kind, 0, content, content.length), content);
+    if (less.length < content.length)
+      parts.push(encodeHeader(n, kind, 1, less, size(content), undefined, contents), less);
+    else parts.push(encodeHeader(n, kind, 0, content, content.length, undefined, contents), content);
   }
   return Uint8Array.from(Buffer.concat(parts));
 }
 
 const small = packed();
+
+/** The head of a recording of a version. */
+function headOf(version: number): Uint8Array {
+  const head = good.slice(0, HEAD_SIZE);
+  new DataView(head.buffer).setUint32(8, version, true);
+  new DataView(head.buffer).setUint32(12, crc32(head.subarray(0, 12)), true);
+  return head;
+}
+
+/** A recording as version 1 would have it: its page contents whole, as none of them has a base. */
+function version1(recording: Uint8Array, change = (pages: Uint8Array) => pages, version = 1): Uint8Array {
+  const parts: Uint8Array[] = [headOf(version)];
+  for (const [n, { from, to, kind, contents }] of chunksOf(recording).entries()) {
+    const content = recording.slice(from + HEADER_SIZE, to);
+    if (kind !== 'changes') {
+      parts.push(encodeHeader(n, kind, 0, content, content.length), content);
+      continue;
+    }
+    const pages = new Uint8Array(contents * PAGE);
+    for (let i = 0; i < contents; i++) {
+      const { base, runs } = changeAt(content, i);
+      assert.equal(base, 0);
+      applyRuns(runs, pages.subarray(i * PAGE, (i + 1) * PAGE));
+    }
+    const changed = change(pages);
+    parts.push(encodeHeader(n, 'pages', 0, changed, changed.length), changed);
+  }
+  return Uint8Array.from(Buffer.concat(parts));
+}
+
+test('a recording of version 1 says the same', () => {
+  assert.deepEqual(allOf(open(version1(good))), allOf(open(good)));
+});
 
 test('what was written is read', () => {
   const recording = open(good);
@@ -142,7 +186,10 @@ test('what was written is read', () => {
     sizes.reduce((sum, { stored }) => sum + stored, 16),
     good.length,
   );
-  assert.ok(sizes.every(({ chunks }) => chunks > 0));
+  assert.deepEqual(
+    CHUNK_KINDS.filter((kind) => recording.bytes[kind].chunks === 0),
+    ['pages'],
+  );
 });
 
 test('cut off at any byte it is what was there, up to the last whole chunk, or says where it ends', () => {
@@ -237,7 +284,7 @@ test(`contents that nobody wrote, with checksums that are right, are refused or 
     fc.property(fc.nat(chunksOf(good).length - 1), fc.nat(), fc.nat(255), fc.nat(3), (chunk, place, byte, how) => {
       const bytes = rewritten(good, (kind, content, n) => {
         // Those are anybody's, and the records are checked by whoever uses them.
-        if (n !== chunk || kind === 'pages' || kind === 'blocks' || kind === 'hashes') return content;
+        if (n !== chunk || kind === 'blocks' || kind === 'hashes') return content;
         const at = place % content.length;
         if (how === 0) return undefined;
         if (how === 1) return content.slice(0, at);
@@ -262,20 +309,24 @@ describe('contents that do not fit', () => {
   const without = (kind: ChunkKind) => rewritten(good, (found, content) => (found === kind ? undefined : content));
   const cases: [string, Uint8Array, RegExp][] = [
     ['no start', without('start'), /first chunk, and no other, is a start/],
-    ['no pages', without('pages'), /names contents that are not its own/],
+    ['no changes', without('changes'), /names contents that are not its own/],
     ['no hashes', without('hashes'), /has no hashes of its 3 contents/],
     ['no blocks', without('blocks'), /names more blocks than there are contents/],
     ['no keyframes', without('keyframe'), /stretch 0 is not under way/],
     [
-      'half a page',
-      rewritten(good, (kind, content) => (kind === 'pages' ? content.slice(0, 6000) : content)),
-      /1 to 64/,
+      'half of the changes',
+      rewritten(good, (kind, content) => (kind === 'changes' ? content.slice(0, 6000) : content)),
+      /content 1 of the chunk: is cut off/,
     ],
     [
-      'no page at all',
-      rewritten(good, (kind, content) => (kind === 'pages' ? content.slice(0, 0) : content)),
-      /1 to 64/,
+      'no change at all',
+      rewritten(good, (kind, content) => (kind === 'changes' ? content.slice(0, 0) : content)),
+      /content 0 of the chunk: is cut off/,
     ],
+    ['half a page', version1(good, (pages) => pages.slice(0, 6000)), /1 to 64/],
+    ['no page at all', version1(good, (pages) => pages.slice(0, 0)), /1 to 64/],
+    ['pages in version 2', version1(good, undefined, 2), /recordings of this version have no pages/],
+    ['changes in version 1', Uint8Array.from([...headOf(1), ...good.slice(HEAD_SIZE)]), /version have no changes/],
   ];
   for (const [name, bytes, message] of cases) {
     test(name, () => {
@@ -293,8 +344,10 @@ describe('contents that do not fit', () => {
 
   test('another version', () => {
     const bytes = good.slice();
-    bytes[8] = 2;
+    bytes[8] = 3;
     assert.match((tried(bytes) as Error).message, /head is damaged/);
+    const later = Uint8Array.from([...headOf(3), ...good.slice(HEAD_SIZE)]);
+    assert.match((tried(later) as Error).message, /it has version 3, and this build reads 1 and 2/);
   });
 });
 

@@ -26,7 +26,7 @@ import {
   HEADER_SIZE,
   LIMITS,
 } from './chunk.ts';
-import { type ChunkPlace, ChunkReader, ContentPlaces, KeptChunks } from './chunk-reader.ts';
+import { type ChunkPlace, ChunkReader, type ContentPlace, ContentPlaces, KeptChunks } from './chunk-reader.ts';
 import { type Crc32, crc32 as ownCrc32 } from './crc32.ts';
 import { RecordingError } from './errors.ts';
 import { readEvents, readEventsHead } from './events.ts';
@@ -41,6 +41,7 @@ import {
 } from './info.ts';
 import { decodeKeyframe, type KeyframeContent, ZERO_PAGE } from './keyframe.ts';
 import type { Moment } from './moment.ts';
+import { applyRuns, CHAIN, changeAt, MOST_BYTES, MOST_CONTENTS } from './page-changes.ts';
 import { type NamedPages, PageVersions } from './page-versions.ts';
 
 export interface Keyframe extends Moment {
@@ -94,6 +95,8 @@ export class Recording {
   readonly end: RecordingEnd;
   readonly disks: DiskHistory;
   private readonly reader: ChunkReader;
+  /** Whether page contents are said by changes. */
+  private readonly coded: boolean;
   private readonly pageContents: ContentPlaces;
   private readonly blockContents: ContentPlaces;
   private readonly versions: PageVersions;
@@ -112,6 +115,7 @@ export class Recording {
     this.end = scan.end ?? lastMoment(scan);
     this.disks = scan.disks;
     this.reader = scan.reader;
+    this.coded = scan.version > 1;
     this.pageContents = scan.pages;
     this.blockContents = scan.blocks;
     this.places = scan.places;
@@ -170,21 +174,38 @@ export class Recording {
 
   /** Fills 4096 bytes with a page's content. Contents of neighbouring numbers are read together. Throws `RecordingError`. */
   content(version: number, into: Uint8Array): void {
-    take(this.pageContents, this.keptPages, version, into);
+    if (!this.coded) return take(this.pageContents, this.keptPages, version, into);
+    this.requireContent(version);
+    const runs: Uint8Array[] = [];
+    const places: ContentPlace[] = [];
+    for (let number = version, base: number; ; number = base - 1) {
+      const place = this.pageContents.find(number);
+      const change = toldContent(place, () => changeAt(this.keptPages.content(place), place.index));
+      places.push(place);
+      runs.push(change.runs);
+      ({ base } = change);
+      if (base === 0) break;
+      if (base > number || runs.length > CHAIN) {
+        const why =
+          base > number ? `is made of content ${base - 1}, which is not before it` : `has over ${CHAIN} bases`;
+        toldContent(place, () => reject(`content ${number}`, why));
+      }
+    }
+    into.fill(0);
+    for (let n = runs.length - 1; n >= 0; n--) toldContent(places[n]!, () => applyRuns(runs[n]!, into));
   }
 
-  /** The page contents that are stored together with one, by the number of the first; 4096 bytes each. Throws `RecordingError`. */
-  together(version: number): { readonly first: number; readonly contents: Uint8Array } {
-    if (!(version >= 0 && version < this.pageContents.count))
-      throw new RangeError(`there is no page content ${version}`);
-    const place = this.pageContents.find(version);
-    return { first: version - place.index, contents: this.keptPages.content(place) };
+  /** Page contents that are best read together with one: they are stored beside it. */
+  together(version: number): { readonly first: number; readonly count: number } {
+    this.requireContent(version);
+    const { index, contents } = this.pageContents.find(version);
+    const from = index - (index % BATCH);
+    return { first: version - index + from, count: Math.min(BATCH, contents - from) };
   }
 
   /** The hash of a page's content, where the recording has it: a view, as `FrameHash` keeps it. Throws `RecordingError`. */
   pageHash(version: number): Uint8Array | undefined {
-    if (!(version >= 0 && version < this.pageContents.count))
-      throw new RangeError(`there is no page content ${version}`);
+    this.requireContent(version);
     // Contents that no keyframe names have none.
     const place = this.places[this.versions.keyframeOf(version)];
     if (!place?.hashes || version < place.firstContent) return undefined;
@@ -195,6 +216,11 @@ export class Recording {
   /** Fills in what a block of a disk held; `ref` is what `disks` gives. Throws `RecordingError`. */
   block(ref: number, into: Uint8Array): void {
     take(this.blockContents, this.keptBlocks, ref, into);
+  }
+
+  private requireContent(version: number): void {
+    if (!(version >= 0 && version < this.pageContents.count))
+      throw new RangeError(`there is no page content ${version}`);
   }
 
   private requirePage(keyframe: number, page: number): void {
@@ -223,13 +249,21 @@ function take(places: ContentPlaces, kept: KeptChunks, number: number, into: Uin
 }
 
 /** What is wrong in a chunk's content is wrong with the file. */
-function told<T>({ offset, number, kind }: ChunkPlace, decode: () => T): T {
+function told<T>({ offset, number, kind }: Pick<ChunkPlace, 'offset' | 'number' | 'kind'>, decode: () => T): T {
   try {
     return decode();
   } catch (cause) {
     if (!(cause instanceof StateError)) throw cause;
     throw new RecordingError(`chunk ${number} (${kind}): ${cause.message}`, offset, { cause });
   }
+}
+
+function toldContent<T>({ offset, number }: ContentPlace, decode: () => T): T {
+  return told({ offset, number, kind: 'changes' }, decode);
+}
+
+function reject(where: string, why: string): never {
+  throw new StateError(where, why);
 }
 
 function lastMoment({ keyframes, reached, marks }: Scan): RecordingEnd {
@@ -250,6 +284,7 @@ interface KeyframePlace {
 /** One pass over a file. */
 class Scan {
   readonly reader: ChunkReader;
+  version = 0;
   readonly bytes: Record<ChunkKind, { chunks: number; stored: number; raw: number }>;
   info: RecordingInfo | undefined;
   end: RecordingEnd | undefined;
@@ -282,7 +317,7 @@ class Scan {
     const { source } = reader;
     const head = new Uint8Array(Math.min(HEAD_SIZE, source.size));
     reader.read(0, head);
-    checkHead(head);
+    this.version = checkHead(head);
     let offset = HEAD_SIZE;
     for (let number = 0; ; number++) {
       const place = reader.place(number, offset);
@@ -308,7 +343,11 @@ class Scan {
     if (this.end) fail('comes after the end');
     switch (place.kind) {
       case 'pages':
+        if (this.version > 1) fail('recordings of this version have no pages');
         return this.contents(place, this.pages);
+      case 'changes':
+        if (this.version === 1) fail('recordings of this version have no changes');
+        return this.changes(place);
       case 'blocks':
         return this.contents(place, this.blocks);
       case 'hashes':
@@ -348,6 +387,21 @@ class Scan {
     if (!Number.isInteger(count) || count < 1 || count > BATCH) {
       throw new StateError(`chunk ${place.number}`, `has ${place.size} bytes, which are not 1 to ${BATCH} contents`);
     }
+    this.add(place, places, count);
+  }
+
+  private changes(place: ChunkPlace): void {
+    const { number, size, contents } = place;
+    if (contents < 1 || contents > MOST_CONTENTS || size > MOST_BYTES) {
+      throw new StateError(
+        `chunk ${number}`,
+        `has ${contents} contents in ${size} bytes, more or less than it may have`,
+      );
+    }
+    this.add(place, this.pages, contents);
+  }
+
+  private add(place: ChunkPlace, places: ContentPlaces, count: number): void {
     if (places.count + count > LIMITS.contents) {
       throw new StateError(`chunk ${place.number}`, `there are more than ${LIMITS.contents} contents`);
     }

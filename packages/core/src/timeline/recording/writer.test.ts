@@ -29,7 +29,7 @@ test('a writer that has failed once writes nothing more', async () => {
   await assert.rejects(writer.events(0, [sampleEvent(1)]), /no room/);
   await assert.rejects(writer.marks([sampleMark(0, 0, 'x')]), /no room/);
   await assert.rejects(writer.end(SAMPLE_END), /no room/);
-  assert.deepEqual(kinds, ['start', 'pages']);
+  assert.deepEqual(kinds, ['start', 'changes']);
   input.free();
 });
 
@@ -72,10 +72,10 @@ test('a writer has many pages in batches, and few of them under way at once', as
   const sink = new MemorySink();
   const writer = new RecordingWriter(
     {
-      async append(kind, content) {
+      async append(kind, content, contents) {
         most = Math.max(most, ++underWay);
         await new Promise((resolve) => setImmediate(resolve));
-        await sink.append(kind, content);
+        await sink.append(kind, content, contents);
         underWay--;
       },
     },

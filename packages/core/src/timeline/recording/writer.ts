@@ -5,16 +5,17 @@
 
 import { comparePositions, type LoggedEvent } from '../../machine/log.ts';
 import type { MachineRecord } from '../../machine/save.ts';
-import { PAGE } from '../../memory/layout.ts';
+import { CHANGES_SCRATCH, PAGE } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
 import { encodeState } from '../../state/encode.ts';
 import { type DiskCaptureItem, encodeCaptures } from './captures.ts';
-import { BATCH, type ChunkSink, HASH, LIMITS } from './chunk.ts';
+import { type ChunkSink, HASH, LIMITS } from './chunk.ts';
 import { RecordingError } from './errors.ts';
 import { encodeEvents } from './events.ts';
 import { type Mark, type RecordingEnd, type RecordingInfo, saveEnd, saveInfo, saveMarks } from './info.ts';
 import { KeyframeEncoder, momentOf, stepsOf } from './keyframe.ts';
 import type { Moment } from './moment.ts';
+import { ChangesEncoder, PageBases } from './page-changes.ts';
 
 export interface KeyframeInput {
   /** The one under way, or the next. */
@@ -27,6 +28,8 @@ export interface KeyframeInput {
   readonly pages: Iterable<number>;
   /** The frame of a page, 0 for one that is absent. It has to stay as it is until the call is over. */
   frame(page: number): number;
+  /** The frame of a page at the keyframe before, likewise: with it what is written is what differs. */
+  before?: ((page: number) => number) | undefined;
   /** The hash of a frame's content: of all frames of a recording, or of none. */
   hashOf?(frame: number): Uint8Array;
   /** For each disk: blocks of 4 KiB written since the keyframe before, ascending. */
@@ -40,10 +43,14 @@ export class RecordingWriter {
   private readonly sink: ChunkSink;
   private readonly pool: Pool;
   private last: Promise<void> = Promise.resolve();
-  private readonly buffers: Uint8Array[] = [];
+  private readonly encoders: ChangesEncoder[] = [];
+  private bases: PageBases | undefined;
   /** What readers have room for; see `LIMITS`. */
   private readonly counts = { keyframes: 0, pages: 0, blocks: 0, events: 0, marks: 0 };
   private contents = 0;
+  /** Bytes of changes that keyframes have had so far, before they are compressed. */
+  changed = 0;
+  private hashes = new Uint8Array(64 * HASH);
   private stretch = -1;
   /** Of the last keyframe. */
   private at = 0n;
@@ -78,7 +85,7 @@ export class RecordingWriter {
     });
   }
 
-  /** All events that the machine has had before, and no later ones, are to be given before. Cost: a copy of each page that is not zero. */
+  /** All events that the machine has had before, and no later ones, are to be given before. Cost: a look at each page, and a copy of what is new in it. */
   keyframe(input: KeyframeInput): Promise<void> {
     const { stretch, at, record, hash, written } = input;
     return this.enqueue(() => {
@@ -151,55 +158,59 @@ export class RecordingWriter {
     return done;
   }
 
-  private async writeKeyframe(encoder: KeyframeEncoder, { pages, frame, hashOf }: KeyframeInput): Promise<void> {
-    const { pool } = this;
+  private async writeKeyframe(encoder: KeyframeEncoder, input: KeyframeInput): Promise<void> {
+    const { pages, frame, before, hashOf, record } = input;
+    const bases = (this.bases ??= new PageBases(record.configuration.memory / PAGE));
     const firstContent = this.contents;
     const underWay: Promise<void>[] = [];
-    const hashes: Uint8Array[] = [];
-    let buffer = this.takeBuffer();
-    let filled = 0;
+    let changes = this.takeEncoder();
     const flush = async () => {
-      const full = buffer;
-      const written = this.sink.append('pages', full.subarray(0, filled * PAGE)).then(() => {
-        this.buffers.push(full);
+      const full = changes;
+      this.changed += full.encoded.length;
+      const written = this.sink.append('changes', full.encoded, full.contents).then(() => {
+        full.clear();
+        this.encoders.push(full);
       });
       // It is waited for below, perhaps after another one that fails too.
       written.catch(() => {});
       underWay.push(written);
-      this.contents += filled;
-      filled = 0;
       if (underWay.length === UNDER_WAY) await underWay.shift();
-      buffer = this.takeBuffer();
+      changes = this.takeEncoder();
     };
     for (const page of pages) {
       const number = frame(page);
       this.count('pages', 1);
-      if (number === 0 || isZero(pool.words, (number * PAGE) / 4)) {
-        encoder.page(page, true);
+      const zero = number === 0 || changes.isZero(number);
+      encoder.page(page, zero);
+      if (zero) {
+        bases.set(page);
         continue;
       }
-      encoder.page(page, false);
-      buffer.set(pool.bytes.subarray(number * PAGE, (number + 1) * PAGE), filled * PAGE);
-      if (hashOf) hashes.push(hashOf(number).slice());
-      if (++filled === BATCH) await flush();
+      const old = before?.(page) ?? 0;
+      const based = changes.add(number, old === 0 ? 0 : bases.find(page), old);
+      bases.set(page, this.contents, based);
+      if (hashOf) this.keepHash(this.contents - firstContent, hashOf(number));
+      this.contents++;
+      if (changes.full) await flush();
     }
-    if (filled > 0) await flush();
-    this.buffers.push(buffer);
+    if (changes.contents > 0) await flush();
+    this.encoders.push(changes);
     await Promise.all(underWay);
-    if (hashes.length > 0) {
-      const all = new Uint8Array(hashes.length * HASH);
-      for (const [i, hash] of hashes.entries()) all.set(hash, i * HASH);
-      await this.sink.append('hashes', all);
+    const hashes = hashOf ? (this.contents - firstContent) * HASH : 0;
+    if (hashes > 0) await this.sink.append('hashes', this.hashes.subarray(0, hashes));
+    await this.sink.append('keyframe', encoder.finish(firstContent, hashes > 0));
+  }
+
+  private keepHash(n: number, hash: Uint8Array): void {
+    if ((n + 1) * HASH > this.hashes.length) {
+      const larger = new Uint8Array(2 * this.hashes.length);
+      larger.set(this.hashes);
+      this.hashes = larger;
     }
-    await this.sink.append('keyframe', encoder.finish(firstContent, hashes.length > 0));
+    this.hashes.set(hash, n * HASH);
   }
 
-  private takeBuffer(): Uint8Array {
-    return this.buffers.pop() ?? new Uint8Array(BATCH * PAGE);
+  private takeEncoder(): ChangesEncoder {
+    return this.encoders.pop() ?? new ChangesEncoder(this.pool, CHANGES_SCRATCH);
   }
-}
-
-function isZero(words: Uint32Array, from: number): boolean {
-  for (let i = from; i < from + PAGE / 4; i++) if (words[i] !== 0) return false;
-  return true;
 }
