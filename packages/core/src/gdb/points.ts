@@ -2,6 +2,7 @@
 
 import type { Machine } from '../machine/machine.ts';
 import type { Stop } from '../machine/options.ts';
+import { isEdgeOf } from '../machine/user-edges.ts';
 import { GdbError } from './errors.ts';
 import type { DebugPoint, DebugStop } from './target.ts';
 
@@ -30,7 +31,11 @@ export class DebugPoints {
 
   private add(point: DebugPoint): number {
     try {
-      if (point.kind === 'break') return this.machine.breakpoints.add({ address: point.address });
+      if (point.kind === 'break') {
+        const { address, program } = point;
+        const condition = program && { condition: isEdgeOf(this.machine.hartSet, program) };
+        return this.machine.breakpoints.add({ address, ...condition });
+      }
       const { address, length, kind } = point;
       return this.machine.watchpoints.add({ address, length, on: kind });
     } catch (error) {
@@ -61,5 +66,7 @@ export class DebugPoints {
 }
 
 function keyOf(point: DebugPoint): string {
-  return point.kind === 'break' ? `break ${point.address}` : `${point.kind} ${point.address} ${point.length}`;
+  if (point.kind !== 'break') return `${point.kind} ${point.address} ${point.length}`;
+  const { address, program } = point;
+  return program ? `edge ${address} ${program.scratch} ${program.tables}` : `break ${address}`;
 }

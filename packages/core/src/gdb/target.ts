@@ -1,11 +1,14 @@
 /** What the server of gdb's protocol debugs: a live machine, or a replay of a recording. */
 
+import type { UserProgram } from '../machine/user-edges.ts';
+
 /** Values by the names that the target description gives them; one that is left out is not known. */
 export type RegisterValues = Readonly<Record<string, bigint>>;
 
 /** Virtual addresses, in any address space. */
 export type DebugPoint =
-  | { readonly kind: 'break'; readonly address: bigint }
+  /** With `program` only where a hart stands at an edge of that program, which the address is one of. */
+  | { readonly kind: 'break'; readonly address: bigint; readonly program?: UserProgram }
   | { readonly kind: 'write' | 'read' | 'access'; readonly address: bigint; readonly length: number };
 
 export interface DebugStop {
@@ -65,6 +68,8 @@ export interface DebugTarget {
   write(address: bigint, bytes: Uint8Array, options: MemoryOptions): Promise<void>;
   /** Runs until something happens; `signal` ends it early, as `interrupted`. */
   resume(how: Resume, signal: AbortSignal): Promise<DebugStop>;
+  /** Of a target that runs backwards: the way back to where it stands now. */
+  remember?(): Promise<() => Promise<void>>;
   /** Carries out a command of a person, and says what came of it. Throws `GdbError`. */
   monitor(words: readonly string[]): Promise<string>;
   /** What `monitor help` says of the commands, a line each: what to type, and what it does. */

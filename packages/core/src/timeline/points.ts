@@ -1,10 +1,11 @@
 /** Places in a run that somebody looks for: instructions, and accesses to memory. */
 
 import type { Machine } from '../machine/machine.ts';
+import { isEdgeOf, type UserProgram } from '../machine/user-edges.ts';
 
 export type Point =
-  /** The instruction at a virtual address is about to be executed. */
-  | { readonly kind: 'break'; readonly address: bigint; readonly satp?: bigint }
+  /** The instruction at a virtual address is about to be executed; with `program` only at an edge of that program. */
+  | { readonly kind: 'break'; readonly address: bigint; readonly satp?: bigint; readonly program?: UserProgram }
   /** Bytes in memory are accessed, or with `physical` those at a guest-physical address, by whomever. */
   | {
       readonly kind: 'write' | 'read' | 'access';
@@ -36,8 +37,10 @@ export function arm(
   const undo = points.map((point, n) => {
     const space = point.satp === undefined ? {} : { satp: point.satp };
     if (point.kind === 'break') {
-      const { address } = point;
-      const id = breakpoints.add({ address, ...space, condition: (hart) => seen(n, hart, address) });
+      const { address, program } = point;
+      const wanted = program && isEdgeOf(machine.hartSet, program);
+      const condition = (hart: number) => (wanted?.(hart) ?? true) && seen(n, hart, address);
+      const id = breakpoints.add({ address, ...space, condition });
       return () => breakpoints.delete(id);
     }
     const { kind, address, length, physical = false } = point;

@@ -7,8 +7,8 @@
  * No symbol, type or layout of the kernel is needed. A trap and its return cost some microseconds of the host's time each.
  */
 
-import { MSTATUS } from '../hart/state.ts';
 import type { Machine } from '../machine/machine.ts';
+import { EDGE_REACH, isUserEdge, returnsIn } from '../machine/user-edges.ts';
 import { GuestMemory } from './analysis.ts';
 import { TraceError } from './errors.ts';
 
@@ -25,22 +25,13 @@ export interface EdgeListener {
   left?(hart: number, task: bigint): void;
 }
 
-/** How far behind the vector the kernel's way back is looked for. */
-const REACH = 4096;
-const SRET = 0x10200073;
-
 /** Finds the edges of the kernel that a machine runs. Throws `TraceError` where none has set up its traps. */
 export function findKernelEdges(machine: Machine): KernelEdges {
   const memory = new GuestMemory(machine);
   for (let hart = 0; hart < machine.harts; hart++) {
     const vector = machine.hartSet.get(hart, 'stvec') & ~3n;
     if (vector >> 63n === 0n || machine.hartSet.get(hart, 'satp') >> 60n === 0n) continue;
-    const code = memory.read(hart, vector, REACH);
-    const view = new DataView(code.buffer, code.byteOffset, code.byteLength);
-    const returns: bigint[] = [];
-    for (let at = 0; at + 4 <= code.length; at += 2) {
-      if (view.getUint32(at, true) === SRET) returns.push(vector + BigInt(at));
-    }
+    const returns = returnsIn(memory.read(hart, vector, EDGE_REACH), vector);
     if (returns.length > 0) return { vector, returns };
   }
   throw new TraceError(
@@ -57,9 +48,8 @@ export class UserEdges {
 
   constructor(machine: Machine, { vector, returns }: KernelEdges, listener: EdgeListener) {
     this.machine = machine;
-    const fromUser = (hart: number) => (machine.hartSet.get(hart, 'mstatus') & MSTATUS.SPP) === 0n;
     const hear = (told: ((hart: number, task: bigint) => void) | undefined) => (hart: number) => {
-      if (!fromUser(hart) || this.again(hart)) return false;
+      if (!isUserEdge(machine.hartSet, hart) || this.again(hart)) return false;
       const task = machine.hartSet.get(hart, 'sscratch');
       told?.call(listener, hart, task);
       return false;

@@ -61,6 +61,11 @@ export class ReplayTarget implements DebugTarget {
     return this.link.call('debug', call) as Promise<T>;
   }
 
+  async remember(): Promise<() => Promise<void>> {
+    const { at } = this.replay;
+    return async () => void (await this.replay.seek({ at }));
+  }
+
   tasks(): Promise<readonly DebugTask[]> {
     return this.call({ op: 'tasks' });
   }

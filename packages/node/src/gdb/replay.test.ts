@@ -178,6 +178,26 @@ test('a bare program of two harts', { skip: missing('gdb-multiarch', 'riscv64-un
     await client.closed;
   });
 
+  await t.test('gdb says where history begins and ends', async () => {
+    const ends = {
+      begin: ['reverse-continue', 'reverse-stepi', 'reverse-step', 'reverse-next'],
+      end: ['continue', 'stepi', 'step', 'next', 'until', 'advance *0x80000000', 'finish'],
+    };
+    for (const [end, commands] of Object.entries(ends)) {
+      for (const watch of [[], ['watch total']]) {
+        for (const command of commands) {
+          const text = await gdb([server.remote, `monitor seek ${end}`, LOOK, ...watch, command], path);
+          assert.match(text, /No more reverse-execution history/, `${command} at the ${end} ${watch}\n${text}`);
+          assert.equal(replay.at, end === 'begin' ? 0n : replay.end.at);
+        }
+      }
+    }
+    await using live = await Machine.create({ bare: endlessProgram('quiet') });
+    await using debugged = await live.gdb();
+    for (const command of ['reverse-stepi', 'reverse-continue'])
+      assert.match(await gdb([debugged.remote, command]), /Target remote does not support this command/);
+  });
+
   await t.test('the beginning and the end', async () => {
     const client = new Client(server);
     assert.match((await client.ask('qSupported'))!, /ReverseStep\+;ReverseContinue\+/);

@@ -39,14 +39,21 @@ export function gdb(commands: readonly string[], file?: string): Promise<string>
 }
 
 /** Compiles a C program for bare metal or for Linux; its path and its bytes. */
-export function compile(folder: string, name: string, source: string, kind: 'bare' | 'linux') {
+export function compile(
+  folder: string,
+  name: string,
+  source: string,
+  kind: 'bare' | 'linux',
+  options: readonly string[] = [],
+) {
   const c = join(folder, `${name}.c`);
   const path = join(folder, name);
   writeFileSync(c, source);
-  const common = ['-g', '-O0', '-o', path, c];
+  const common = ['-g', '-O0', '-o', path, c, ...options];
   const [command, args] =
     kind === 'linux'
-      ? ['riscv64-linux-gnu-gcc', ['-static', ...common]]
+      ? // Where no other program of the guest has code: a breakpoint counts in every address space.
+        ['riscv64-linux-gnu-gcc', ['-static', '-Wl,-Ttext-segment=0x20000000', ...common]]
       : [
           'riscv64-unknown-elf-gcc',
           [
