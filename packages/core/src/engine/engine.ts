@@ -20,6 +20,7 @@ import {
   PAGE,
   RAM_BASE,
   REGION,
+  WALKED,
   WATCHED,
   WORKER_AREA,
   WORKER_AREA_SIZE,
@@ -97,6 +98,8 @@ export interface EngineOptions extends TranslatorListeners {
    * Default true.
    */
   readonly translate?: boolean | Partial<TranslationLimits>;
+  /** Shadow tables of each kind that a hart may have, at most: for tests, as nothing that a guest can see depends on it. */
+  readonly tables?: number;
 }
 
 /** Why a run came back before its budget was used up. */
@@ -116,6 +119,9 @@ const KINDS: Readonly<Record<number, AccessKind>> = {
   [ACCESS.block]: 'read',
   [ACCESS.walk]: 'walk',
 };
+
+/** No number of steps that may be left. */
+const NO_STEP = 0xffff_ffff;
 
 type Exports = {
   run(budget: number): void;
@@ -154,12 +160,14 @@ export class Engine implements Tracer {
   private readonly armed: ArmedPlaces;
   private readonly translator: Translator | undefined;
   private readonly exports: Exports;
+  private readonly tables: number;
   private host: EngineHost | undefined;
   private failure: unknown;
 
   /** `worker`: which worker area of the pool is this engine's. Compiling takes some tens of milliseconds. */
-  constructor(pool: Pool, worker = 0, { translate = true, ...listeners }: EngineOptions = {}) {
+  constructor(pool: Pool, worker = 0, { translate = true, tables = 2 * ELEMENTS, ...listeners }: EngineOptions = {}) {
     this.pool = pool;
+    this.tables = tables;
     this.area = WORKER_AREA + worker * WORKER_AREA_SIZE;
     this.view = new DataView(pool.memory.buffer, this.area, PAGE);
     this.code = new CodePages(pool, this.area);
@@ -167,8 +175,8 @@ export class Engine implements Tracer {
     const limits = { ...TRANSLATION_LIMITS, ...(typeof translate === 'object' ? translate : {}) };
     const interpreter = generateInterpreter(worker, POOL_MEMORY, limits.hotness);
     pool.bytes.set(interpreter.csrNumbers, CSR_NUMBERS);
-    // Until a machine is attached: tables are divided among harts.
-    this.set('harts', 1n);
+    // Until a machine is attached.
+    this.divideTables(1);
     const decoder = new SlotDecoder(pool, interpreter, this.armed);
     const attached = () => this.host!;
     const table = new WebAssembly.Table({ element: 'anyfunc', initial: REGION.entries, maximum: REGION.entries });
@@ -242,11 +250,18 @@ export class Engine implements Tracer {
     this.forgetTables();
     this.set('map', BigInt(host.ram.directory));
     this.set('ramPages', BigInt(host.ram.pages));
-    this.set('harts', BigInt(host.harts));
+    this.divideTables(host.harts);
     this.set('monitorSbi', host.monitorSbi ? 1n : 0n);
     this.set('breakpoints', BigInt(host.breakpoints.size));
     this.set('tracing', host.trace ? 1n : 0n);
     this.hearsChanged(host);
+  }
+
+  /** A few harts share what is there for many; a hart never needs more than twice its part. None is in use. */
+  private divideTables(harts: number): void {
+    const each = Math.min(2 * ELEMENTS, Math.floor((MAX_HARTS * ELEMENTS) / harts), this.tables);
+    this.set('harts', BigInt(harts));
+    this.set('elements', BigInt(each));
   }
 
   /** No table is in use: what is decoded and translated belongs to frames, and stays. */
@@ -373,7 +388,13 @@ export class Engine implements Tracer {
     view.setUint32(OFFSET.budget, budget, true);
     view.setUint32(OFFSET.cut, 0, true);
     view.setBigUint64(OFFSET.gained, 0n, true);
-    this.exports.run(budget);
+    view.setUint32(OFFSET.walkStep, NO_STEP, true);
+    try {
+      this.exports.run(budget);
+    } catch (error) {
+      this.takeBackWalks();
+      throw error;
+    }
     const steps = budget - this.cut - this.left;
     view.setUint32(OFFSET.budget, 0, true);
     this.translator?.settle(steps);
@@ -389,9 +410,26 @@ export class Engine implements Tracer {
   }
 
   private stopBefore(): void {
+    this.takeBackWalks();
     this.attention();
     this.view.setUint32(OFFSET.heldBudget, this.left + 1, true);
     this.set('trapped', 1n);
+  }
+
+  /** A step that is not made has not walked: the flags that its walks have set are taken out of the page tables again. */
+  private takeBackWalks(): void {
+    const { view, area } = this;
+    const { words } = this.pool;
+    if (view.getUint32(OFFSET.walkStep, true) !== this.left) return;
+    for (let n = view.getUint32(OFFSET.walkCount, true) - 1; n >= 0; n--) {
+      const note = words[(area + AREA.walked + 4 * n) >>> 2]!;
+      const entry = note & ~7;
+      const low = entry >>> 2;
+      const before = words[low]! & ~((note & WALKED.flags) << WALKED.shift);
+      this.exports.traceStore(entry, 8, addressOf(before, words[low + 1]!));
+      words[low] = before;
+    }
+    view.setUint32(OFFSET.walkStep, NO_STEP, true);
   }
 
   /** From inside a hint or a system call: ends the run before it, as a breakpoint does. */

@@ -69,6 +69,8 @@ export type HartField = (typeof FIELDS)[number];
 const SCRATCH = [
   'hart',
   'harts',
+  /** Shadow tables of each kind that a hart has. */
+  'elements',
   /** Guest time, in steps, at which the budget ends: now = clockEnd - budget (- 1 inside an instruction). */
   'clockEnd',
   /** Guest time of a tick of mtime, in steps. */
@@ -87,6 +89,9 @@ const SCRATCH = [
   'operands',
   /** Why the run ended, when not by its budget: see EXIT. */
   'exit',
+  /** The step, by what was left of the budget, whose walks have written page-table entries, and how many: see WALKED. */
+  'walkStep',
+  'walkCount',
   'dataTable',
   'fetchTable',
   /** Directory of the machine's guest-physical map, and its RAM in pages. */

@@ -322,7 +322,7 @@ export class Machine implements EngineHost {
     const { steps, exit, failure } = this.runEngine(before);
     this.count(before, steps);
     this.breakpoints.end(steps);
-    this.watchpoints.end(failure === undefined);
+    this.watchpoints.end(failure === undefined && exit !== EXIT.breakpoint);
     this.interceptions.end(steps);
     if (failure !== undefined) throw failure;
     this.platform.uart.flushOutput();

@@ -107,10 +107,13 @@ class Pages {
   }
 }
 
-/** A hit before anybody has been asked; `certain` once the access is known to be made. */
+/**
+ * A hit before anybody has been asked. An access of the instruction under way counts when it retires; what a walk writes, when its step
+ * is made, if by a trap; what is made is made.
+ */
 interface Pending {
   hit: WatchHit;
-  certain: boolean;
+  by: 'access' | 'walk' | 'made';
 }
 
 export class Watchpoints implements AccessTrace {
@@ -190,17 +193,18 @@ export class Watchpoints implements AccessTrace {
     } finally {
       this.running = outer;
       // A step that an exception has broken off is done again.
-      if (this.pending.length > 0) this.pending = this.pending.filter(({ certain }) => certain);
+      if (this.pending.length > 0) this.pending = this.pending.filter(({ by }) => by === 'made');
     }
   }
 
-  /** The engine comes back; its last step has been made, or has failed. An access of an instruction that then trapped was none. */
+  /** The engine comes back; the step that it was at has been made or not. An access of an instruction that then trapped was none. */
   end(made: boolean): void {
     if (this.pending.length === 0) return;
     const { hartSet, schedule } = this.machine;
-    const counts = made && hartSet.get(schedule.hart, 'traps') === this.traps;
-    this.pending = this.pending.filter(({ certain }) => certain || counts);
-    for (const pending of this.pending) pending.certain = true;
+    const retired = made && hartSet.get(schedule.hart, 'traps') === this.traps;
+    const counts = { access: retired, walk: made, made: true };
+    this.pending = this.pending.filter(({ by }) => counts[by]);
+    for (const pending of this.pending) pending.by = 'made';
   }
 
   /** The machine has another state: what was about to be told has not happened. */
@@ -234,7 +238,7 @@ export class Watchpoints implements AccessTrace {
   touched(low: number, high: number, page: number, access: AccessKind, size: number): boolean {
     if (access === 'fetch') return true;
     if (access === 'walk') {
-      this.written(addressOf(low, high), size, this.machine.schedule.hart);
+      this.written(addressOf(low, high), size, this.machine.schedule.hart, 'walk');
       return true;
     }
     const number = (high >>> 0) * 2 ** 20 + (low >>> 12);
@@ -251,7 +255,7 @@ export class Watchpoints implements AccessTrace {
         if ((span.watched & done) === 0 || offset >= span.to || offset + size <= span.from || size === 0) continue;
         const { satp } = span.watchpoint;
         if (satp !== undefined && satp !== this.spaceOf(this.machine.schedule.hart)) continue;
-        this.note(span.id, this.machine.schedule.hart, address(), size, access, false);
+        this.note(span.id, this.machine.schedule.hart, address(), size, access, 'access');
       }
     };
     if (there) look(there, () => addressOf(low, high));
@@ -260,22 +264,22 @@ export class Watchpoints implements AccessTrace {
   }
 
   private readonly hearWrite = (address: number, length: number): void => {
-    if (this.running) this.written(BigInt(address), length, undefined);
+    if (this.running) this.written(BigInt(address), length, undefined, 'made');
   };
 
-  /** Bytes of one page of physical memory are written for certain. */
-  private written(address: bigint, length: number, hart: number | undefined): void {
+  /** Bytes of one page of physical memory are written, by a walk or not by a hart. */
+  private written(address: bigint, length: number, hart: number | undefined, by: 'walk' | 'made'): void {
     const offset = Number(address & 4095n);
     const page = Number(address >> 12n);
     const meets = ({ from, to, watched }: Span) => (watched & WRITE) !== 0 && offset < to && offset + length > from;
     for (const span of this.physical.at(page) ?? [])
-      if (meets(span)) this.note(span.id, hart, address, length, 'write', true);
+      if (meets(span)) this.note(span.id, hart, address, length, 'write', by);
     for (const [number, spans] of this.virtual.spans) {
       for (const span of spans) {
         if (!meets(span)) continue;
         const start = BigInt(number) << 12n;
         if (this.leadsTo(start, page, span.watchpoint.satp))
-          this.note(span.id, hart, start + BigInt(offset), length, 'write', true);
+          this.note(span.id, hart, start + BigInt(offset), length, 'write', by);
       }
     }
   }
@@ -306,18 +310,18 @@ export class Watchpoints implements AccessTrace {
     address: bigint,
     length: number,
     access: WatchAccess,
-    certain: boolean,
+    by: Pending['by'],
   ): void {
     const { engine, insideStep, totalSteps } = this.machine;
     // The state behind so many steps has what was written there.
     const steps = insideStep || totalSteps === 0n ? totalSteps : totalSteps - 1n;
-    if (!certain) this.traps = engine.get('traps');
+    if (by === 'access') this.traps = engine.get('traps');
     const hit: WatchHit = { id, hart, address, length, access, steps };
-    // An instruction's access may be told in parts. What is not certain is all of one instruction.
+    // An instruction's access may be told in parts. What is not made yet is all of one instruction.
     const last = this.pending.findLast(({ hit }) => hit.id === id);
-    const joins = !certain && last?.certain === false && last.hit.address + BigInt(last.hit.length) === address;
+    const joins = by === 'access' && last?.by === by && last.hit.address + BigInt(last.hit.length) === address;
     if (last && joins) last.hit = { ...last.hit, length: last.hit.length + length };
-    else this.pending.push({ hit, certain });
+    else this.pending.push({ hit, by });
     engine.attention();
   }
 }

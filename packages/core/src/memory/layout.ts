@@ -155,6 +155,8 @@ export const AREA = {
   straddles: 0x4000,
   /** 4 KiB for whoever computes something between runs. */
   scratch: 0x8000,
+  /** 4 KiB: what walks of the step under way have written. See WALKED. */
+  walked: 0x9000,
   dataTables: 0x1_0000,
   fetchTables: 0x1_0000 + MAX_HARTS * ELEMENTS * DATA.bytes,
   heat: 0x70_0000,
@@ -166,6 +168,12 @@ export const AREA = {
   /** Frame number -> where its shadow entries for reading may be, u16 each, of frames that are shared: see READER. */
   readers: 0xe0_0000,
 } as const;
+
+/**
+ * Page-table entries that the walks of a step have given accessed and dirty flags, u32 each: the host address, a multiple of 8, and in its
+ * low bits which flags are new (the entry's bits from 6 on). A hint that reads a mebibyte needs some 260 of them.
+ */
+export const WALKED = { entries: 1024, shift: 6, flags: 3 } as const;
 
 /** A note of readers: index of the only entry (of any table) in bits 0..9, or MANY; true in one epoch of the worker's tables. */
 export const READER = { many: 1 << 10, epochShift: 11, epochs: 32 } as const;

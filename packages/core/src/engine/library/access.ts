@@ -20,11 +20,12 @@ import {
   RAM_BASE,
   SECOND,
   STRADDLES,
+  WALKED,
   WATCHED,
 } from '../../memory/layout.ts';
 import { type Expr, type Fn, type FunctionRef, i32, i64, type Local, select } from '../../wasm/index.ts';
 import { SLOT } from '../slot.ts';
-import { has, type Library } from './context.ts';
+import { has, type Library, stepsLeft } from './context.ts';
 import { addProtection } from './protection.ts';
 import { codeOf, openToAll, recordOf, type ShadowFunctions, TABLES } from './shadow.ts';
 
@@ -85,6 +86,19 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     });
   const pageFault = fault('page');
   const accessFault = fault('access');
+
+  /** (host address of a page-table entry, its new flags): notes what a step that is not made has to take back. */
+  const noteWalk = module.function('noteWalk', ['i32', 'i64'], [], (f, host, flags) => {
+    const step = f.let(i32.wrap(stepsLeft(lib)));
+    f.if(i32.ne(w.get32('walkStep'), step), () => {
+      w.set32(f, 'walkStep', step);
+      w.set32(f, 'walkCount', i32.const(0));
+    });
+    const count = f.let(w.get32('walkCount'));
+    const at = i32.shl(i32.and(count, WALKED.entries - 1), 2);
+    f.store(4, at, i32.or(host, i32.wrap(i64.shrU(flags, WALKED.shift))), w.area + AREA.walked);
+    w.set32(f, 'walkCount', i32.add(count, 1));
+  });
 
   const leafOf = (page: Expr) => i32.load(i32.add(w.get32('map'), i32.shl(i32.shrU(page, 10), 2)));
   /** (pc) -> whether the run ends before the instruction there. */
@@ -249,17 +263,14 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
       f.if(i32.eqz(f.call(permitted, entryPhysical, i32.const(PRIVILEGE.supervisor), i32.const(2))), () =>
         refuse(accessFault),
       );
-      // A hart that stops before its next instruction has not walked for it.
-      const fetching = i32.and(i32.eq(access, ACCESS.fetch), i64.eq(va, w.get('pc')));
-      f.if(i32.and(fetching, i32.ne(w.get32('breakpoints'), 0)), () =>
-        f.if(f.call(stopsAt, va), () => f.return(i64.const(-1))),
-      );
+      const flags = f.let(i64.and(wanted, i64.xor(pte, -1)));
       f.set(pte, i64.or(pte, wanted));
       f.set(host, f.call(frameAddress, page, i32.const(1)));
       f.if(i32.eqz(host), () => f.return(i64.const(-1)));
       f.if(w.get32('tracing'), () => {
         const [low, high] = [i32.wrap(entryPhysical), i32.wrap(i64.shrU(entryPhysical, 32))];
         f.drop(f.call(imports.touched, low, high, page, i32.const(ACCESS.walk), i32.const(8)));
+        f.if(w.get32('trapped'), () => f.return(i64.const(-1)));
       });
       f.set(host, i32.add(host, i32.and(i32.wrap(entryPhysical), 4095)));
       f.do(shadow.becomeTable, i32.shrU(host, 12), level, shared);
@@ -267,6 +278,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
         f.do(shadow.traceStore, host, i32.const(8), pte),
       );
       f.store(8, host, pte);
+      f.do(noteWalk, host, flags);
     });
     const physical = f.let(i64.or(physicalBase, i64.and(va, i64.sub(span, 1))));
     w.set(f, 'source', i64.extendU(i32.shrU(host, 3)));
@@ -431,6 +443,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     // which page it is, for reservations.
     f.if(w.get32('tracing'), () => {
       const mayFill = f.let(f.call(touched, va, page, access));
+      f.if(w.get32('trapped'), () => f.return(i32.const(0)));
       const mayWrite = f.let(i32.and(i32.and(mayFill, store), untraced(f, i32.shrU(frame, 12))));
       f.do(fill, pageVa, frame, page, i32.and(mayFill, i32.eqz(store)), mayWrite);
       f.return(i32.add(frame, i32.and(i32.wrap(va), 4095)));
@@ -642,6 +655,7 @@ export function addAccess(lib: Library, shadow: ShadowFunctions, trap: FunctionR
     f.if(w.get32('tracing'), () => {
       w.set32(f, 'accessSize', i32.const(0));
       f.drop(f.call(touched, pc, page, i32.const(ACCESS.fetch)));
+      f.if(w.get32('trapped'), () => f.return(i32.const(0)));
     });
     const record = f.let(recordOf(frame));
     const code = f.let(codeOf(w, frame));

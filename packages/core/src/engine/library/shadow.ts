@@ -1,7 +1,7 @@
 /**
  * The address-space cache group: shadow tables, which table is in use, and what keeps them true.
  *
- * Every hart has ELEMENTS data tables, or twice as many when harts are few, and as many fetch tables. A data table is tagged
+ * Every hart has ELEMENTS data tables, or twice as many when harts are few (`Engine.attach`), and as many fetch tables. A data table is tagged
  * by satp, effective privilege, SUM and MXR; a fetch table by satp and privilege. A change of any of these selects another
  * table and discards nothing.
  *
@@ -93,13 +93,8 @@ export function addShadow(lib: Library): ShadowFunctions {
   const { module, w } = lib;
   const field32 = (record: Expr, offset: number) => i32.load(record, offset);
 
-  /** How many elements of each kind a hart has: a few harts share what is there for many. */
-  const elements = () =>
-    select(
-      i32.gtU(w.get32('harts'), 4),
-      i32.divU(i32.const(MAX_HARTS * ELEMENTS), w.get32('harts')),
-      i32.const(2 * ELEMENTS),
-    );
+  /** How many elements of each kind a hart has. */
+  const elements = () => w.get32('elements');
 
   /** Every entry of the second level gets older at once: that is cheaper than to look for the one that has become untrue. */
   const dropSecond = module.function('dropSecond', [], [], (f) => {
