@@ -16,12 +16,12 @@ import { ensureSetup, ROOT } from './setup.mjs';
 const FOLDERS = ['packages', 'scripts', 'guest', 'bench', 'fuzz', 'tests'];
 /** By BRAID_TRANSLATE: the files that run again. Those in folders below make engines of their own. */
 const MACHINE =
-  /^(packages\/core\/src\/((engine|hart|machine|timeline)\/(?!workers)[^/]*|branch\/(fork-point|decision))|fuzz\/(isa-user|privileged))\.test\.ts$/;
+  /^(packages\/core\/src\/((engine|hart|machine|timeline)\/(?!workers|counters)[^/]*|branch\/(fork-point|decision))|fuzz\/(isa-user|privileged))\.test\.ts$/;
 const AGAIN = {
   0: MACHINE,
   soon: MACHINE,
   // Modules of one region each are slow to make: small programs only.
-  eager: /^packages\/core\/src\/(engine\/(?!exactness|workers)|hart\/)[^/]*\.test\.ts$/,
+  eager: /^packages\/core\/src\/(engine\/(?!exactness|workers|counters)|hart\/)[^/]*\.test\.ts$/,
 };
 const SKIPPED = new Set(['node_modules', 'prebuilt']);
 

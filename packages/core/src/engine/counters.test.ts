@@ -8,7 +8,7 @@ import { describe, test } from 'node:test';
 import { type ForkPoint, forkPoint, freeForkPoint } from '../branch/fork-point.ts';
 import { stateHash } from '../machine/hash.ts';
 import { Pool } from '../memory/pool.ts';
-import { COUNTERS, type Counter, counterProgram } from '../testing/counter-program.ts';
+import { CLOCKS, type Clock, clockProgram } from '../testing/clock-program.ts';
 import { bareMachine } from '../testing/machines.ts';
 import { Engine } from './engine.ts';
 
@@ -16,8 +16,8 @@ const STEPS = 4000;
 const T0 = 5;
 
 /** What the program has read after every 331 steps, and the hash at the end. */
-function readings(engine: Engine, counter: Counter, paged: boolean, fork: boolean) {
-  const machine = bareMachine(counterProgram({ counter, paged }), {}, {}, engine);
+function readings(engine: Engine, clock: Clock, mode: 'M' | 'S', fork: boolean) {
+  const machine = bareMachine(clockProgram({ harts: 1, mode, seed: 1, perPage: 0, clocks: [clock] }), {}, {}, engine);
   const points: ForkPoint[] = [];
   const read: bigint[] = [];
   for (let n = 0; n < STEPS / 331; n++) {
@@ -37,14 +37,14 @@ describe('counters are those of the instruction that reads them', () => {
       (translate) => [codePages, new Engine(new Pool(20_000, codePages), 0, { translate })] as const,
     ),
   );
-  for (const counter of COUNTERS) {
-    for (const paged of [false, true]) {
-      test(`${counter}, ${paged ? 'in pages whose accessed flags are set' : 'without translation'}`, () => {
-        const plain = readings(engines.at(-3)![1], counter, paged, false);
+  for (const clock of CLOCKS) {
+    for (const mode of ['M', 'S'] as const) {
+      test(`${clock}, ${mode === 'S' ? 'in pages whose accessed flags are set' : 'without translation'}`, () => {
+        const plain = readings(engines.at(-3)![1], clock, mode, false);
         assert.ok(plain.read.some((value) => value > 30n));
         for (const [codePages, engine] of engines)
           for (const fork of [false, true])
-            assert.deepEqual(readings(engine, counter, paged, fork), plain, `${codePages} code pages, fork: ${fork}`);
+            assert.deepEqual(readings(engine, clock, mode, fork), plain, `${codePages} code pages, fork: ${fork}`);
       });
     }
   }

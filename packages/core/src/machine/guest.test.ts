@@ -2,15 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import {
-  disturb,
-  guestMissing,
-  linuxMachine,
-  recipeMachine,
-  runSteps,
-  SEED,
-  sharedEngine,
-} from '../testing/machines.ts';
+import { guestMissing, linuxMachine, recipeMachine, runSteps, SEED, sharedEngine } from '../testing/machines.ts';
+import { disturb } from '../testing/perturbed.ts';
 import { Random } from '../testing/random.ts';
 import { record, replay } from '../timeline/logged-run.ts';
 import { stateHash } from './hash.ts';

@@ -5,7 +5,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Assembler } from '../testing/assembler.ts';
-import { bareMachine, disturb, recipeMachine, runSteps, runs, SEED } from '../testing/machines.ts';
+import { bareMachine, recipeMachine, runSteps, runs, SEED } from '../testing/machines.ts';
+import { disturb } from '../testing/perturbed.ts';
 import { buildProgram, type Recipe, SHARED_PAGE } from '../testing/programs.ts';
 import { Random } from '../testing/random.ts';
 

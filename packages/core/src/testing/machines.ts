@@ -4,7 +4,6 @@ import { existsSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import type fc from 'fast-check';
 import { Engine, type EngineOptions } from '../engine/engine.ts';
-import { stateHash } from '../machine/hash.ts';
 import { LogReader } from '../machine/log.ts';
 import { Machine, type Outputs } from '../machine/machine.ts';
 import type { MachineOptions, Stop } from '../machine/options.ts';
@@ -12,7 +11,6 @@ import { type Attachments, restoreMachine, saveMachine } from '../machine/save.t
 import { Pool } from '../memory/pool.ts';
 import { decodeState, encodeState } from '../state/encode.ts';
 import { buildProgram, type Recipe } from './programs.ts';
-import type { Random } from './random.ts';
 
 /** Where random tests start: `npm test` sets and prints it. */
 export const SEED = Number(process.env.BRAID_SEED ?? 1) >>> 0;
@@ -103,56 +101,6 @@ export function runSteps(machine: Machine, steps: number): Stop {
     if (stop.reason === 'exit' || stop.reason === 'idle' || stop.reason === 'stalled') return stop;
     if (machine.totalSteps >= target) return stop;
   }
-}
-
-/** What `disturb` does between two pieces of a run; nothing of it may be seen by the guest. */
-export const DISTURBANCES = ['stop', 'drop', 'reborn', 'move', 'hash', 'other'] as const;
-
-/**
- * Runs `steps` steps in pieces of random length and disturbs the machine between them: drops caches, saves and restores it, on
- * another engine too, hashes it, and lets another machine run on its engine. Gives the machine back, which may be a new one.
- */
-export function disturb(
-  start: Machine,
-  steps: number,
-  choices: Random,
-  options: {
-    pieces?: number;
-    kinds?: readonly (typeof DISTURBANCES)[number][];
-    other?: Machine;
-    engines?: readonly Engine[];
-  } = {},
-): Machine {
-  const { pieces = 12, kinds = DISTURBANCES, other, engines = [start.engine] } = options;
-  let machine = start;
-  const end = machine.totalSteps + BigInt(steps);
-  while (machine.totalSteps < end) {
-    const left = Number(end - machine.totalSteps);
-    // Short pieces are as interesting as long ones.
-    const piece = choices.chance(0.5) ? 1 + choices.below(Math.ceil((2 * steps) / pieces)) : 1 + choices.below(40);
-    const stop = runSteps(machine, Math.min(left, piece));
-    switch (choices.pick(kinds)) {
-      case 'stop':
-        break;
-      case 'drop':
-        machine.engine.dropCaches();
-        break;
-      case 'reborn':
-        machine = reborn(machine);
-        break;
-      case 'move':
-        machine = reborn(machine, choices.pick(engines));
-        break;
-      case 'hash':
-        stateHash(machine);
-        break;
-      case 'other':
-        if (other) runSteps(other, 1 + choices.below(3000));
-        break;
-    }
-    if (stop.reason !== 'steps' && stop.reason !== 'attention' && stop.reason !== 'hint') break;
-  }
-  return machine;
 }
 
 const PREBUILT = new URL('../../../../guest/prebuilt/', import.meta.url);

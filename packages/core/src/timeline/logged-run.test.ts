@@ -8,16 +8,8 @@ import { formatPosition, type InputEvent, LogReader, ReplayError } from '../mach
 import type { Machine } from '../machine/machine.ts';
 import { decodeState, encodeState } from '../state/encode.ts';
 import { StateError } from '../state/errors.ts';
-import {
-  disturb,
-  guestMissing,
-  linuxMachine,
-  recipeMachine,
-  runSteps,
-  runs,
-  SEED,
-  sharedEngine,
-} from '../testing/machines.ts';
+import { guestMissing, linuxMachine, recipeMachine, runSteps, runs, SEED, sharedEngine } from '../testing/machines.ts';
+import { disturb } from '../testing/perturbed.ts';
 import type { Recipe } from '../testing/programs.ts';
 import { Random } from '../testing/random.ts';
 import { record, replay, restoreLoggedRun, saveLoggedRun } from './logged-run.ts';
