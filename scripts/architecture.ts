@@ -22,6 +22,7 @@ interface Folder {
 /** The direction of imports in the core, lowest first. A folder may always import from itself. */
 export const FOLDERS: Record<string, Folder> = {
   text: { imports: [] }, //                                    texts of guests: from bytes and back, shown safely
+  check: { imports: [] }, //                                   what arguments of public calls may be
   state: { imports: [] }, //                                   plain records: as bytes, and checked
   wasm: { imports: [] }, //                                    writes WebAssembly; knows no RISC-V
   softfloat: { imports: ['wasm'] }, //                         IEEE 754 arithmetic, written in wasm
@@ -36,6 +37,7 @@ export const FOLDERS: Record<string, Folder> = {
   machine: {
     imports: [
       'text',
+      'check',
       'state',
       'wasm',
       'isa',

@@ -1,10 +1,13 @@
 /** A state of a machine, in its pool's memory. */
 
 import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
+import { argument } from '@braid/core/check/calls.ts';
+import { optional } from '@braid/core/check/schema.ts';
 import type { Position } from '@braid/core/machine/log.ts';
+import { checked } from './check.ts';
 import type { BraidError } from './errors.ts';
 import type { Machine } from './machine.ts';
-import type { ForkOptions } from './options.ts';
+import { FORK_OPTIONS, type ForkOptions } from './options.ts';
 import type { Link } from './pool/link.ts';
 import type { Pool } from './pool/pool.ts';
 import { type Arrival, type HostState, type KnownPoint, UNKNOWN_POINT } from './pool/protocol.ts';
@@ -57,7 +60,7 @@ export class ForkPoint implements AsyncDisposable {
     return this.clone({ point, host: this.host, inputs: [], clone: true }, options);
   }
 
-  /** Does something with it in the thread of a machine, which may know it already. It stays until that is done. */
+  /** Does something with it in the thread of a machine, which may know it already. It stays until that is done. @internal */
   async use<T>(link: Link, work: (known: KnownPoint) => Promise<T>): Promise<T> {
     const { id, point } = this;
     const known = this.pool.knows(link, id) ? { id } : { id, point };
@@ -88,3 +91,8 @@ export class ForkPoint implements AsyncDisposable {
     await this.dispose();
   }
 }
+
+checked<ForkPoint, 'use'>(ForkPoint.prototype, {
+  rejects: { fork: [argument('options', optional(FORK_OPTIONS))] },
+  throws: {},
+});

@@ -2,11 +2,12 @@
 
 import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { InputEvent } from '@braid/core/machine/log.ts';
+import { requireValue } from './check.ts';
 import type { DiskUsers } from './disk/users.ts';
 import { BraidError, fromRecord } from './errors.ts';
 import { ForkPoint } from './fork-point.ts';
 import type { Machine } from './machine.ts';
-import type { ForkOptions } from './options.ts';
+import { FORK_OPTIONS, type ForkOptions } from './options.ts';
 import type { Link } from './pool/link.ts';
 import type { Pool } from './pool/pool.ts';
 import type { Arrival, Calls, Made } from './pool/protocol.ts';
@@ -38,13 +39,16 @@ export class Forks {
     options: ForkOptions | ((index: number) => ForkOptions),
     inputs: (index: number) => readonly InputEvent[] = () => [],
   ): Promise<(Machine | BraidError)[]> {
+    // Asked for before anything is made: what the function throws, or bad options of one, concern the whole call.
+    const optionsOf = Array.from({ length: count }, (_, n) => (typeof options === 'function' ? options(n) : options));
+    for (const [n, one] of optionsOf.entries()) requireValue(FORK_OPTIONS, one, `options of fork ${n}`);
     const { points, host } = await this.capture(count);
     return Promise.all(
       points.map(async (point, index) => {
         if ('code' in point) return fromRecord(point);
         const arrival = { point, host, inputs: inputs(index), clone: true };
         try {
-          return await this.clone(arrival, typeof options === 'function' ? options(index) : options);
+          return await this.clone(arrival, optionsOf[index]!);
         } catch (error) {
           return error instanceof BraidError
             ? error
@@ -96,7 +100,7 @@ export class Forks {
     const { pool, images } = this.host;
     pool.hold(arrival);
     const leave = images.join();
-    const address = mac === undefined ? {} : { mac: macOf(mac) };
+    const address = mac === undefined ? {} : { mac: parseMac(mac) };
     const limit = maxSteps === undefined ? {} : { maxSteps: BigInt(maxSteps) };
     const setup = { ...arrival.host.setup, ...(time === undefined ? {} : { time }), ...limit };
     const link = pool.link();
@@ -149,12 +153,4 @@ async function reseed(machine: Machine, link: Link, bytes: Uint8Array): Promise<
   if (exitCode === 0) return;
   const why = `${stderr.trim() || `exit code ${exitCode}`}; install perl or python3 there, or leave generation out`;
   throw new BraidError('ERR_BRAID_AGENT', `the guest cannot renew the key of its random numbers: ${why}`);
-}
-
-function macOf(text: string): Uint8Array {
-  try {
-    return parseMac(text);
-  } catch (error) {
-    throw new BraidError('ERR_BRAID_OPTION', `${(error as Error).message}; give six bytes such as 52:54:00:12:34:57`);
-  }
 }

@@ -231,9 +231,9 @@ test('options that cannot work', async () => {
   const bare = exitProgram(0);
   const cases: [Parameters<typeof Machine.create>[0], string][] = [
     [{ bare, memory: 'much' }, 'ERR_BRAID_OPTION'],
-    [{ bare, memory: '1M' }, 'ERR_BRAID_MACHINE'],
-    [{ bare, harts: 9 }, 'ERR_BRAID_MACHINE'],
-    [{ bare, seed: 1n << 64n }, 'ERR_BRAID_MACHINE'],
+    [{ bare, memory: '1M' }, 'ERR_BRAID_OPTION'],
+    [{ bare, harts: 9 }, 'ERR_BRAID_OPTION'],
+    [{ bare, seed: 1n << 64n }, 'ERR_BRAID_OPTION'],
     [{ bare, time: 'soon' as 'wall' }, 'ERR_BRAID_OPTION'],
     [{ bare, kernel: bare }, 'ERR_BRAID_OPTION'],
     [{ bare: bare.subarray(0, 100) }, 'ERR_BRAID_BOOT'],

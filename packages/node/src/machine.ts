@@ -13,12 +13,14 @@ import { Branches, type BranchHost, type BranchOptions } from './branch/branches
 import { type CopyOptions, copy, forgetMerges, type Merged, type MergeOptions, merge } from './branch/converge.ts';
 import { type Decided, type DecideOptions, decide } from './branch/decide.ts';
 import { heldOf, lineOf } from './branch/lineage.ts';
+import { checked, instanceOf } from './check.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError } from './errors.ts';
 import type { ForkPoint } from './fork-point.ts';
 import { Forks } from './forks.ts';
 import type { GdbListener, GdbServeOptions } from './gdb/listener.ts';
 import { serveGdb } from './gdb/serve.ts';
+import { machineCalls, STATIC_CALLS } from './machine-calls.ts';
 import {
   type AttachOptions,
   attachmentsOf,
@@ -46,6 +48,11 @@ export interface MachineEvents {
   halt: undefined;
   /** A program has named this position (`braid_mark`), within the quota of the option `hints`. Print it with `escapeGuestText` only. */
   mark: string;
+  /**
+   * A listener, or the sink of the console, has thrown or rejected; with what. It ends nothing: a sink is not called again, a listener is.
+   * Without a listener to this it is a warning of the process.
+   */
+  error: unknown;
 }
 
 export interface SavedMachine {
@@ -53,8 +60,6 @@ export interface SavedMachine {
   readonly console: ConsoleDevice;
   readonly machine: unknown;
 }
-
-const MAX_FORKS = 1024;
 
 export class Machine implements AsyncDisposable {
   readonly seed: bigint;
@@ -173,8 +178,6 @@ export class Machine implements AsyncDisposable {
     count = 1,
     options: ForkOptions | ((index: number) => ForkOptions) = {},
   ): Promise<(Machine | BraidError)[]> {
-    if (!Number.isInteger(count) || count < 0 || count > MAX_FORKS)
-      throw new BraidError('ERR_BRAID_OPTION', `${count} forks: give 0 to ${MAX_FORKS}`);
     return this.forks.make(count, options);
   }
 
@@ -428,9 +431,9 @@ export class Machine implements AsyncDisposable {
     this.link.post({ type: 'resize', columns, rows });
   }
 
-  /** Has the console's output go to a function instead of `console.readable`. */
+  /** Has the console's output go to a function instead of `console.readable`. What it throws goes to the event `error`. */
   onConsole(sink: Sink): void {
-    this.link.console.to(sink);
+    this.link.console.to(sink, (error) => this.link.fault(error));
   }
 
   /** The machine as plain data, for `restore` or `encodeState`. Disks are not part of it. */
@@ -495,3 +498,6 @@ export class Machine implements AsyncDisposable {
     await this.dispose();
   }
 }
+
+checked<typeof Machine, 'divert'>(Machine, STATIC_CALLS);
+checked<Machine>(Machine.prototype, machineCalls(instanceOf<Machine>('a Machine', Machine)));

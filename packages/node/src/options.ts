@@ -2,11 +2,29 @@
 
 import { randomBytes } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
+import {
+  bytes,
+  callback,
+  either,
+  type Fields,
+  flag,
+  guestText,
+  list,
+  oneOf,
+  optional,
+  record,
+  refined,
+  type Schema,
+  value,
+  wide,
+} from '@braid/core/check/schema.ts';
+import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { HintQuotas } from '@braid/core/machine/hints.ts';
-import { type Boot, checkOptions } from '@braid/core/machine/options.ts';
+import { type Boot, CONFIGURATION } from '@braid/core/machine/options.ts';
+import { COUNT, HOST_PATH, instance, requireValue, SEED } from './check.ts';
 import { BraidError } from './errors.ts';
 import { readWhole, unpack } from './files.ts';
-import type { Pool } from './pool/pool.ts';
+import { Pool } from './pool/pool.ts';
 import type { ConsoleDevice, ImageSource, Setup, TimeMode } from './pool/protocol.ts';
 
 /** A file by its path, or its content. */
@@ -88,6 +106,92 @@ export interface CreateOptions extends AttachOptions {
   readonly hints?: Partial<HintQuotas>;
 }
 
+export const TIME: Schema<TimeMode> = oneOf('virtual', 'wall');
+export const POOL: Schema<Pool> = instance('a Pool', Pool);
+
+const MAC: Schema<string> = value('six bytes such as 52:54:00:12:34:57, no group address', (given) => {
+  try {
+    return typeof given === 'string' && parseMac(given).length > 0;
+  } catch {
+    return false;
+  }
+});
+
+/** What a host may be called: as the guest's kernel has it. */
+const HOST_NAME: Schema<string> = refined(
+  guestText,
+  'a string of 1 to 64 bytes',
+  (name) => name !== '' && Buffer.byteLength(name) <= 64,
+);
+
+export const FORK_OPTIONS: Schema<ForkOptions> = record<ForkOptions>({
+  seed: optional(SEED),
+  mac: optional(MAC),
+  connected: optional(flag),
+  hostname: optional(HOST_NAME),
+  time: optional(TIME),
+  maxSteps: optional(COUNT),
+  generation: optional(guestText),
+});
+
+/** The same for all forks, or for each by its index. */
+export const FORK_CHOICE: Schema<ForkOptions | ((index: number) => ForkOptions)> = either(FORK_OPTIONS, callback);
+
+export const DIVERT_OPTIONS: Schema<DivertOptions> = record<DivertOptions>({
+  seed: optional(SEED),
+  time: optional(TIME),
+  maxSteps: optional(COUNT),
+});
+
+const DISK: Schema<DiskOption> = either(
+  HOST_PATH,
+  bytes,
+  record<{ readonly path: string; readonly readOnly?: boolean }>({ path: HOST_PATH, readOnly: optional(flag) }),
+  record<{ readonly bytes: Uint8Array; readonly readOnly?: boolean }>({ bytes, readOnly: optional(flag) }),
+);
+
+const ATTACHMENTS: Fields<AttachOptions> = {
+  pool: optional(POOL),
+  disks: optional(list(DISK)),
+  time: optional(TIME),
+  epoch: optional(
+    either(
+      wide(0n, (1n << 63n) - 1n),
+      value<Date>('a Date from 1970 to 2261', (given) => {
+        const ms = given instanceof Date ? given.getTime() : -1;
+        return ms >= 0 && ms * 1e6 < 2 ** 63;
+      }),
+    ),
+  ),
+  maxSteps: optional(COUNT),
+};
+
+export const ATTACH_OPTIONS: Schema<AttachOptions> = record(ATTACHMENTS);
+
+const FILE: Schema<FileOption> = either(HOST_PATH, bytes);
+const MEMORY: Schema<SizeOption> = value(
+  'bytes, or text such as "512M": a multiple of 4 KiB from 32 MiB to 3 GiB',
+  (given) => {
+    const size = typeof given === 'string' || typeof given === 'bigint' ? sizeOf(given) : given;
+    return CONFIGURATION.memory.complaint(size, 'memory') === undefined;
+  },
+);
+
+export const CREATE_OPTIONS: Schema<CreateOptions> = record<CreateOptions>({
+  ...ATTACHMENTS,
+  kernel: optional(FILE),
+  flat: optional(flag),
+  initrd: optional(FILE),
+  append: optional(guestText),
+  firmware: optional(FILE),
+  bare: optional(FILE),
+  memory: optional(MEMORY),
+  harts: optional(CONFIGURATION.harts),
+  seed: optional(SEED),
+  slice: optional(CONFIGURATION.slice),
+  hints: optional(CONFIGURATION.hints),
+});
+
 const DEFAULT_MEMORY = 256 * 2 ** 20;
 /** 2026-01-01, where virtual time begins. */
 const VIRTUAL_EPOCH = 1_767_225_600_000_000_000n;
@@ -100,25 +204,20 @@ const DEFAULT_APPEND = 'quiet earlycon=sbi console=ttyS0 panic=-1 no4lvl';
 
 const UNITS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
-/** A size in bytes. */
-function parseSize(size: SizeOption): number {
+/** A size in bytes; not a number for text that says none. */
+function sizeOf(size: SizeOption): number {
   if (typeof size !== 'string') return Number(size);
   const match = /^(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?$/i.exec(size.trim());
-  if (!match)
-    throw new BraidError(
-      'ERR_BRAID_OPTION',
-      `"${size}" is no size; give bytes, or a number with K, M or G, such as 512M`,
-    );
-  return Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
+  return match ? Number(match[1]) * UNITS[match[2]!.toUpperCase()]! : Number.NaN;
 }
 
 export async function setupOf(options: CreateOptions): Promise<Setup> {
-  const memory = parseSize(options.memory ?? DEFAULT_MEMORY);
+  requireValue(CREATE_OPTIONS, options, 'options');
+  const memory = sizeOf(options.memory ?? DEFAULT_MEMORY);
   const harts = options.harts ?? 1;
   const seed = options.seed === undefined ? randomBytes(8).readBigUInt64LE() : BigInt(options.seed);
   const slice = options.slice === undefined ? {} : { slice: options.slice };
   const hints = options.hints === undefined ? {} : { hints: options.hints };
-  checkOptions({ memory, harts, seed, ...slice, ...hints });
   const attached = attachmentsOf(options);
   const { boot, console } = await bootOf(options);
   return { boot, console, memory, harts, seed, ...slice, ...hints, ...attached };
@@ -126,9 +225,6 @@ export async function setupOf(options: CreateOptions): Promise<Setup> {
 
 export function attachmentsOf(options: AttachOptions): Pick<Setup, 'disks' | 'time' | 'epoch' | 'maxSteps'> {
   const time = options.time ?? 'virtual';
-  if (time !== 'virtual' && time !== 'wall') {
-    throw new BraidError('ERR_BRAID_OPTION', `there is no time mode "${String(time)}"; give virtual or wall`);
-  }
   const now = () => BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6));
   const epoch =
     options.epoch === undefined
@@ -138,9 +234,7 @@ export function attachmentsOf(options: AttachOptions): Pick<Setup, 'disks' | 'ti
       : typeof options.epoch === 'bigint'
         ? options.epoch
         : BigInt(options.epoch.getTime()) * 1_000_000n;
-  if (epoch < 0n || epoch >= 1n << 63n) throw new BraidError('ERR_BRAID_OPTION', 'the epoch lies outside 1970 to 2262');
   const maxSteps = options.maxSteps === undefined ? {} : { maxSteps: BigInt(options.maxSteps) };
-  if ((maxSteps.maxSteps ?? 0n) < 0n) throw new BraidError('ERR_BRAID_OPTION', 'maxSteps is negative');
   return { disks: (options.disks ?? []).map(diskOf), time, epoch, ...maxSteps };
 }
 

@@ -1,12 +1,21 @@
 /** Output of the guest on its way to a consumer, with back-pressure: what has not been taken holds the machine up. */
 
+import { DATA, requireValue } from './check.ts';
+import { isThenable, warn } from './listeners.ts';
 import { OUTPUT_AHEAD } from './pool/protocol.ts';
 
-/** Takes bytes; a promise means that it is busy with them until then. */
+/**
+ * Takes bytes; a promise means that it is busy with them until then. A MiB ahead of it the machine waits, so one whose promise never settles
+ * holds the machine up until its call is aborted. One that throws or rejects is not called again: see where it is given.
+ */
 export type Sink = (bytes: Uint8Array) => unknown;
 
 export class OutputQueue {
   private readonly taken: (bytes: number) => void;
+  /** Told what the sink throws. */
+  private failed: (error: unknown) => void = warn;
+  /** What the sink is busy with. None of these rejects. */
+  private readonly busy = new Map<Promise<void>, number>();
   private readonly keep: number;
   private queue: Uint8Array[] = [];
   private queued = 0;
@@ -26,12 +35,7 @@ export class OutputQueue {
   }
 
   push(bytes: Uint8Array): void {
-    if (this.sink) {
-      const busy = this.sink(bytes);
-      if (busy instanceof Promise) busy.finally(() => this.taken(bytes.length)).catch(() => {});
-      else this.taken(bytes.length);
-      return;
-    }
+    if (this.sink) return this.deliver(this.sink, bytes, bytes.length);
     this.queue.push(bytes);
     this.queued += bytes.length;
     if (this.wake) this.wake();
@@ -50,16 +54,51 @@ export class OutputQueue {
     }
   }
 
-  /** Has the output go to a function, what waited first. */
-  to(sink: Sink): void {
+  /** Gives bytes to the sink; `count` of them are taken when it is done with them. */
+  private deliver(sink: Sink, bytes: Uint8Array, count: number): void {
+    let work: unknown;
+    try {
+      work = sink(bytes);
+    } catch (error) {
+      this.taken(count);
+      return this.fail(error);
+    }
+    if (!isThenable(work)) return this.taken(count);
+    const done = () => {
+      if (this.busy.delete(settled)) this.taken(count);
+    };
+    const settled: Promise<void> = Promise.resolve(work).then(done, (error) => {
+      done();
+      this.fail(error);
+    });
+    this.busy.set(settled, count);
+  }
+
+  /** The sink has failed: it hears nothing more, and what still comes is thrown away. */
+  private fail(error: unknown): void {
+    this.sink = () => {};
+    this.failed(error);
+  }
+
+  /** Has the output go to a function, what waited first; `failed` is told what that throws or rejects with. */
+  to(sink: Sink, failed: (error: unknown) => void = warn): void {
     const counted = this.keep >= OUTPUT_AHEAD;
     this.sink = sink;
+    this.failed = failed;
     this.attached = true;
-    for (const bytes of this.queue.splice(0)) {
-      sink(bytes);
-      if (counted) this.taken(bytes.length);
-    }
+    for (const bytes of this.queue.splice(0)) this.deliver(this.sink, bytes, counted ? bytes.length : 0);
     this.queued = 0;
+  }
+
+  /** Resolves when the sink is done with all that it was given. */
+  async drained(): Promise<void> {
+    await Promise.all(this.busy.keys());
+  }
+
+  /** Waits for the sink no longer: what it is busy with holds nothing up any more. */
+  abandon(): void {
+    this.sink = () => {};
+    for (const [settled, count] of this.busy) if (this.busy.delete(settled)) this.taken(count);
   }
 
   end(): void {
@@ -109,7 +148,8 @@ export class OutputQueue {
   }
 }
 
-/** Text or bytes that somebody may go on to change, as bytes to be sent. */
+/** A copy of text or bytes, to be sent. Throws `ERR_BRAID_OPTION` for anything else. */
 export function bytesOf(data: Uint8Array | string): Uint8Array {
+  requireValue(DATA, data, 'what is sent');
   return typeof data === 'string' ? new TextEncoder().encode(data) : data.slice();
 }

@@ -1,5 +1,20 @@
 /** Programs of a guest, as its agent runs them: to start one, and to say what it is called in a machine's clones. */
 
+import { argument } from '@braid/core/check/calls.ts';
+import {
+  callback,
+  guestText,
+  integer,
+  list,
+  map,
+  optional,
+  record,
+  refined,
+  type Schema,
+  value,
+} from '@braid/core/check/schema.ts';
+import { GUEST_PATH } from './branch/guest-files.ts';
+import { checked, DATA, WAIT } from './check.ts';
 import { BraidError } from './errors.ts';
 import type { Machine } from './machine.ts';
 import { bytesOf, type Sink } from './output.ts';
@@ -8,8 +23,8 @@ import type { Spawn } from './pool/protocol.ts';
 import type { ProgramKey } from './runner/conditions.ts';
 
 export interface SpawnOptions extends WaitOptions {
-  /** Added to the agent's environment. */
-  readonly env?: Readonly<Record<string, string>>;
+  /** Added to the agent's environment. A variable that is undefined is left out. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
   /** All of the program's input, or `stream` for `stdin` of the handle. Without it the program reads nothing. */
   readonly input?: string | Uint8Array | 'stream';
@@ -19,7 +34,10 @@ export interface SpawnOptions extends WaitOptions {
 
 export interface ExecOptions extends WaitOptions, Omit<SpawnOptions, 'input'> {
   readonly input?: string | Uint8Array;
-  /** Called with output as it comes, which is then not collected. */
+  /**
+   * Called with output as it comes, which is then not collected. What it throws or rejects with ends the program, and the call rejects
+   * with that.
+   */
   readonly onStdout?: Sink;
   readonly onStderr?: Sink;
   /** Bytes of each stream that are collected, at most; by default 64 MiB. */
@@ -30,6 +48,37 @@ export interface ExecResult extends ProgramExit {
   readonly stdout: string;
   readonly stderr: string;
 }
+
+const SIDE: Schema<number> = integer(1, 65_535);
+const SIZE = record<{ readonly columns: number; readonly rows: number }>({ columns: SIDE, rows: SIDE });
+const VARIABLE = refined(guestText, 'the name of a variable: not empty, without "="', (name) => /^[^=]+$/s.test(name));
+const INPUT = optional(DATA);
+
+const SPAWN_FIELDS = {
+  ...WAIT,
+  env: optional(map(VARIABLE, optional(guestText))),
+  cwd: optional(GUEST_PATH),
+  terminal: optional(SIZE),
+};
+
+export const SPAWN_OPTIONS: Schema<SpawnOptions> = record<SpawnOptions>({ ...SPAWN_FIELDS, input: INPUT });
+
+export const EXEC_OPTIONS: Schema<ExecOptions> = record<ExecOptions>({
+  ...SPAWN_FIELDS,
+  input: INPUT,
+  onStdout: optional(callback),
+  onStderr: optional(callback),
+  maxOutput: optional(integer(0)),
+});
+
+/** A program and its arguments. */
+export const ARGV: Schema<readonly string[]> = refined(
+  list(guestText, { least: 1 }),
+  'an array that begins with a program',
+  ([program]) => program !== '',
+);
+
+const SIGNAL_NUMBER = integer(0, 64);
 
 /** A program in the guest. */
 export interface Program {
@@ -52,7 +101,21 @@ export interface Program {
 /** Which call of which machine started a program. */
 const started = new WeakMap<Program, { readonly machine: Machine; readonly id: number }>();
 
+export const PROGRAM: Schema<Program> = value('a program that spawn gave', (given) => started.has(given as Program));
+
 const MAX_OUTPUT = 64 * 2 ** 20;
+
+/** Resolves when a signal aborts. */
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+function definedOf(env: NonNullable<SpawnOptions['env']>): [string, string][] {
+  return Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined);
+}
 
 /** See the methods of `Machine`. */
 export class Programs {
@@ -65,7 +128,7 @@ export class Programs {
   }
 
   async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    const { onStdout, onStderr, maxOutput = MAX_OUTPUT, ...rest } = options;
+    const { onStdout, onStderr, maxOutput = MAX_OUTPUT, input, ...rest } = options;
     const limit = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, limit.signal]) : limit.signal;
     const collected: Record<'stdout' | 'stderr', Uint8Array[]> = { stdout: [], stderr: [] };
@@ -80,12 +143,23 @@ export class Programs {
         }
       };
     };
-    const { outputs, exited } = this.start(argv, { ...rest, signal });
-    outputs.stdout.to(onStdout ?? collect('stdout'));
-    outputs.stderr.to(onStderr ?? collect('stderr'));
-    const exit = await exited;
-    const text = (name: 'stdout' | 'stderr') => Buffer.concat(collected[name]).toString();
-    return { ...exit, stdout: text('stdout'), stderr: text('stderr') };
+    // Here all of it is a text, the word that asks `spawn` for a stream too.
+    const all = input === undefined ? {} : { input: bytesOf(input) };
+    const { outputs, exited } = this.start(argv, { ...rest, ...all, signal });
+    const failed = (error: unknown) => limit.abort(error);
+    outputs.stdout.to(onStdout ?? collect('stdout'), failed);
+    outputs.stderr.to(onStderr ?? collect('stderr'), failed);
+    try {
+      const exit = await exited;
+      await Promise.race([Promise.all([outputs.stdout.drained(), outputs.stderr.drained()]), aborted(signal)]);
+      signal.throwIfAborted();
+      const text = (name: 'stdout' | 'stderr') => Buffer.concat(collected[name]).toString();
+      return { ...exit, stdout: text('stdout'), stderr: text('stderr') };
+    } catch (error) {
+      outputs.stdout.abandon();
+      outputs.stderr.abandon();
+      throw error;
+    }
   }
 
   spawn(argv: readonly string[], options: SpawnOptions = {}): Program {
@@ -100,6 +174,13 @@ export class Programs {
       killAll: () => this.link.call('killAll', { program: id }),
       resize: (columns, rows) => this.link.post({ type: 'terminal', id, rows, cols: columns }),
     };
+    checked<Program>(program, {
+      rejects: {},
+      throws: {
+        kill: [argument('signal', optional(SIGNAL_NUMBER))],
+        resize: [argument('columns', SIDE), argument('rows', SIDE)],
+      },
+    });
     started.set(program, { machine: this.machine, id });
     return program;
   }
@@ -122,7 +203,7 @@ export class Programs {
     const { env, cwd, input, terminal, signal } = options;
     const request: Spawn = {
       argv: [...argv],
-      ...(env === undefined ? {} : { env: Object.entries(env).map(([name, value]) => `${name}=${value}`) }),
+      ...(env === undefined ? {} : { env: definedOf(env).map(([name, value]) => `${name}=${value}`) }),
       ...(cwd === undefined ? {} : { cwd }),
       ...(input === undefined ? {} : { input: input === 'stream' ? input : bytesOf(input) }),
       ...(terminal === undefined ? {} : { terminal: { rows: terminal.rows, cols: terminal.columns } }),

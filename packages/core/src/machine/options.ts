@@ -1,8 +1,9 @@
 /** What a machine is made from, and how a run of it ends. Plain data: it travels to workers and into saved states. */
 
+import { type Fields, integer, optional, record, refined, type Schema, wide } from '../check/schema.ts';
 import type { BlockBackend } from '../devices/virtio-block/backend.ts';
 import type { NetBackend } from '../devices/virtio-net/backend.ts';
-import { HINT_NAMES, type Hint, type HintName, type HintQuotas, MAX_QUOTA } from './hints.ts';
+import { type Hint, type HintQuotas, MAX_QUOTA } from './hints.ts';
 import { MAX_PAUSE, type PauseRule } from './schedule.ts';
 
 /** What the harts start with. */
@@ -124,39 +125,48 @@ export const MAX_MEMORY = 3 * 2 ** 30;
 export const MAX_HARTS = 8;
 export const MAX_STEPS_PER_NANOSECOND = 16;
 
+const QUOTA: Schema<number | undefined> = optional(integer(0, MAX_QUOTA));
+
+/** What the numbers of a configuration may be. */
+export const CONFIGURATION: Fields<
+  Required<Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'stepsPerNanosecond' | 'pause' | 'seed' | 'hints'>>
+> = {
+  memory: refined(
+    integer(MIN_MEMORY, MAX_MEMORY),
+    'a multiple of 4 KiB from 32 MiB to 3 GiB',
+    (memory) => memory % 4096 === 0,
+  ),
+  harts: integer(1, MAX_HARTS),
+  slice: integer(1, 2 ** 30),
+  stepsPerNanosecond: integer(1, MAX_STEPS_PER_NANOSECOND),
+  pause: record<PauseRule>({
+    steps: integer(0, MAX_PAUSE.steps),
+    spins: integer(0, MAX_PAUSE.spins),
+    turn: integer(0, MAX_PAUSE.turn),
+  }),
+  seed: wide(0n, (1n << 64n) - 1n),
+  hints: record<Partial<HintQuotas>>({ branch: QUOTA, result: QUOTA, done: QUOTA, take: QUOTA, mark: QUOTA }),
+};
+
+const { memory, harts, slice, stepsPerNanosecond, pause, seed, hints } = CONFIGURATION;
+const CHECKED = record<Parameters<typeof checkOptions>[0]>({
+  memory,
+  harts,
+  slice: optional(slice),
+  stepsPerNanosecond: optional(stepsPerNanosecond),
+  pause: optional(pause),
+  seed,
+  hints: optional(hints),
+});
+
 /** Throws `MachineError` for a configuration that no machine has. */
 export function checkOptions(
   options: Pick<MachineOptions, 'memory' | 'harts' | 'slice' | 'stepsPerNanosecond' | 'pause' | 'seed' | 'hints'>,
 ): void {
-  const { memory, harts, slice, stepsPerNanosecond, pause, seed, hints = {} } = options;
-  if (!Number.isInteger(memory) || memory % 4096 !== 0 || memory < MIN_MEMORY || memory > MAX_MEMORY) {
-    throw new MachineError(`memory of ${memory} bytes: give a multiple of 4 KiB from 32 MiB to 3 GiB`);
-  }
-  if (!Number.isInteger(harts) || harts < 1 || harts > MAX_HARTS) {
-    throw new MachineError(`${harts} harts: give 1 to ${MAX_HARTS}`);
-  }
-  if (slice !== undefined && (!Number.isInteger(slice) || slice < 1 || slice > 2 ** 30)) {
-    throw new MachineError(`a slice of ${slice} steps: give 1 to 2^30`);
-  }
-  if (
-    stepsPerNanosecond !== undefined &&
-    (!Number.isInteger(stepsPerNanosecond) || stepsPerNanosecond < 1 || stepsPerNanosecond > MAX_STEPS_PER_NANOSECOND)
-  ) {
-    throw new MachineError(`${stepsPerNanosecond} steps per nanosecond: give 1 to ${MAX_STEPS_PER_NANOSECOND}`);
-  }
-  for (const name of ['steps', 'spins', 'turn'] as const) {
-    const value = pause?.[name] ?? 0;
-    if (!Number.isInteger(value) || value < 0 || value > MAX_PAUSE[name]) {
-      throw new MachineError(`a pause with ${name} of ${value}: give 0 to ${MAX_PAUSE[name]}`);
-    }
-  }
-  if (seed < 0n || seed >= 1n << 64n) throw new MachineError('a seed has 64 bits');
-  for (const [name, quota] of Object.entries(hints)) {
-    if (!HINT_NAMES.includes(name as HintName)) throw new MachineError(`there is no hint named ${name}`);
-    if (!Number.isInteger(quota) || quota < 0 || quota > MAX_QUOTA) {
-      throw new MachineError(`${quota} hints named ${name}: give 0 to ${MAX_QUOTA}`);
-    }
-  }
+  const { memory, harts, slice, stepsPerNanosecond, pause, seed, hints } = options;
+  const given = { memory, harts, slice, stepsPerNanosecond, pause, seed, hints };
+  const wrong = CHECKED.complaint(given, 'options');
+  if (wrong !== undefined) throw new MachineError(wrong);
 }
 
 /** Throws `MachineError` where a state is asked for that benchmarks' switches may have falsified. */

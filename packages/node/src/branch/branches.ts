@@ -8,14 +8,18 @@
  * The guest is hostile: clones, depth, steps and bytes are bounded, and a hint that makes no sense here has the result 0.
  */
 
+import { argument } from '@braid/core/check/calls.ts';
+import { callback, integer, oneOf, optional, record, type Schema, whole } from '@braid/core/check/schema.ts';
 import type { Hint } from '@braid/core/machine/hints.ts';
 import type { InputEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import { checked } from '../check.ts';
 import { BraidError } from '../errors.ts';
+import { tell } from '../listeners.ts';
 import type { Machine } from '../machine.ts';
 import type { ForkOptions } from '../options.ts';
 import type { Link } from '../pool/link.ts';
-import { type Content, putFile, readContent } from './guest-files.ts';
+import { type Content, GUEST_PATHS, putFile, readContent } from './guest-files.ts';
 
 /** How the original converges: it becomes the clone, or goes on with what the clone gave. */
 export type Convergence = 'adopt' | 'copy';
@@ -82,6 +86,19 @@ const MAX_RESULTS = 1024;
 const MAX_RESULT_BYTES = 16 * 2 ** 20;
 const MAX_CLONES = 1024;
 const MAX_DEPTH = 16;
+
+export const BRANCH_OPTIONS: Schema<BranchOptions> = record<BranchOptions>({
+  limit: optional(integer(1, MAX_CLONES)),
+  depth: optional(integer(1, MAX_DEPTH)),
+  budget: optional(whole(1n)),
+  take: optional(oneOf('adopt', 'copy')),
+  files: GUEST_PATHS,
+  fork: optional(callback),
+  choose: optional(callback),
+  onBranching: optional(callback),
+  onRefused: optional(callback),
+});
+
 /** Modes of `braid_take`. */
 const MODES: readonly (Convergence | undefined)[] = [undefined, 'copy', 'adopt'];
 
@@ -297,9 +314,6 @@ export class Branches implements AsyncDisposable {
   /** @internal */
   constructor(host: BranchHost, options: BranchOptions, inner?: Inner) {
     const { limit = 16, depth = 1, budget = 10_000_000_000n, files = [] } = options;
-    requireCount('limit', limit, 1, MAX_CLONES);
-    requireCount('depth', depth, 1, MAX_DEPTH);
-    if (BigInt(budget) < 1n) throw new BraidError('ERR_BRAID_OPTION', `a budget of ${budget} steps: give 1 or more`);
     this.host = host;
     this.options = options;
     this.inner = inner;
@@ -423,7 +437,7 @@ export class Branches implements AsyncDisposable {
   }
 
   private refused(error: unknown): void {
-    this.options.onRefused?.(braidError(error));
+    tell(this.options.onRefused, braidError(error), (failure) => this.host.link.fault(failure));
   }
 
   // --- In a clone
@@ -480,7 +494,7 @@ export class Branches implements AsyncDisposable {
       return undefined;
     }
     for (const clone of clones.values()) void clone.run(this.budget);
-    options.onBranching?.(branching);
+    tell(options.onBranching, branching, (failure) => this.host.link.fault(failure));
     return options.choose ? this.choose(branching, options.choose) : 0n;
   }
 
@@ -631,7 +645,7 @@ function once(act: () => void): () => void {
   };
 }
 
-function requireCount(name: string, value: number, low: number, high: number): void {
-  if (!Number.isInteger(value) || value < low || value > high)
-    throw new BraidError('ERR_BRAID_OPTION', `${name} ${value}: give ${low} to ${high}`);
-}
+checked<Branching, 'part' | 'clone' | 'close'>(Branching.prototype, {
+  rejects: { adopt: [argument('index', integer(1, MAX_CLONES))] },
+  throws: {},
+});

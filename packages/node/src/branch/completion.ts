@@ -4,11 +4,29 @@
  * that is thrown away: the machine itself does not notice. So for the same machine the result is the same, at the same position.
  */
 
+import { argument } from '@braid/core/check/calls.ts';
+import {
+  bytes,
+  callback,
+  either,
+  type Fields,
+  flag,
+  optional,
+  record,
+  refined,
+  type Schema,
+  text,
+  value,
+  whole,
+  wide,
+} from '@braid/core/check/schema.ts';
+import { COUNT, instanceOf, PATTERN, requireArguments, WAIT } from '../check.ts';
 import { BraidError } from '../errors.ts';
-import type { Machine } from '../machine.ts';
+import { Machine } from '../machine.ts';
 import type { WaitOptions } from '../pool/link.ts';
-import type { Program } from '../programs.ts';
+import { PROGRAM, type Program } from '../programs.ts';
 import type { Conditions, Reached } from '../runner/conditions.ts';
+import { GUEST_PATH } from './guest-files.ts';
 
 /** What a machine's thread can see by itself. */
 export interface RunConditions {
@@ -44,6 +62,44 @@ export interface CompletionOptions extends RunConditions, WaitOptions {
 /** Which condition it was, where that is, and how far from the start. */
 export type Completion = Exclude<Reached, { by: 'tick' }> | (Omit<Reached, 'by'> & { readonly by: 'file' | 'process' });
 
+const TRUE: Schema<true> = value('true', (given) => given === true);
+const ADDRESS = wide(0n, (1n << 52n) - 1n);
+const MAX_COMPARED = 65_536;
+const COMPARED = refined(bytes, `1 to ${MAX_COMPARED} bytes`, ({ length }) => length > 0 && length <= MAX_COMPARED);
+
+const RUN_FIELDS: Fields<RunConditions> = {
+  console: optional(PATTERN),
+  output: optional(record<NonNullable<RunConditions['output']>>({ program: PROGRAM, pattern: PATTERN })),
+  memory: optional(
+    either(
+      record<{ readonly address: bigint; readonly equals: Uint8Array }>({ address: ADDRESS, equals: COMPARED }),
+      record<{ readonly address: bigint; readonly differs: Uint8Array }>({ address: ADDRESS, differs: COMPARED }),
+    ),
+  ),
+  done: optional(flag),
+  idle: optional(either(TRUE, COUNT)),
+  steps: optional(COUNT),
+  guestTime: optional(COUNT),
+};
+
+export const RUN_CONDITIONS: Schema<RunConditions> = record(RUN_FIELDS);
+
+const COMPLETION_OPTIONS = record<CompletionOptions>({
+  ...RUN_FIELDS,
+  ...WAIT,
+  file: optional(record<NonNullable<CompletionOptions['file']>>({ path: GUEST_PATH, matches: optional(callback) })),
+  process: optional(
+    either(PROGRAM, record<{ readonly name: string; readonly running: boolean }>({ name: text, running: flag })),
+  ),
+  every: optional(whole(1n)),
+  hold: optional(flag),
+});
+
+const ARGUMENTS = [
+  argument('machine', instanceOf<Machine>('a Machine', Machine)),
+  argument('options', COMPLETION_OPTIONS),
+] as const;
+
 /** Every hart waits for so long, in ns of guest time: the guest waits for something from outside. */
 const QUIET = 100_000_000n;
 const EVERY = 100_000_000n;
@@ -62,6 +118,7 @@ exit 1`;
 
 /** Runs a machine until it is complete. Throws an error of the probe when the guest cannot say how a file or a process is. */
 export async function complete(machine: Machine, options: CompletionOptions): Promise<Completion> {
+  requireArguments(ARGUMENTS, machine, options);
   const { file, process, every = EVERY, hold = false, signal } = options;
   const exited = process !== undefined && !('name' in process) ? { exited: machine.keyOf(process) } : {};
   const named = process !== undefined && 'name' in process ? process : undefined;
@@ -78,7 +135,7 @@ export async function complete(machine: Machine, options: CompletionOptions): Pr
     over.abort();
   });
   main.catch(() => over.abort());
-  const tick = () => machine.runTo({ tick: ns('every', every) }, { hold: true, signal: until }).catch(() => undefined);
+  const tick = () => machine.runTo({ tick: BigInt(every) }, { hold: true, signal: until }).catch(() => undefined);
   const start = await machine.stats();
   try {
     for (let at = await tick(); at; at = await tick()) {
@@ -157,9 +214,9 @@ export function conditionsOf(machine: Machine, options: RunConditions): Conditio
     ...(output ? { output: { program: machine.keyOf(output.program), pattern: output.pattern } } : {}),
     ...(memory ? { memory: memoryOf(memory) } : {}),
     ...(done === undefined ? {} : { done }),
-    ...(idle === undefined ? {} : { idle: idle === true ? QUIET : ns('idle', idle) }),
-    ...(steps === undefined ? {} : { steps: ns('steps', steps) }),
-    ...(guestTime === undefined ? {} : { guestTime: ns('guestTime', guestTime) }),
+    ...(idle === undefined ? {} : { idle: idle === true ? QUIET : BigInt(idle) }),
+    ...(steps === undefined ? {} : { steps: BigInt(steps) }),
+    ...(guestTime === undefined ? {} : { guestTime: BigInt(guestTime) }),
   };
 }
 
@@ -167,15 +224,5 @@ function memoryOf(memory: NonNullable<RunConditions['memory']>): NonNullable<Con
   const differs = 'differs' in memory;
   const bytes = differs ? memory.differs : memory.equals;
   const { address } = memory;
-  if (bytes.length === 0 || bytes.length > MAX_COMPARED || address < 0n || address >= 1n << 52n)
-    throw new BraidError('ERR_BRAID_OPTION', `give 1 to ${MAX_COMPARED} bytes of memory, at an address below 2^52`);
   return { address, bytes, differs };
-}
-
-const MAX_COMPARED = 65_536;
-
-function ns(name: string, value: bigint | number): bigint {
-  if (value < 0 || (typeof value === 'number' && !Number.isSafeInteger(value)))
-    throw new BraidError('ERR_BRAID_OPTION', `${name}: ${value} is no count`);
-  return BigInt(value);
 }

@@ -7,12 +7,14 @@
  */
 
 import { judge, mergeBytes, type Range } from '@braid/core/branch/merge.ts';
+import { either, integer, list, optional, record, type Schema } from '@braid/core/check/schema.ts';
+import { instance, U64, WAIT } from '../check.ts';
 import { BraidError } from '../errors.ts';
-import type { ForkPoint } from '../fork-point.ts';
+import { ForkPoint } from '../fork-point.ts';
 import type { Machine } from '../machine.ts';
 import type { Link, WaitOptions } from '../pool/link.ts';
-import { ABSENT, type FileState, listFiles, putFile, readContent, script } from './guest-files.ts';
-import { type MemoryContent, type MemoryRange, readMemory, writeMemory } from './guest-memory.ts';
+import { ABSENT, type FileState, GUEST_PATHS, listFiles, putFile, readContent, script } from './guest-files.ts';
+import { MEMORY_RANGE, type MemoryContent, type MemoryRange, readMemory, writeMemory } from './guest-memory.ts';
 
 /** Physical memory: it is compared (`diff`), and never merged. */
 export interface PhysicalRange {
@@ -36,6 +38,22 @@ export interface CopyOptions extends WaitOptions {
   readonly files?: readonly string[];
   readonly memory?: readonly MemoryRange[];
 }
+
+const PHYSICAL: Schema<PhysicalRange> = record<PhysicalRange>({ address: U64, length: integer(1) });
+const RANGES = optional(list(MEMORY_RANGE));
+
+export const FORK_POINT: Schema<ForkPoint> = instance('a ForkPoint', ForkPoint);
+
+export const MERGE_OPTIONS: Schema<MergeOptions> = record<MergeOptions>({
+  ...WAIT,
+  base: FORK_POINT,
+  files: GUEST_PATHS,
+  memory: optional(list(either(MEMORY_RANGE, PHYSICAL))),
+  disks: optional(list(integer(0, 7))),
+  reads: optional(record<NonNullable<MergeOptions['reads']>>({ files: GUEST_PATHS, memory: RANGES })),
+});
+
+export const COPY_OPTIONS: Schema<CopyOptions> = record<CopyOptions>({ ...WAIT, files: GUEST_PATHS, memory: RANGES });
 
 /** What became of an item. Besides the first two, nothing of it has changed here. */
 export type Outcome =
@@ -124,9 +142,6 @@ export async function merge(
 ): Promise<Merged> {
   if (other === machine || other.pool !== machine.pool || base.pool !== machine.pool)
     throw new BraidError('ERR_BRAID_OPTION', 'machines that are merged, and their fork point, are of one pool');
-  for (const disk of disks)
-    if (!Number.isInteger(disk) || disk < 0 || disk > 7)
-      throw new BraidError('ERR_BRAID_OPTION', `there is no disk ${disk}`);
   const wait = signal ? { signal } : {};
   const theirs = await other.forkPoint();
   const readers: Machine[] = [];

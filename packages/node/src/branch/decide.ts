@@ -8,6 +8,20 @@
 import type { Decision } from '@braid/core/branch/decision.ts';
 import type { PathRefusal, PathResult } from '@braid/core/branch/path.ts';
 import type { Refusal } from '@braid/core/branch/take-over.ts';
+import {
+  either,
+  flag,
+  integer,
+  list,
+  oneOf,
+  optional,
+  record,
+  refined,
+  type Schema,
+  value,
+  wide,
+} from '@braid/core/check/schema.ts';
+import { U64, WAIT } from '../check.ts';
 import type { Link, WaitOptions } from '../pool/link.ts';
 import type { Pool } from '../pool/pool.ts';
 
@@ -23,6 +37,41 @@ export interface DecideOptions extends WaitOptions {
   /** Steps that a clone may make; 10^10 by default. */
   readonly limit?: number;
 }
+
+const BIGINTS: Schema<Set<bigint>> = value(
+  'a Set of bigints',
+  (given) => given instanceof Set && [...given].every((one) => typeof one === 'bigint'),
+);
+const REGISTERS: Schema<ReadonlySet<number>> = value(
+  'a Set of numbers of registers',
+  (given) => given instanceof Set && [...given].every((one) => Number.isInteger(one) && one >= 0 && one < 64),
+);
+const pair = <T>(item: Schema<T>): Schema<readonly [T, T]> =>
+  refined(list(item) as Schema<unknown> as Schema<readonly [T, T]>, 'an array of two', ({ length }) => length === 2);
+
+const DISTANCE = optional(wide(-(1n << 63n), (1n << 64n) - 1n));
+
+export const DECISION: Schema<Decision> = record<Decision>({
+  forkPoint: U64,
+  decisionPoint: U64,
+  outcomes: pair(U64),
+  completes: pair(flag),
+  completion: either(U64, oneOf('return')),
+  calls: list(record<Decision['calls'][number]>({ address: U64, returns: U64, target: optional(U64) })),
+  frame: record<Decision['frame']>({ forkPoint: DISTANCE, decisionPoint: DISTANCE, completion: DISTANCE }),
+  ways: pair(record<Decision['ways'][number]>({ reads: REGISTERS, writes: REGISTERS, sets: REGISTERS })),
+  live: REGISTERS,
+  exits: list(U64),
+});
+
+export const DECIDE_OPTIONS: Schema<DecideOptions> = record<DecideOptions>({
+  ...WAIT,
+  satp: optional(U64),
+  makeCalls: optional(flag),
+  learned: optional(BIGINTS),
+  stackBottom: optional(U64),
+  limit: optional(integer(1)),
+});
 
 /** How it ended: `outcome` 0 says that the branch is taken. */
 export type Decided =

@@ -2,12 +2,15 @@
 
 import { diffMaps, diffRegisters, type RegisterDifference } from '@braid/core/branch/diff.ts';
 import type { Range } from '@braid/core/branch/merge.ts';
+import { argument } from '@braid/core/check/calls.ts';
+import { either, integer, optional, record } from '@braid/core/check/schema.ts';
 import { PAGE, RAM_BASE } from '@braid/core/memory/layout.ts';
+import { instance, instanceOf, requireArguments, WAIT } from '../check.ts';
 import { BraidError } from '../errors.ts';
 import { ForkPoint } from '../fork-point.ts';
-import type { Machine } from '../machine.ts';
+import { Machine } from '../machine.ts';
 import type { WaitOptions } from '../pool/link.ts';
-import { ABSENT, type FileState, listFiles } from './guest-files.ts';
+import { ABSENT, type FileState, GUEST_PATHS, listFiles } from './guest-files.ts';
 
 export interface DiffOptions extends WaitOptions {
   /** Paths of files, and of folders for all the files below them. */
@@ -34,14 +37,18 @@ export interface Difference {
   readonly more: boolean;
 }
 
+const SIDE = either(instanceOf<Machine>('a Machine', Machine), instance('a ForkPoint', ForkPoint));
+const OPTIONS = record<DiffOptions>({ ...WAIT, files: GUEST_PATHS, limit: optional(integer(0)) });
+const ARGUMENTS = [argument('a', SIDE), argument('b', SIDE), argument('options', optional(OPTIONS))] as const;
+
 export async function diff(
   a: Machine | ForkPoint,
   b: Machine | ForkPoint,
-  { files = [], limit = 1000, signal }: DiffOptions = {},
+  options: DiffOptions = {},
 ): Promise<Difference> {
+  requireArguments(ARGUMENTS, a, b, options);
+  const { files = [], limit = 1000, signal } = options;
   if (a.pool !== b.pool) throw new BraidError('ERR_BRAID_OPTION', 'machines that are compared are of one pool');
-  if (!Number.isInteger(limit) || limit < 0)
-    throw new BraidError('ERR_BRAID_OPTION', `a limit of ${limit}: give 0 or more`);
   await using one = await Side.of(a);
   await using other = await Side.of(b);
   const [x, y] = [one.point.state, other.point.state];

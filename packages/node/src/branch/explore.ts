@@ -16,9 +16,25 @@ import {
 import type { SearchNode, SearchTree } from '@braid/core/branch/explore-tree.ts';
 import { reopen } from '@braid/core/branch/reopen.ts';
 import { renderTree, type TreeTextOptions } from '@braid/core/branch/tree-text.ts';
+import { argument } from '@braid/core/check/calls.ts';
+import {
+  callback,
+  either,
+  flag,
+  integer,
+  list,
+  oneOf,
+  optional,
+  record,
+  text,
+  whole,
+  wide,
+} from '@braid/core/check/schema.ts';
 import type { Position } from '@braid/core/machine/log.ts';
+import { checked, dataOf, instanceOf, requireArguments, WAIT } from '../check.ts';
 import { BraidError } from '../errors.ts';
-import type { Machine } from '../machine.ts';
+import { Machine } from '../machine.ts';
+import type { WaitOptions } from '../pool/link.ts';
 import { MachineState, NO_LIMIT, type Setting } from './explore-state.ts';
 import { checkMove, collectConsole, type Move, type MoveResult, makeMove, nameMove } from './moves.ts';
 
@@ -79,6 +95,38 @@ export interface ExploreScript extends ExploreOptions {
   setup?(machine: Machine): Promise<void>;
 }
 
+// biome-ignore lint/suspicious/noExplicitAny: the same for moves of all kinds
+type AnyOptions = ExploreOptions<any, any>;
+
+const OPTIONS = record<AnyOptions & Pick<ExploreScript, 'setup'>>({
+  ...WAIT,
+  moves: callback,
+  score: optional(callback),
+  stop: optional(callback),
+  dedupe: optional(callback),
+  strategy: optional(oneOf('breadth-first', 'depth-first', 'best-first', 'beam')),
+  width: optional(integer(1)),
+  budget: optional(
+    record<Budget>({
+      steps: optional(wide(0n, NO_LIMIT)),
+      nodes: optional(integer(0)),
+      depth: optional(integer(0)),
+    }),
+  ),
+  moveSteps: optional(whole(1n)),
+  parallel: optional(integer(1)),
+  race: optional(flag),
+  keep: optional(oneOf('winner', 'path', 'all', 'none')),
+  onProgress: optional(callback),
+  move: optional(callback),
+  name: optional(callback),
+  setup: optional(callback),
+});
+const ARGUMENTS = [
+  argument('machine', instanceOf<Machine>('a Machine', Machine)),
+  argument('options', OPTIONS),
+] as const;
+
 const MOVE_STEPS = 1_000_000_000n;
 
 /**
@@ -91,9 +139,9 @@ export function explore<M, R>(
   options: ExploreOptions<M, R> & { readonly move: MakeMove<M, R> },
 ): Promise<Exploration<M, R>>;
 export async function explore<M, R>(machine: Machine, options: ExploreOptions<M, R>): Promise<Exploration<M, R>> {
+  requireArguments(ARGUMENTS, machine, options);
   const { moveSteps = MOVE_STEPS, strategy = 'breadth-first', parallel = machine.pool.threadLimit } = options;
   const { moves, score, stop, dedupe, move, name = nameMove, ...rest } = options;
-  if (moveSteps < 1) throw new BraidError('ERR_BRAID_OPTION', `moves of ${moveSteps} steps: give 1 or more`);
   const results = new WeakMap<ExploreNode<M>, R>();
   const make = move ? custom(move) : (standard as unknown as Setting<M, R>['make']);
   const [{ steps }, point] = await Promise.all([machine.stats(), machine.forkPoint()]);
@@ -256,3 +304,29 @@ export class Exploration<M = Move, R = MoveResult> implements AsyncDisposable {
     await (this.tree.root.state as MachineState<M, R> | undefined)?.release();
   }
 }
+
+const NODE = dataOf<ExploreNode<unknown>>('a node of the search');
+
+checked<Exploration<unknown, unknown>, 'name'>(Exploration.prototype, {
+  rejects: {
+    open: [argument('node', NODE), argument('options', optional(record<WaitOptions>(WAIT)))],
+    adopt: [argument('node', optional(NODE))],
+  },
+  throws: {
+    at: [argument('index', either(text, list(integer(0))))],
+    result: [argument('node', optional(NODE))],
+    path: [argument('node', NODE)],
+    render: [
+      argument(
+        'options',
+        optional(
+          record<TreeTextOptions>({
+            width: optional(integer(1)),
+            limit: optional(integer(1)),
+            color: optional(flag),
+          }),
+        ),
+      ),
+    ],
+  },
+});

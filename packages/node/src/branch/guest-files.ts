@@ -1,5 +1,6 @@
 /** Files of a guest by way of its agent: what is there, by hashes, and contents put in place. */
 
+import { guestText, list, optional, refined, type Schema } from '@braid/core/check/schema.ts';
 import { BraidError } from '../errors.ts';
 import type { Machine } from '../machine.ts';
 import type { WaitOptions } from '../pool/link.ts';
@@ -10,6 +11,11 @@ export type FileState =
   | { readonly kind: 'absent' }
   /** A link, a device, a socket. */
   | { readonly kind: 'other' };
+
+/** A path in the guest. One that is not from the root on goes from the agent's folder, which is the root. */
+export const GUEST_PATH: Schema<string> = refined(guestText, 'a path of the guest', (path) => path !== '');
+const FROM_ROOT = refined(GUEST_PATH, 'a path of the guest from the root on', (path) => path.startsWith('/'));
+export const GUEST_PATHS: Schema<readonly string[] | undefined> = optional(list(FROM_ROOT));
 
 /** A file's content; undefined for none. */
 export type Content = { readonly bytes: Uint8Array; readonly mode: string } | undefined;
@@ -51,7 +57,6 @@ export async function listFiles(
 ): Promise<Map<string, FileState>> {
   const listed = new Map<string, FileState>();
   if (paths.length === 0) return listed;
-  for (const path of paths) requirePath(path);
   const text = await script(machine, LIST, paths, options);
   const fields = text.split('\0');
   if (fields.length % 4 !== 1 || fields.length > MAX_LISTED)
@@ -93,7 +98,6 @@ export async function putFile(
   expected: string | 'absent' | 'any' = 'any',
   options: WaitOptions = {},
 ): Promise<boolean> {
-  requirePath(path);
   const beside = content ? `${path}.braid~` : '';
   if (content) {
     const folder = path.slice(0, path.lastIndexOf('/'));
@@ -126,9 +130,4 @@ export async function script(
       `the guest cannot do it: ${stderr.trim().slice(0, 400) || `exit code ${exitCode}`}`,
     );
   return stdout;
-}
-
-function requirePath(path: string): void {
-  if (!path.startsWith('/') || path.includes('\0'))
-    throw new BraidError('ERR_BRAID_OPTION', `"${path}" is no path of the guest: give one from the root on`);
 }

@@ -4,6 +4,8 @@
  * is that the guest runs for that; a process is stopped meanwhile when it is written.
  */
 
+import { integer, oneOf, optional, record, type Schema } from '@braid/core/check/schema.ts';
+import { U64 } from '../check.ts';
 import { BraidError } from '../errors.ts';
 import type { Machine } from '../machine.ts';
 import type { WaitOptions } from '../pool/link.ts';
@@ -26,6 +28,13 @@ export interface MemoryContent {
 
 const PAGE = 4096n;
 const MAX_LENGTH = 16 * 2 ** 20;
+
+export const MEMORY_RANGE: Schema<MemoryRange> = record<MemoryRange>({
+  pid: integer(1, 2 ** 22),
+  address: U64,
+  length: integer(1, MAX_LENGTH),
+  unit: optional(oneOf(1, 2, 4, 8)),
+});
 
 /** When process $1 was started. */
 const STARTED = `started() { sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 20; }

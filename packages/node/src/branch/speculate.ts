@@ -5,12 +5,16 @@
  * guessed, to the bit.
  */
 
+import { argument } from '@braid/core/check/calls.ts';
+import { callback, either, flag, list, oneOf, optional, record, type Schema } from '@braid/core/check/schema.ts';
 import { comparePositions } from '@braid/core/machine/log.ts';
+import { COUNT, checked, DATA, instanceOf, PATTERN, requireArguments, requireValue, WAIT } from '../check.ts';
 import { BraidError } from '../errors.ts';
-import type { Machine } from '../machine.ts';
-import type { Program } from '../programs.ts';
+import { Machine } from '../machine.ts';
+import { bytesOf } from '../output.ts';
+import { PROGRAM, type Program } from '../programs.ts';
 import type { Reached } from '../runner/conditions.ts';
-import { conditionsOf, type RunConditions } from './completion.ts';
+import { conditionsOf, RUN_CONDITIONS, type RunConditions } from './completion.ts';
 
 export type Answer = string | Uint8Array;
 
@@ -60,6 +64,37 @@ export interface Speculated {
   readonly reached: Reached;
 }
 
+const WANTED: Schema<Wanted> = either(
+  record<{ readonly console: string | RegExp }>({ console: PATTERN }),
+  record<Extract<Wanted, { readonly program: Program }>>({
+    program: PROGRAM,
+    output: optional(PATTERN),
+    now: optional(flag),
+  }),
+  oneOf('idle'),
+);
+
+type AllOptions = SpeculateOptions & { readonly answer?: (waited: Reached) => Answer | Promise<Answer> };
+
+const OPTIONS: Schema<AllOptions> = record<AllOptions>({
+  ...WAIT,
+  on: optional(WANTED),
+  guesses: optional(either(list(DATA), callback)),
+  auto: optional(flag),
+  until: optional(RUN_CONDITIONS),
+  budget: optional(
+    record<NonNullable<SpeculateOptions['budget']>>({ steps: optional(COUNT), guestTime: optional(COUNT) }),
+  ),
+  quiet: optional(COUNT),
+  hold: optional(flag),
+  answer: optional(callback),
+});
+const ARGUMENTS = [
+  argument('machine', instanceOf<Machine>('a Machine', Machine)),
+  argument('options', OPTIONS),
+] as const;
+const GUESSES = list(DATA);
+
 const BUDGET_STEPS = 20_000_000_000n;
 
 /**
@@ -71,10 +106,8 @@ export async function speculate(
   options: SpeculateOptions & { readonly answer: (waited: Reached) => Answer | Promise<Answer> },
 ): Promise<Speculated>;
 export async function speculate(machine: Machine, options: SpeculateOptions): Promise<Speculation>;
-export async function speculate(
-  machine: Machine,
-  options: SpeculateOptions & { readonly answer?: (waited: Reached) => Answer | Promise<Answer> },
-): Promise<Speculation | Speculated> {
+export async function speculate(machine: Machine, options: AllOptions): Promise<Speculation | Speculated> {
+  requireArguments(ARGUMENTS, machine, options);
   const { on, signal } = options;
   const waited = await machine.runTo(waitOf(machine, options), { hold: true, ...(signal ? { signal } : {}) });
   if (waited.by === 'exit') throw new BraidError('ERR_BRAID_EXITED', 'the machine is over', { exit: waited.exit });
@@ -147,6 +180,7 @@ export class Speculation implements AsyncDisposable {
   async begin(): Promise<void> {
     const { guesses = [], auto, signal } = this.options;
     const given = typeof guesses === 'function' ? await guesses(this.waited) : guesses;
+    requireValue(GUESSES, given, 'guesses');
     const proposed = auto ? ((await this.machine.waits()).expected?.guesses ?? []) : [];
     this.guessed = distinct([...given.map(bytesOf), ...proposed]);
     if (this.over) return;
@@ -277,6 +311,4 @@ function distinct(all: readonly Uint8Array[]): Uint8Array[] {
   return all.filter((bytes, n) => all.findIndex((other) => Buffer.compare(other, bytes) === 0) === n);
 }
 
-function bytesOf(answer: Answer): Uint8Array {
-  return typeof answer === 'string' ? new TextEncoder().encode(answer) : answer;
-}
+checked<Speculation>(Speculation.prototype, { rejects: { answer: [argument('answer', DATA)] }, throws: {} });

@@ -8,11 +8,14 @@ import { chmodSync, lstatSync, mkdirSync, mkdtempSync, renameSync, rmSync, unlin
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
+import { flag, integer, optional, record, type Schema } from '@braid/core/check/schema.ts';
 import { frame, PacketReader, textBytes } from '@braid/core/gdb/packet.ts';
 import { type GdbOptions, GdbServer } from '@braid/core/gdb/server.ts';
 import type { DebugTarget } from '@braid/core/gdb/target.ts';
+import { HOST_PATH } from '../check.ts';
 import { BraidError } from '../errors.ts';
 import { fileError } from '../files.ts';
+import { tell } from '../listeners.ts';
 
 export interface GdbServeOptions extends GdbOptions {
   /** The socket's path; by default one in a new folder for temporary files. */
@@ -20,6 +23,12 @@ export interface GdbServeOptions extends GdbOptions {
   /** Instead of a socket: a TCP port of 127.0.0.1, 0 for any. Every user of this computer can connect then. */
   readonly port?: number;
 }
+
+export const GDB_OPTIONS: Schema<GdbServeOptions> = record<GdbServeOptions>({
+  socket: optional(HOST_PATH),
+  port: optional(integer(0, 65_535)),
+  tasks: optional(flag),
+});
 
 /** Bytes of a socket's path that every system takes. */
 const LONGEST_PATH = 100;
@@ -68,8 +77,6 @@ export class GdbListener implements AsyncDisposable {
       throw new BraidError('ERR_BRAID_OPTION', 'gdb connects to a socket or to a port: give one of them');
     const server = createServer();
     if (port === undefined) return new GdbListener(target, options, server, await listenAt(server, socket));
-    if (!Number.isInteger(port) || port < 0 || port > 65_535)
-      throw new BraidError('ERR_BRAID_OPTION', `${port} is no TCP port: give 0 to 65535, 0 for any`);
     await listen(server, { host: '127.0.0.1', port }, `port ${port}`);
     return new GdbListener(target, options, server, { port: (server.address() as AddressInfo).port });
   }
@@ -99,7 +106,7 @@ export class GdbListener implements AsyncDisposable {
     const { leaving } = this;
     const attached = leaving.then(() => client.attach());
     attached.then(
-      () => this.onAttach?.(),
+      () => tell(this.onAttach, undefined),
       () => {},
     );
     socket.on('data', (bytes: Buffer) => void leaving.then(() => client.receive(bytes)));
@@ -107,7 +114,7 @@ export class GdbListener implements AsyncDisposable {
       // The machine may be gone by now.
       this.leaving = attached.then(() => client.close()).catch(() => {});
       this.client = undefined;
-      this.onLeave?.();
+      tell(this.onLeave, undefined);
     });
   }
 

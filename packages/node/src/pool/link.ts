@@ -2,6 +2,7 @@
 
 import type { ExecExit } from '@braid/core/agent/client.ts';
 import { BraidError, fromRecord } from '../errors.ts';
+import { tell, warn } from '../listeners.ts';
 import { OutputQueue } from '../output.ts';
 import type { ProgramKey } from '../runner/conditions.ts';
 import type { CallName, Calls, LeftDisk, Report, Request, Spawn } from './protocol.ts';
@@ -130,9 +131,26 @@ export class Link {
     if (this.closed || (this.held && !now) || this.outbox.length === 0) return;
     if (this.taken > 0) this.outbox.unshift({ type: 'taken', bytes: this.taken });
     this.taken = 0;
-    this.place.send(this.id, this.outbox, this.transfers);
+    const requests = this.outbox;
+    const { transfers } = this;
     this.transfers = [];
     this.outbox = [];
+    try {
+      this.place.send(this.id, requests, transfers);
+    } catch {
+      // One of them holds what no thread can be sent: only that one fails.
+      for (const request of requests) this.sendAlone(request);
+    }
+  }
+
+  private sendAlone(request: Request): void {
+    try {
+      this.place.send(this.id, [request], []);
+    } catch (error) {
+      const why = `what the call was given cannot be sent to the machine's thread: ${(error as Error).message}`;
+      const id = 'reply' in request ? request.reply : 'id' in request ? request.id : undefined;
+      if (typeof id === 'number') this.settle(id)?.reject(new BraidError('ERR_BRAID_OPTION', why, { cause: error }));
+    }
   }
 
   private acknowledge(bytes: number): void {
@@ -273,6 +291,8 @@ export class Link {
       case 'hint':
         if (report.hint.kind === 'mark') this.emit('mark', report.hint.name);
         return this.emit('hint', report.hint);
+      case 'lost':
+        return this.close(fromRecord(report.error));
     }
   }
 
@@ -287,7 +307,14 @@ export class Link {
   }
 
   private emit(event: string, detail: unknown): void {
-    for (const listener of [...(this.listeners.get(event) ?? [])]) listener(detail);
+    const failed = event === 'error' ? warn : (error: unknown) => this.fault(error);
+    for (const listener of [...(this.listeners.get(event) ?? [])]) tell(listener, detail, failed);
+  }
+
+  /** A function of the caller's has failed for which no call waits: `error` is told, or there is a warning. */
+  fault(error: unknown): void {
+    if (this.listeners.get('error')?.size) this.emit('error', error);
+    else warn(error);
   }
 
   /** The machine is not there any more, for this reason: all calls fail with it. */

@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { type BraidError, Machine, Pool } from '../index.ts';
+import { setupOf } from '../options.ts';
 import { endlessProgram, temporaryFolder } from '../testing.ts';
 
 const quiet = { bare: endlessProgram('quiet'), memory: '32M', seed: 1 } as const;
@@ -202,4 +203,31 @@ describe('when something ends', () => {
     const { stdout } = await machine.exec(['dd', 'if=/dev/vda', 'bs=6', 'count=1']);
     assert.equal(stdout, 'parent');
   });
+});
+
+test('an error in one machine that nothing expected ends that machine, and no other of its thread', async () => {
+  await using pool = new Pool({ threads: 1 });
+  await using neighbour = await Machine.create({ ...quiet, pool });
+  await neighbour.step(1000);
+  const hash = await neighbour.stateHash();
+  const { used } = pool.memory;
+  const link = pool.link();
+  const setup = await setupOf(quiet);
+  await link.call('create', setup);
+  await link.call('step', { steps: 1000n });
+  const closed = Promise.withResolvers<unknown>();
+  link.on('closed', closed.resolve);
+  const waiting = link.call('run', {}).then(() => link.call('wait', {}));
+  // As no caller can ask for it: the arguments of `Machine.resize` are checked.
+  link.post({ type: 'resize', columns: Number.NaN, rows: 24 });
+  await assert.rejects(waiting, { code: 'ERR_BRAID_WORKER', message: /a terminal of NaN/ });
+  assert.equal(((await closed.promise) as BraidError).code, 'ERR_BRAID_WORKER');
+  await assert.rejects(link.call('stats', {}), { code: 'ERR_BRAID_WORKER' });
+  await pool.recovered();
+  assert.equal(pool.memory.used, used, 'what it held is free again');
+  assert.equal(await neighbour.stateHash(), hash);
+  await neighbour.step(1000);
+  const another = await Machine.create({ ...quiet, pool });
+  await another.step(2000);
+  assert.equal(await another.stateHash(), await neighbour.stateHash());
 });

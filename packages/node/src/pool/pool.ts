@@ -2,15 +2,19 @@
  * A pool: the memory that a machine and its forks live in, and the threads that run them, one a core. A thread runs its machines by
  * turns; a machine that stood still is moved from a busy thread to an idle one before it runs again.
  *
- * A thread that dies takes its machines along, and says so to whoever waits for one of them; the others go on.
+ * A machine in which an unexpected error is thrown ends alone. A thread that dies takes its machines along, and says so to whoever waits for
+ * one of them; the others go on.
  */
 
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { type ForkPoint, freeForkPoint, shareForkPoint } from '@braid/core/branch/fork-point.ts';
+import { argument } from '@braid/core/check/calls.ts';
+import { integer, optional, record } from '@braid/core/check/schema.ts';
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
 import { MAX_WORKERS, PAGE } from '@braid/core/memory/layout.ts';
 import { Pool as Frames } from '@braid/core/memory/pool.ts';
+import { requireArguments } from '../check.ts';
 import { BraidError } from '../errors.ts';
 import { Link, type Place } from './link.ts';
 import type { Arrival, FromWorker, Holdings, Made, Request, ToWorker, WorkerStart } from './protocol.ts';
@@ -26,6 +30,13 @@ export interface PoolOptions {
   /** Threads that run machines, at most; one a core by default. */
   readonly threads?: number;
 }
+
+const POOL_ARGUMENTS = [
+  argument(
+    'options',
+    optional(record<PoolOptions>({ memory: optional(integer(2 ** 24)), threads: optional(integer(1)) })),
+  ),
+] as const;
 
 interface KeptPoint {
   readonly point: ForkPoint;
@@ -111,11 +122,9 @@ export class Pool implements AsyncDisposable {
   private recovering: Promise<void> = Promise.resolve();
   private disposed = false;
 
-  constructor({ memory, threads = availableParallelism() }: PoolOptions = {}) {
-    if (memory !== undefined && !(Number.isSafeInteger(memory) && memory >= 2 ** 24))
-      throw new BraidError('ERR_BRAID_OPTION', `a pool of ${memory} bytes: give 16 MiB or more`);
-    if (!Number.isInteger(threads) || threads < 1)
-      throw new BraidError('ERR_BRAID_OPTION', `${threads} threads: give 1 or more`);
+  constructor(options: PoolOptions = {}) {
+    requireArguments(POOL_ARGUMENTS, options);
+    const { memory, threads = availableParallelism() } = options;
     this.limit = Math.min(threads, MAX_WORKERS);
     this.frames = new Frames(memory === undefined ? undefined : Math.floor(memory / PAGE));
     this.startThread();
@@ -161,8 +170,10 @@ export class Pool implements AsyncDisposable {
   }
 
   private receive(from: Thread, message: FromWorker): void {
-    if ('report' in message) this.links.get(message.machine)?.link.receive(message.report);
-    else if ('module' in message) this.share(from, message.module);
+    if ('report' in message) {
+      this.links.get(message.machine)?.link.receive(message.report);
+      if (message.report.type === 'lost') this.recovering = this.recovering.then(() => this.recover());
+    } else if ('module' in message) this.share(from, message.module);
     else from.holds(message);
   }
 

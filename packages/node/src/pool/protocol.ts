@@ -451,7 +451,9 @@ export type Report =
   | { readonly type: 'hooked'; readonly hit: HookHit }
   /** What a program of the agent wrote in a replay. */
   | { readonly type: 'overheard'; readonly stream: 'stdout' | 'stderr'; readonly bytes: Uint8Array }
-  | { readonly type: 'replay-only'; readonly run: ReplayOnlyReport };
+  | { readonly type: 'replay-only'; readonly run: ReplayOnlyReport }
+  /** An error that nothing expected has ended it, and nothing else in its thread. */
+  | { readonly type: 'lost'; readonly error: ErrorRecord };
 
 interface HartStats {
   readonly steps: bigint;

@@ -5,6 +5,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import type { ForkPoint } from '@braid/core/branch/fork-point.ts';
 import { Engine } from '@braid/core/engine/engine.ts';
 import { Pool } from '@braid/core/memory/pool.ts';
+import { toRecord } from '../errors.ts';
 import { PathRunner } from '../runner/path-runner.ts';
 import { ReplayRunner } from '../runner/replay-runner.ts';
 import { MachineRunner } from '../runner/runner.ts';
@@ -29,8 +30,11 @@ let taken = 0;
 function take(message: ToWorker): void {
   taken = (taken + 1) | 0;
   if ('requests' in message) {
-    const runner = runnerOf(message.machine, message.requests);
-    for (const request of message.requests) runner.handle(request);
+    const { machine, requests } = message;
+    const runner = runnerOf(machine, requests);
+    guarded(machine, () => {
+      for (const request of requests) runner.handle(request);
+    });
   } else if ('module' in message) engine.install(message.module);
   else if ('forget' in message) points.delete(message.forget);
   else standStill(message.gate);
@@ -49,6 +53,30 @@ function runnerOf(machine: number, requests: readonly Request[]): Runner {
     runners.set(machine, runner);
   }
   return runner;
+}
+
+/** Does work of one machine. An error that nothing in it expected ends that machine, and the others run on. */
+function guarded<T>(machine: number, work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    lose(machine, error);
+    return undefined;
+  }
+}
+
+/** A machine is in a state that nothing is known of. What it holds of the pool is counted as free: see `Pool.recover`. */
+function lose(machine: number, error: unknown): void {
+  const runner = runners.get(machine);
+  runners.delete(machine);
+  try {
+    runner?.abandon();
+  } catch {
+    // It was in no state to be left in order.
+  }
+  const { message, ...record } = toRecord(error);
+  const why = `the machine was ended by an error of its own, which is a fault of Braid: ${message}`;
+  send({ machine, report: { type: 'lost', error: { ...record, code: 'ERR_BRAID_WORKER', message: why } } });
 }
 
 /** As the first request to it wants. */
@@ -74,8 +102,8 @@ function run(): void {
   try {
     while (woken) {
       woken = false;
-      for (const runner of [...runners.values()]) {
-        if (runner.step()) woken = true;
+      for (const [machine, runner] of [...runners]) {
+        if (guarded(machine, () => runner.step())) woken = true;
         for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
           take(next.message);
           woken = true;

@@ -1,6 +1,21 @@
 /** Functions of ours at places of a replay's run. */
 
+import { argument } from '@braid/core/check/calls.ts';
+import {
+  bytes,
+  either,
+  integer,
+  list,
+  optional,
+  record,
+  refined,
+  type Schema,
+  text,
+  wide,
+} from '@braid/core/check/schema.ts';
+import { checked, U64 } from '../check.ts';
 import { BraidError } from '../errors.ts';
+import { warn } from '../listeners.ts';
 import type { Link } from '../pool/link.ts';
 import type { GuestCallResult, HookHit, HookRequest } from '../runner/replay-hooks.ts';
 
@@ -15,6 +30,27 @@ export interface GuestCallOptions {
   /** Steps that the call may take. */
   readonly steps?: number;
 }
+
+const NAME = refined(text, 'a name', (name) => name !== '');
+const SYMBOL = record<{ readonly symbol: string }>({ symbol: NAME });
+
+export const PLACE: Schema<Place> = either(
+  U64,
+  record<{ readonly address: bigint }>({ address: U64 }),
+  SYMBOL,
+  record<{ readonly syscall: string | number }>({ syscall: either(NAME, integer(0)) }),
+  record<{ readonly mark: string }>({ mark: text }),
+);
+
+export const HOOK_OPTIONS: Schema<HookOptions> = record<HookOptions>({
+  program: optional(bytes),
+  bias: optional(U64),
+  satp: optional(U64),
+  process: optional(text),
+});
+
+const CALL_OPTIONS = record<GuestCallOptions>({ program: optional(bytes), steps: optional(integer(1)) });
+const CALL_ARGUMENT: Schema<bigint | string | Uint8Array> = either(wide(-(1n << 63n), (1n << 64n) - 1n), text, bytes);
 
 /** The replay stands at a hook: good until the hook's function is over. */
 export class Hooked {
@@ -70,12 +106,26 @@ export class Hooked {
   }
 }
 
+checked<Hooked>(Hooked.prototype, {
+  rejects: {
+    read: [argument('address', U64), argument('length', integer(0, 2 ** 28))],
+    call: [
+      argument('address', either(U64, SYMBOL)),
+      argument('args', optional(list(CALL_ARGUMENT))),
+      argument('options', optional(CALL_OPTIONS)),
+    ],
+  },
+  throws: { register: [argument('name', text)] },
+});
+
 type HookFunction = (at: Hooked) => void | Promise<void>;
 
 /** The hooks of a replay. */
 export class HookTable {
   private readonly link: Link;
   private readonly hooks = new Map<number, { readonly call: HookFunction; readonly options: HookOptions }>();
+  /** Counts the runs of the replay. */
+  private run = 0;
   /** Whether a hook's function is under way. */
   active = false;
   /** What a hook's function threw: it ends the run. */
@@ -105,16 +155,24 @@ export class HookTable {
     if (failure) throw failure.error;
   }
 
+  /** The run is over, whatever a function still does. */
+  leave(): void {
+    this.run++;
+    this.active = false;
+  }
+
   private async come(hit: HookHit): Promise<void> {
     const hook = this.hooks.get(hit.hook);
+    const { run } = this;
     this.active = true;
     try {
       await hook?.call(new Hooked(this.link, hit, hook.options));
     } catch (error) {
+      if (run !== this.run) return warn(error);
       this.failure ??= { error };
       this.onFailure();
     } finally {
-      this.active = false;
+      if (run === this.run) this.active = false;
       // Whoever has ended the run meanwhile has let it go.
       await this.link.call('release', {}).catch(() => {});
     }

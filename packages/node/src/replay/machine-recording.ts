@@ -4,12 +4,15 @@
  */
 
 import { type ForkPoint, freeForkPoint } from '@braid/core/branch/fork-point.ts';
+import { argument } from '@braid/core/check/calls.ts';
+import { flag, integer, list, oneOf, optional, record, type Schema, text } from '@braid/core/check/schema.ts';
 import { hashOfRecord } from '@braid/core/machine/hash.ts';
 import { FrameMap } from '@braid/core/memory/frame-map.ts';
 import { FrameHash } from '@braid/core/memory/hash.ts';
 import { ENTRY_FRAME, HOST_SCRATCH, PAGE } from '@braid/core/memory/layout.ts';
 import type { RecordingInfo } from '@braid/core/timeline/recording/info.ts';
 import { RecordingWriter } from '@braid/core/timeline/recording/writer.ts';
+import { checked, PATTERN } from '../check.ts';
 import { BraidError } from '../errors.ts';
 import type { Link } from '../pool/link.ts';
 import type { Pool } from '../pool/pool.ts';
@@ -34,6 +37,15 @@ export interface RecordMachineOptions {
   /** Overwrites a file that is there, whatever it is. */
   readonly overwrite?: boolean;
 }
+
+export const RECORD_OPTIONS: Schema<RecordMachineOptions> = record<RecordMachineOptions>({
+  title: optional(text),
+  shows: optional(oneOf('console', 'programs')),
+  marks: optional(list(PATTERN)),
+  keyframeMs: optional(integer(1)),
+  keyframeBytes: optional(integer(0)),
+  overwrite: optional(flag),
+});
 
 /** What has been written. */
 export interface RecordingStatistics {
@@ -293,3 +305,8 @@ export class MachineRecording implements AsyncDisposable {
     else this.settle.resolve(this.statistics);
   }
 }
+
+checked<MachineRecording>(MachineRecording.prototype, {
+  rejects: { mark: [argument('name', text)], stop: [argument('why', optional(text))] },
+  throws: {},
+});

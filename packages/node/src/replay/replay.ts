@@ -9,6 +9,7 @@ import type { Point } from '@braid/core/timeline/points.ts';
 import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/recording/info.ts';
 import type { Recording } from '@braid/core/timeline/recording/reader.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
+import { checked } from '../check.ts';
 import { BraidError } from '../errors.ts';
 import type { GdbListener, GdbServeOptions } from '../gdb/listener.ts';
 import { serveReplay } from '../gdb/serve.ts';
@@ -22,18 +23,40 @@ import type { ReplayAnswer, ReplayOnlyReport, ReplayOperation, Report, Standing,
 import { History } from './history.ts';
 import { type Hooked, type HookOptions, HookTable, type Place } from './hooked.ts';
 import { type OpenedRecording, openRecording } from './recording-file.ts';
+import { REPLAY_CALLS, STATIC_CALLS } from './replay-calls.ts';
 
 export interface ReplayOptions {
   readonly pool?: Pool;
   /** Hears what the guest says while `run` goes on with `show`. */
   readonly onConsole?: Sink;
   /** Hears what programs of the guest's agent write, such as the command of `braid run`. */
-  readonly onProgram?: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => void;
+  readonly onProgram?: (stream: 'stdout' | 'stderr', bytes: Uint8Array) => unknown;
 }
 
 export interface ReplayWait extends WaitOptions {
   /** Told now and then how far it is: steps since the recording began. */
   readonly onProgress?: (at: bigint) => void;
+}
+
+export interface ReplayRun extends ReplayWait {
+  readonly points?: readonly Point[];
+  readonly to?: Where;
+  readonly show?: boolean;
+  /** Replay-only code that is run, by its numbers, in diversions: see docs/replay-only.md. */
+  readonly replayOnly?: readonly (bigint | number)[] | 'all';
+  /** Told of each such run. */
+  readonly onReplayOnly?: (run: ReplayOnlyReport) => void;
+}
+
+export interface ReplaySteps extends ReplayWait {
+  readonly hart?: number;
+  readonly count?: number | bigint;
+}
+
+export interface LastWriteOptions extends ReplayWait {
+  readonly length?: number;
+  readonly hart?: number;
+  readonly physical?: boolean;
 }
 
 /** A moment: a mark, its name, or any `Target`. */
@@ -77,11 +100,10 @@ export class Replay implements AsyncDisposable {
     try {
       const link = pool.link();
       const { onConsole, onProgram } = options;
-      if (onConsole) link.console.to(onConsole);
-      else link.console.to(() => {});
+      link.console.to(onConsole ?? (() => {}), (error) => link.fault(error));
       link.on('overheard', (report) => {
         const { stream, bytes } = report as Extract<Report, { type: 'overheard' }>;
-        onProgram?.(stream, bytes);
+        return onProgram?.(stream, bytes);
       });
       const show = onConsole !== undefined || onProgram !== undefined;
       const standing = await link.call('openReplay', { path, show });
@@ -129,17 +151,7 @@ export class Replay implements AsyncDisposable {
   }
 
   /** Runs on: to a point, to `to`, or to the end. `show`: output is heard. */
-  async run(
-    options: ReplayWait & {
-      readonly points?: readonly Point[];
-      readonly to?: Where;
-      readonly show?: boolean;
-      /** Replay-only code that is run, by its numbers, in diversions: see docs/replay-only.md. */
-      readonly replayOnly?: readonly (bigint | number)[] | 'all';
-      /** Told of each such run. */
-      readonly onReplayOnly?: (run: ReplayOnlyReport) => void;
-    } = {},
-  ): Promise<TimelineStop> {
+  async run(options: ReplayRun = {}): Promise<TimelineStop> {
     const { points = [], to, show = false, replayOnly, onReplayOnly, ...wait } = options;
     let end: bigint | undefined;
     if (to !== undefined) {
@@ -166,6 +178,7 @@ export class Replay implements AsyncDisposable {
       this.hooks.check();
       throw error;
     } finally {
+      this.hooks.leave();
       stop?.();
     }
   }
@@ -197,21 +210,16 @@ export class Replay implements AsyncDisposable {
   }
 
   /** Makes steps; of one hart, with `hart`. */
-  step(options: ReplayWait & { readonly hart?: number; readonly count?: number | bigint } = {}): Promise<TimelineStop> {
+  step(options: ReplaySteps = {}): Promise<TimelineStop> {
     return this.steps('step', options);
   }
 
   /** Goes to before the last step, or that of a hart. */
-  reverseStep(
-    options: ReplayWait & { readonly hart?: number; readonly count?: number | bigint } = {},
-  ): Promise<TimelineStop> {
+  reverseStep(options: ReplaySteps = {}): Promise<TimelineStop> {
     return this.steps('reverse-step', options);
   }
 
-  private steps(
-    kind: 'step' | 'reverse-step',
-    options: ReplayWait & { readonly hart?: number; readonly count?: number | bigint },
-  ): Promise<TimelineStop> {
+  private steps(kind: 'step' | 'reverse-step', options: ReplaySteps): Promise<TimelineStop> {
     const { hart, count = 1n, ...wait } = options;
     return this.ask({ kind, count: BigInt(count), ...(hart === undefined ? {} : { hart }) }, wait);
   }
@@ -220,10 +228,7 @@ export class Replay implements AsyncDisposable {
    * Who last wrote to bytes before here, at a virtual address as a hart (the one that is next) sees it now, or a guest-physical one. Goes
    * to before that write.
    */
-  async lastWrite(
-    address: bigint,
-    options: ReplayWait & { readonly length?: number; readonly hart?: number; readonly physical?: boolean } = {},
-  ): Promise<LastWrite> {
+  async lastWrite(address: bigint, options: LastWriteOptions = {}): Promise<LastWrite> {
     const { length = 1, hart = this.standing.hart, physical = false, ...wait } = options;
     const place = physical ? address : await this.link.call('physical', { hart, address });
     if (place === undefined)
@@ -285,16 +290,28 @@ export class Replay implements AsyncDisposable {
   }
 }
 
-/** An operation of a replay in its thread. */
+/** An operation of a replay in its thread. What a function of the caller's throws meanwhile ends it. */
 async function askReplay(
   link: Link,
   operation: ReplayOperation,
   { onProgress, signal }: ReplayWait = {},
 ): Promise<ReplayAnswer> {
-  const stop = onProgress && link.on('progress', (report) => onProgress((report as { at: bigint }).at));
+  const failed = new AbortController();
+  const stops = [
+    link.on('error', (error) => failed.abort(error)),
+    ...(onProgress ? [link.on('progress', (report) => onProgress((report as { at: bigint }).at))] : []),
+  ];
   try {
-    return await link.call('replay', operation, signal ? { signal } : {});
+    const answer = await link.call('replay', operation, {
+      signal: AbortSignal.any([failed.signal, ...(signal ? [signal] : [])]),
+    });
+    await link.console.drained();
+    failed.signal.throwIfAborted();
+    return answer;
   } finally {
-    stop?.();
+    for (const stop of stops) stop();
   }
 }
+
+checked<typeof Replay>(Replay, STATIC_CALLS);
+checked<Replay>(Replay.prototype, REPLAY_CALLS);

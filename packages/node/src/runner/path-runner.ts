@@ -33,6 +33,10 @@ export class PathRunner implements Runner {
     return [];
   }
 
+  abandon(): void {
+    for (const file of this.files) file.close();
+  }
+
   handle(request: Request): void {
     if (request.type !== 'call') return;
     const { id, name, args } = request;

@@ -31,6 +31,10 @@ export class ReplayRunner implements Runner {
     return this.replayer?.timeline.frames ?? [];
   }
 
+  abandon(): void {
+    this.replayer?.free();
+  }
+
   handle(request: Request): void {
     if (request.type === 'cancel') this.replayer?.cancel(request.id);
     if (request.type === 'taken') this.reports.taken(request.bytes);

@@ -104,6 +104,11 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
     return this.turns.step();
   }
 
+  abandon(): void {
+    this.turns.end();
+    for (const file of this.files) file.close();
+  }
+
   // --- Requests
 
   handle(request: Request): void {

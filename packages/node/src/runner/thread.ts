@@ -8,6 +8,8 @@ export interface Runner {
   handle(request: Request): void;
   /** A turn; false when there is no reason for another: it waits for messages, a timer, or the host's data. */
   step(): boolean;
+  /** Lets go of files, locks and timers, as far as it can: it has failed, and is not called again. */
+  abandon(): void;
   /** Frames that hold its maps. */
   readonly roots: readonly number[];
   /** Single frames besides. */
