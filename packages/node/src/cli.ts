@@ -5,6 +5,7 @@ import { Command, CommanderError } from 'commander';
 import type { ExploreFlags } from './commands/explore.ts';
 import { addExploreOptions, addMachineOptions, addRecordOptions, count, type RunFlags } from './commands/flags.ts';
 import { addRecordingCommands } from './commands/recording-commands.ts';
+import { refuseRepeats } from './commands/repeats.ts';
 import type { BraidError } from './errors.ts';
 import { VERSION } from './version.ts';
 
@@ -97,6 +98,7 @@ export async function main(args: readonly string[]): Promise<void> {
       process.exitCode = await bisect(flags, rest ?? []);
     });
   addRecordingCommands(program, rest);
+  refuseRepeats(program);
   try {
     await program.parseAsync(own.length === 0 ? ['--help'] : [...own], { from: 'user' });
   } catch (error) {

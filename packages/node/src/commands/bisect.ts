@@ -20,6 +20,7 @@ import { BraidError } from '../errors.ts';
 import { setupOf } from '../options.ts';
 import type { Setup } from '../pool/protocol.ts';
 import { addMachineOptions, createOptions, type RunFlags } from './flags.ts';
+import { refuseRepeats } from './repeats.ts';
 
 const SHOWN = 12;
 
@@ -186,7 +187,7 @@ async function showProgress() {
 async function subject(args: readonly string[]): Promise<Subject> {
   const split = args.indexOf('--');
   const own = split < 0 ? args : args.slice(0, split);
-  const parser = addMachineOptions(new Command('run').argument('[image]').exitOverride());
+  const parser = refuseRepeats(addMachineOptions(new Command('run').argument('[image]').exitOverride()));
   parser.parse([...own], { from: 'user' });
   const options = createOptions(parser.args[0], parser.opts<RunFlags>(), 'virtual');
   // Without a seed both have the same one.
