@@ -3,7 +3,14 @@
 import { constants } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import type { ExploreFlags } from './commands/explore.ts';
-import { addExploreOptions, addMachineOptions, addRecordOptions, count, type RunFlags } from './commands/flags.ts';
+import {
+  addCommandOptions,
+  addExploreOptions,
+  addMachineOptions,
+  addRecordOptions,
+  count,
+  type RunFlags,
+} from './commands/flags.ts';
 import { addRecordingCommands } from './commands/recording-commands.ts';
 import { refuseRepeats } from './commands/repeats.ts';
 import type { BraidError } from './errors.ts';
@@ -27,7 +34,7 @@ Exit codes:
   1..255   the code of the command, of the bare program, or of the test finisher (above 255: 255)
   128+N    the command was ended by signal N
   2        wrong usage, or an input that cannot be used
-  124      --max-steps is reached
+  124      --max-steps, --exec-max-steps or --exec-timeout is reached
   125      the machine failed: kernel panic, halt, no agent
   126, 127 the command cannot be executed, or is not there
 `;
@@ -59,9 +66,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .description('run a machine: the guest that ships, a disk image, a kernel, a firmware or a bare program')
     .argument('[image]', 'bootable disk image: the first disk, started with the kernel that ships (root=/dev/vda rw)')
     .usage('[IMAGE] [options] [-- COMMAND ARGUMENT...]');
-  addRecordOptions(addMachineOptions(program.commands[0]!))
-    .option('-i, --input', 'the command reads our standard input (read to its end before the machine starts)')
-    .option('-t, --tty', 'the command gets a terminal, and our keys')
+  addCommandOptions(addRecordOptions(addMachineOptions(program.commands[0]!)))
     .addHelpText('after', EXIT_CODES)
     .action(async (image: string | undefined, flags: RunFlags) => {
       const { run } = await import('./commands/run.ts');

@@ -26,6 +26,8 @@ export type ErrorCode =
   | 'ERR_BRAID_MAX_STEPS'
   /** A program wrote more than the caller allows. */
   | 'ERR_BRAID_OUTPUT_LIMIT'
+  /** A program took more steps or guest time than the caller allows. */
+  | 'ERR_BRAID_EXEC_LIMIT'
   /** The position asked for has been passed. */
   | 'ERR_BRAID_POSITION'
   /** A branch that cannot be had, or not so. */

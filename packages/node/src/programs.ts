@@ -12,6 +12,7 @@ import {
   refined,
   type Schema,
   value,
+  whole,
 } from '@braid/core/check/schema.ts';
 import { GUEST_PATH } from './branch/guest-files.ts';
 import { checked, DATA, WAIT } from './check.ts';
@@ -30,6 +31,13 @@ export interface SpawnOptions extends WaitOptions {
   readonly input?: string | Uint8Array | 'stream';
   /** Gives the program a terminal of this size; all its output is then `stdout`. */
   readonly terminal?: { readonly columns: number; readonly rows: number };
+  /**
+   * Steps of all harts that the machine may make for it, counted from where the agent is asked to start it. Beyond, the program is ended and
+   * the call rejects with `ERR_BRAID_EXEC_LIMIT`, kind `steps`. Where that is depends on the machine alone.
+   */
+  readonly maxSteps?: bigint | number;
+  /** The same in ns of guest time; kind `guestTime`. Idle time that would go beyond ends it at once. */
+  readonly maxGuestTime?: bigint | number;
 }
 
 export interface ExecOptions extends WaitOptions, Omit<SpawnOptions, 'input'> {
@@ -59,6 +67,8 @@ const SPAWN_FIELDS = {
   env: optional(map(VARIABLE, optional(guestText))),
   cwd: optional(GUEST_PATH),
   terminal: optional(SIZE),
+  maxSteps: optional(whole(1n)),
+  maxGuestTime: optional(whole(1n)),
 };
 
 export const SPAWN_OPTIONS: Schema<SpawnOptions> = record<SpawnOptions>({ ...SPAWN_FIELDS, input: INPUT });
@@ -200,13 +210,18 @@ export class Programs {
   }
 
   private start(argv: readonly string[], options: SpawnOptions) {
-    const { env, cwd, input, terminal, signal } = options;
+    const { env, cwd, input, terminal, maxSteps, maxGuestTime, signal } = options;
+    const limit = {
+      ...(maxSteps === undefined ? {} : { steps: BigInt(maxSteps) }),
+      ...(maxGuestTime === undefined ? {} : { guestTime: BigInt(maxGuestTime) }),
+    };
     const request: Spawn = {
       argv: [...argv],
       ...(env === undefined ? {} : { env: definedOf(env).map(([name, value]) => `${name}=${value}`) }),
       ...(cwd === undefined ? {} : { cwd }),
       ...(input === undefined ? {} : { input: input === 'stream' ? input : bytesOf(input) }),
       ...(terminal === undefined ? {} : { terminal: { rows: terminal.rows, cols: terminal.columns } }),
+      ...(Object.keys(limit).length === 0 ? {} : { limit }),
     };
     return this.link.spawn(request, signal ? { signal } : {});
   }

@@ -72,6 +72,7 @@ export class Programs {
       ...this.#connection.command('exec', undefined, options),
       message: () => {
         program.pushed = this.pushes;
+        handlers.asked?.();
         if (program.pushed) return { name: 'braid-exec', args: execArguments(request) };
         if (request.terminal !== undefined || request.input === 'stream') {
           const what = request.terminal !== undefined ? 'a terminal' : 'streamed input';

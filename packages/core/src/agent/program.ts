@@ -32,6 +32,8 @@ export interface ExecHandlers {
   readonly key?: string;
   /** Told how to speak to a program that has been taken over by its name. */
   attached?(handle: ExecHandle): void;
+  /** The request is on its way to an agent that answers: from here on it is up to the guest. */
+  asked?(): void;
   output(stream: ExecStream, bytes: Uint8Array): void;
   /** The last call: the program is over, or could not be started, or nobody knows what became of it. */
   exit: Done<ExecExit>;

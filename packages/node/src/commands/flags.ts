@@ -24,6 +24,9 @@ export interface RunFlags {
   readonly json?: boolean;
   readonly input?: boolean;
   readonly tty?: boolean;
+  /** In ns of guest time. */
+  readonly execTimeout?: bigint;
+  readonly execMaxSteps?: bigint;
   readonly record?: string;
   readonly keyframeMs?: number;
   readonly gdb?: string | true;
@@ -59,6 +62,23 @@ export function addMachineOptions(command: Command): Command {
     .option('--stats <file>', 'write what happened to a file, as JSON')
     .option('--signature <file>', "write a bare program's begin_signature..end_signature, a word a line")
     .option('--json', 'print the same as --stats on standard output at the end');
+}
+
+/** How the command of a run is run. */
+export function addCommandOptions(command: Command): Command {
+  return command
+    .option('-i, --input', 'the command reads our standard input (read to its end before the machine starts)')
+    .option('-t, --tty', 'the command gets a terminal, and our keys')
+    .option(
+      '--exec-timeout <time>',
+      "end the command after so much of the guest's time: 500ms, 10s, 5m; counted from where the guest is asked to start it",
+      duration,
+    )
+    .option(
+      '--exec-max-steps <n>',
+      'end the command after so many steps of the machine (K, M, G: powers of 1000)',
+      limit,
+    );
 }
 
 /** What a run is recorded to, and who debugs it. */
@@ -173,6 +193,29 @@ export function count(text: string): bigint {
   const match = /^(\d{1,18})([KMG]?)$/i.exec(text);
   if (!match) throw new InvalidArgumentError('Give a number of steps, such as 500000 or 2G.');
   return BigInt(match[1]!) * COUNT_UNITS[match[2]!.toUpperCase()]!;
+}
+
+/** A count that ends something, so not 0. */
+function limit(text: string): bigint {
+  const steps = count(text);
+  if (steps === 0n) throw new InvalidArgumentError('Give 1 or more.');
+  return steps;
+}
+
+const TIME_UNITS: Readonly<Record<string, bigint>> = {
+  ns: 1n,
+  us: 1000n,
+  ms: 1_000_000n,
+  s: 1_000_000_000n,
+  m: 60_000_000_000n,
+};
+
+/** In ns. */
+function duration(text: string): bigint {
+  const match = /^(\d{1,9})(ns|us|ms|s|m)$/.exec(text);
+  if (!match || Number(match[1]) === 0)
+    throw new InvalidArgumentError('Give a time with its unit (ns, us, ms, s, m), such as 500ms or 10s.');
+  return BigInt(match[1]!) * TIME_UNITS[match[2]!]!;
 }
 
 function timeMode(text: string): string {

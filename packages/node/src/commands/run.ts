@@ -41,6 +41,11 @@ export async function run(
   const options = { ...createOptions(image, flags, time), ...marks };
   const results = [flags.stats, flags.signature].filter((path) => path !== undefined);
   for (const path of results) checkWritable(path);
+  if (!command && (flags.execTimeout !== undefined || flags.execMaxSteps !== undefined))
+    throw new BraidError(
+      'ERR_BRAID_OPTION',
+      '--exec-timeout and --exec-max-steps are limits of a command; add "-- COMMAND"',
+    );
   if (flags.record === undefined && flags.mark && flags.mark.length > 0)
     throw new BraidError('ERR_BRAID_OPTION', '--mark marks moments of a recording; add --record FILE');
 
@@ -214,7 +219,12 @@ class Session {
   private async runCommand(argv: readonly string[], sync: boolean): Promise<Ending> {
     const { machine, flags } = this;
     const error = (bytes: Uint8Array) => write(process.stderr, bytes);
-    let exit: Awaited<Program['exited']>;
+    let ending: Ending;
+    const { execMaxSteps: maxSteps, execTimeout: maxGuestTime } = flags;
+    const limits = {
+      ...(maxSteps === undefined ? {} : { maxSteps }),
+      ...(maxGuestTime === undefined ? {} : { maxGuestTime }),
+    };
     // What the kernel says while it cannot be asked is of interest when it fails.
     let last = new Uint8Array(0);
     machine.onConsole((bytes) => {
@@ -227,6 +237,7 @@ class Session {
       if (flags.tty) {
         const { columns, rows } = process.stdout;
         const program = machine.spawn(argv, {
+          ...limits,
           input: 'stream',
           terminal: { columns: columns || 80, rows: rows || 24 },
         });
@@ -235,21 +246,24 @@ class Session {
         const terminal = this.takeTerminal((bytes) => void input.write(bytes).catch(() => {}));
         await machine.run();
         for await (const bytes of program.stdout) await terminal.show(bytes);
-        exit = await program.exited;
+        const { exitCode } = await program.exited;
         terminal.restore();
+        ending = { reason: 'exec', code: exitCode };
       } else {
         const input = flags.input ? { input: await readAll(process.stdin) } : {};
-        exit = await machine.exec(argv, {
+        const { exitCode } = await machine.exec(argv, {
+          ...limits,
           ...input,
           onStdout: (bytes) => write(process.stdout, bytes),
           onStderr: error,
         });
+        ending = { reason: 'exec', code: exitCode };
       }
     } catch (failure) {
-      const { kind, message } = failure as BraidError;
-      if (kind !== 'refused') throw failure;
-      process.stderr.write(`braid: ${message}\n`);
-      return { reason: 'exec', code: /No such file/.test(message) ? EXIT.notFound : EXIT.cannotExecute };
+      const { code, kind, message } = failure as BraidError;
+      if (code === 'ERR_BRAID_EXEC_LIMIT') ending = this.limitReached(kind === 'steps');
+      else if (kind !== 'refused') throw failure;
+      else return this.notExecuted(message);
     } finally {
       panicked();
     }
@@ -262,7 +276,19 @@ class Session {
         process.stderr.write(`braid: the guest was not powered off: ${(failure as BraidError).message}\n`);
       }
     }
-    return { reason: 'exec', code: exit.exitCode };
+    return ending;
+  }
+
+  private notExecuted(message: string): Ending {
+    process.stderr.write(`braid: ${message}\n`);
+    return { reason: 'exec', code: /No such file/.test(message) ? EXIT.notFound : EXIT.cannotExecute };
+  }
+
+  private limitReached(steps: boolean): Ending {
+    this.terminal?.restore();
+    const option = steps ? '--exec-max-steps' : '--exec-timeout';
+    process.stderr.write(`braid: the command was ended: ${option} is reached\n`);
+    return { reason: 'exec-limit', code: EXIT.maxSteps };
   }
 }
 

@@ -74,8 +74,7 @@ test('clones are somebody of their own where that is asked for, and exactly thei
   }
   assert.equal(seen.size, 2, 'their random numbers differ from the first one on');
 
-  const [wrong] = await machine.fork(1, { mac: 'no address' });
-  assert.equal((wrong as BraidError).code, 'ERR_BRAID_OPTION');
+  await assert.rejects(machine.fork(1, { mac: 'no address' }), { code: 'ERR_BRAID_OPTION' });
 });
 
 test('a machine that stood still runs in an idle thread when its own is busy', async () => {

@@ -149,6 +149,15 @@ export interface Spawn {
   readonly cwd?: string;
   readonly input?: Uint8Array | 'stream';
   readonly terminal?: { readonly rows: number; readonly cols: number };
+  readonly limit?: ExecLimit;
+}
+
+/** What a program may take, from where the agent is asked for it. */
+export interface ExecLimit {
+  /** Of all harts. */
+  readonly steps?: bigint;
+  /** In ns. */
+  readonly guestTime?: bigint;
 }
 
 export type Goal =

@@ -21,6 +21,8 @@ export interface GuestCallsHost {
   /** Whether a call still waits. */
   waiting(id: number): boolean;
   output(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void;
+  /** The agent is asked for a program of a call. */
+  asked(id: number): void;
   /** A program is over; `how` is for people. */
   exited(id: number, how: string): void;
 }
@@ -111,6 +113,7 @@ export class GuestCalls {
   private handlers(machine: Machine, id: number): ExecHandlers {
     return {
       key: String(id),
+      asked: () => this.host.asked(id),
       output: (stream, bytes) => {
         if (this.host.waiting(id)) this.host.output(id, stream, bytes);
       },

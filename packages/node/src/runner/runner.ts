@@ -25,11 +25,11 @@ import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
 import { BraidError } from '../errors.ts';
-import type { CallName, Calls, HostState, LeftDisk, Made, Request, Setup } from '../pool/protocol.ts';
+import type { CallName, Calls, ExecLimit, HostState, LeftDisk, Made, Request, Setup } from '../pool/protocol.ts';
 import { type Assembled, assemble, type DiskFile } from './assemble.ts';
 import { Callers } from './callers.ts';
 import { Clones, type ClonesHost } from './clones.ts';
-import { Watch } from './conditions.ts';
+import { type Found, Watch } from './conditions.ts';
 import { DebugSession } from './debug-session.ts';
 import { Ending, exitedError } from './ending.ts';
 import { GuestCalls } from './guest-calls.ts';
@@ -62,6 +62,8 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
   readonly debugging: DebugSession;
   waitWatch: WaitWatch | undefined;
   private readonly turns: Turns;
+  /** Of programs that the agent has not been asked for yet, by the numbers of their calls. */
+  private readonly limits = new Map<number, ExecLimit>();
 
   /** `points`: fork points of the worker, by their numbers. */
   constructor(engine: Engine, points: Map<number, ForkPoint>, host: RunnerHost) {
@@ -81,6 +83,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
       act: (action) => callers.act(action),
       answer: (id, value) => callers.answer(id, value),
       output: (id, stream, bytes) => this.programOutput(id, stream, bytes),
+      asked: (id) => this.limited(id),
       exited: (id, how) => {
         this.recording.mark('exit', how);
         callers.see((watch) => watch.seeExit(id));
@@ -266,10 +269,36 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
         return this.wait({ id, name });
       case 'decided':
         return this.wait({ id, name });
+      case 'spawn':
+        return this.spawn(machine, id, args);
       default:
         this.guest.ask(machine, id, name, args);
         return this.wait({ id, name });
     }
+  }
+
+  private spawn(machine: Machine, id: number, args: Calls['spawn'][0]): unknown {
+    const { argv, limit, ...request } = args;
+    this.guest.ask(machine, id, 'spawn', { argv, ...request } as never);
+    if (!limit) return this.wait({ id, name: 'spawn' });
+    this.limits.set(id, limit);
+    const exceeded = (found: Found) => {
+      if (found.by !== 'steps' && found.by !== 'guestTime') return undefined;
+      this.guest.cancel(id);
+      return limitError(argv[0]!, found.by, limit);
+    };
+    return this.wait({ id, name: 'spawn', exceeded });
+  }
+
+  /** The guest has been asked for a program: its limit counts from the next boundary on, where the machine is the same in every run. */
+  private limited(id: number): void {
+    const limit = this.limits.get(id);
+    if (!limit) return;
+    this.limits.delete(id);
+    this.callers.act(() => {
+      if (this.machine) this.callers.waits.watch(id, new Watch(limit, this.machine));
+    });
+    this.machine?.interrupt();
   }
 
   private debug(machine: Machine, id: number, call: Calls['debug'][0]): unknown {
@@ -406,11 +435,13 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
 
   private cancel(id: number): void {
     this.callers.waits.delete(id);
+    this.limits.delete(id);
     this.guest.cancel(id);
   }
 
   failAll(error: BraidError): void {
     this.callers.failAll(error);
+    this.limits.clear();
     this.guest.clear();
   }
 
@@ -440,6 +471,14 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
     this.callers.see((watch) => watch.seeOutput(id, bytes));
     this.reports.output(id, stream, bytes);
   }
+}
+
+function limitError(program: string, by: 'steps' | 'guestTime', { steps, guestTime }: ExecLimit): BraidError {
+  const why =
+    by === 'steps'
+      ? `${program} has made more than ${steps} steps; give maxSteps to allow more`
+      : `${program} has taken more than ${guestTime} ns of guest time; give maxGuestTime to allow more`;
+  return new BraidError('ERR_BRAID_EXEC_LIMIT', why, { kind: by });
 }
 
 const LATER = Symbol('later');

@@ -264,9 +264,15 @@ export class Turns {
   private endWatched(machine: Machine, look: (watch: Watch) => Found | undefined): boolean {
     let some = false;
     const { callers } = this.host;
-    for (const { id, watch, hold } of callers.waits.watched) {
+    for (const { id, watch, hold, exceeded } of callers.waits.watched) {
       const found = look(watch);
       if (!found) continue;
+      if (exceeded) {
+        const error = exceeded(found);
+        if (error) callers.fail(id, error);
+        some ||= error !== undefined;
+        continue;
+      }
       some = true;
       if (hold) this.paused = true;
       callers.result(id, watch.reached(machine, found));

@@ -4,8 +4,9 @@ import type { Position } from '@braid/core/machine/log.ts';
 import { comparePositions } from '@braid/core/machine/log.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import type { BraidError } from '../errors.ts';
 import type { CallName } from '../pool/protocol.ts';
-import type { Watch } from './conditions.ts';
+import type { Found, Watch } from './conditions.ts';
 
 /** Console output that a pattern is looked for in. */
 const SEEN_LIMIT = 64 * 1024;
@@ -25,7 +26,9 @@ export interface Wait {
   /** Idle gaps are not jumped over on account of this one. */
   readonly passive?: boolean;
   /** It is over when one of these holds. */
-  readonly watch?: Watch;
+  watch?: Watch;
+  /** They are a limit: the error that it ends with when one holds, if that one counts. */
+  exceeded?(found: Found): BraidError | undefined;
   /** The machine stands still then, whoever else waits. */
   readonly hold?: boolean;
 }
@@ -58,6 +61,12 @@ export class Waits {
 
   add(wait: Wait): void {
     this.all.set(wait.id, wait);
+  }
+
+  /** From here on a wait is over when conditions hold. */
+  watch(id: number, watch: Watch): void {
+    const wait = this.all.get(id);
+    if (wait) wait.watch = watch;
   }
 
   delete(id: number): void {
