@@ -8,6 +8,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { MemoryBackend } from '../packages/core/src/devices/virtio-block/backend.ts';
 import type { Engine } from '../packages/core/src/engine/engine.ts';
 import { stateHash } from '../packages/core/src/machine/hash.ts';
 import type { Machine } from '../packages/core/src/machine/machine.ts';
@@ -19,6 +20,7 @@ import { modifyingProgram } from '../packages/core/src/testing/modifying-program
 import { disturb, perturbedEngines, Twin } from '../packages/core/src/testing/perturbed.ts';
 import { PrivilegedProgram } from '../packages/core/src/testing/privileged-program.ts';
 import { Random } from '../packages/core/src/testing/random.ts';
+import { registerProgram } from '../packages/core/src/testing/register-program.ts';
 import { WalkProgram } from '../packages/core/src/testing/walk-program.ts';
 
 const PROGRAMS = Number(process.env.BRAID_FUZZ_PROGRAMS ?? 12);
@@ -58,6 +60,19 @@ const KINDS: Record<string, readonly [number, (random: Random) => Make]> = {
       const slice = random.pick([37, 1000, 20_000]);
       const image = loopProgram({ harts, paged: random.chance(0.7), seed: random.u32(), turns: 30 });
       return (engine) => bareMachine(image, { harts, slice }, {}, engine);
+    },
+  ],
+  registers: [
+    2,
+    (random) => {
+      const image = registerProgram(random, 600);
+      const harts = random.pick([1, 2, 4]);
+      const slice = random.pick([31, 700, 20_000]);
+      const content = new Uint8Array(1 << 16);
+      return (engine) => {
+        const backend = new MemoryBackend(content, true);
+        return bareMachine(image, { harts, slice, disks: [{ backend }] }, {}, engine);
+      };
     },
   ],
   'privileged sequences': [0.5, (random) => bare(new PrivilegedProgram(random, 60).image())],

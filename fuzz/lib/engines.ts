@@ -29,7 +29,8 @@ const engines: Engine[] = [];
 /** Engines of one pool: the interpreter alone is 0, the others are those of TRANSLATING. */
 export function engineOf(n: number): Engine {
   pool ??= new Pool();
-  engines[n] ??= new Engine(pool, n, { translate: n === 0 ? false : TRANSLATING[n - 1]! });
+  // Few shadow tables for the ones that translate: nothing depends on how many there are.
+  engines[n] ??= new Engine(pool, n, n === 0 ? { translate: false } : { translate: TRANSLATING[n - 1]!, tables: n });
   return engines[n];
 }
 

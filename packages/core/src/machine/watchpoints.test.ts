@@ -20,9 +20,10 @@ import { stateHash } from './hash.ts';
 import type { Machine } from './machine.ts';
 import type { WatchHit, Watchpoint } from './watchpoints.ts';
 
-const pool = new Pool();
+// Few pages of code for all of them, and few tables for each.
+const pool = new Pool(undefined, 60);
 const engines = [false, { hotness: 5, batch: 3, patience: 2 }, { hotness: 1, batch: 1, patience: 1 }].map(
-  (translate, worker) => new Engine(pool, worker, { translate }),
+  (translate, worker) => new Engine(pool, worker, { translate, tables: 1 + worker }),
 );
 const [interpreter] = engines as [Engine, Engine, Engine];
 

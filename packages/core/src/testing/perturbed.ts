@@ -13,6 +13,7 @@ import type { Interception } from '../machine/interceptions.ts';
 import { formatPosition, LogReader } from '../machine/log.ts';
 import type { Machine } from '../machine/machine.ts';
 import type { Stop } from '../machine/options.ts';
+import type { Attachments } from '../machine/save.ts';
 import { Pool, PoolFullError } from '../memory/pool.ts';
 import { reborn, runSteps } from './machines.ts';
 import type { Random } from './random.ts';
@@ -151,10 +152,10 @@ export function disturb(start: Machine, steps: number, choices: Random, options:
         machine.engine.dropShadows();
         break;
       case 'reborn':
-        machine = reborn(machine);
+        machine = reborn(machine, machine.engine, attached(machine));
         break;
       case 'move':
-        machine = reborn(machine, choices.pick(engines));
+        machine = reborn(machine, choices.pick(engines), attached(machine));
         break;
       case 'hash':
         stateHash(machine);
@@ -176,6 +177,11 @@ export function disturb(start: Machine, steps: number, choices: Random, options:
   }
   release(held);
   return machine;
+}
+
+/** A machine that is saved and restored keeps its disks. */
+function attached({ options: { disks = [] } }: Machine): Attachments {
+  return { disks };
 }
 
 function release(held: readonly { point: ForkPoint; pool: Pool }[]): void {

@@ -9,7 +9,7 @@ import type { Machine } from '../machine/machine.ts';
 import { decodeState, encodeState } from '../state/encode.ts';
 import { StateError } from '../state/errors.ts';
 import { guestMissing, linuxMachine, recipeMachine, runSteps, runs, SEED, sharedEngine } from '../testing/machines.ts';
-import { disturb } from '../testing/perturbed.ts';
+import { disturb, perturbedEngines, Twin } from '../testing/perturbed.ts';
 import type { Recipe } from '../testing/programs.ts';
 import { Random } from '../testing/random.ts';
 import { record, replay, restoreLoggedRun, saveLoggedRun } from './logged-run.ts';
@@ -82,12 +82,12 @@ test(`a run with inputs at random times is repeated from its log, through bytes 
       assert.deepEqual(again.log.events, loaded.log.events);
       again.free();
 
-      const disturbed = disturb(replay(sharedEngine(), loaded), steps, choices, {
-        kinds: ['stop', 'drop', 'reborn', 'move', 'hash'],
-        engines: [sharedEngine(0), sharedEngine(1)],
-      });
+      const twin = new Twin(replay(sharedEngine(), loaded));
+      const engine = choices.pick(perturbedEngines());
+      const disturbed = disturb(replay(engine, loaded), steps, choices, { twin });
       assert.deepEqual(summary(disturbed), expected);
       disturbed.free();
+      twin.free();
     }),
     runs(60),
   );
