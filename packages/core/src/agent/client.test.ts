@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Done, ExecExit } from './client.ts';
 import { AgentError, type AgentErrorKind } from './errors.ts';
-import { FakePeer } from './testing.ts';
+import { type Asked, FakePeer } from './testing.ts';
 
 const MS = 1_000_000n;
 
@@ -600,6 +600,57 @@ test('files: not there, too large, nonsense', () => {
     peer.settle();
     failed(done, 'protocol');
   }
+  assert.equal(open.size, 0);
+});
+
+test('files that are busy are asked again after a while, others meanwhile at once', () => {
+  const peer = new FakePeer().start();
+  const files: Record<string, Uint8Array> = { '/log': Uint8Array.of(1, 2, 3) };
+  const open = withFiles(peer, files);
+  const { 'guest-file-read': read, 'guest-file-write': write } = peer.answers;
+  let busy = 0;
+  const again = (answer: (request: Asked) => unknown) => (request: Asked) =>
+    busy-- > 0 ? new Error('cannot: Resource temporarily unavailable') : answer(request);
+  peer.answers['guest-file-read'] = again(read!);
+  peer.answers['guest-file-write'] = again(write!);
+
+  busy = 5;
+  const written = once<void>();
+  peer.client.writeFile('/pipe', Uint8Array.of(4, 5), written);
+  peer.settle();
+  assert.equal(written.called, false);
+  const ping = once<void>();
+  peer.client.ping(ping);
+  peer.settle();
+  worked(ping);
+  peer.pass(100n * MS);
+  worked(written);
+  assert.deepEqual(files['/pipe'], Buffer.from([4, 5]));
+
+  // A log has no end: it is read as far as it goes.
+  const log = once<Uint8Array>();
+  peer.client.readFile('/log', log);
+  peer.settle();
+  assert.deepEqual(log.outcome, Uint8Array.of(1, 2, 3));
+  peer.answers['guest-file-read'] = (request) => {
+    const answer = read!(request) as { eof: boolean };
+    return answer.eof ? new Error('failed: Operation would block') : answer;
+  };
+  const endless = once<Uint8Array>();
+  peer.client.readFile('/log', endless);
+  peer.pass(900n * MS);
+  assert.equal(endless.called, false);
+  peer.pass(300n * MS);
+  assert.deepEqual(endless.outcome, Uint8Array.of(1, 2, 3));
+
+  // The other end of a pipe that takes nothing for ever.
+  busy = Number.POSITIVE_INFINITY;
+  const stuck = once<void>();
+  peer.client.writeFile('/pipe', Uint8Array.of(4), stuck);
+  peer.pass(9_000n * MS);
+  assert.equal(stuck.called, false);
+  peer.pass(2_000n * MS);
+  failed(stuck, 'refused', /temporarily unavailable/);
   assert.equal(open.size, 0);
 });
 

@@ -58,6 +58,8 @@ interface Command {
   readonly name: string;
   /** Guest time at which it fails. */
   readonly until?: bigint | undefined;
+  /** Guest time before which it is not sent; others pass it. */
+  readonly after?: bigint;
   /** It refers to something that the agent holds (a file, a program): of no use to another agent. */
   readonly bound?: boolean;
   /** Success has no answer. */
@@ -184,7 +186,11 @@ export class Connection {
     };
     consider(this.#current?.until);
     for (const command of this.#queue) consider(command.until);
-    if (this.#phase === 'ready') for (const time of this.#user.deadlines()) consider(time);
+    if (this.#phase === 'ready') {
+      // Those that are due wait for the one under way.
+      for (const { after } of this.#queue) if (after !== undefined && after > this.now()) consider(after);
+      for (const time of this.#user.deadlines()) consider(time);
+    }
     return first;
   }
 
@@ -286,8 +292,9 @@ export class Connection {
   /** Sends the next request when its turn has come. */
   #next(): void {
     while (this.#phase === 'ready' && this.#current === undefined && this.#out.length === 0) {
-      const command = this.#queue.shift();
-      if (command === undefined) return;
+      const due = this.#queue.findIndex(({ after }) => after === undefined || after <= this.now());
+      if (due < 0) return;
+      const [command] = this.#queue.splice(due, 1) as [Command];
       const message = command.message();
       if (message instanceof AgentError) {
         command.done(message);

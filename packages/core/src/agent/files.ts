@@ -7,7 +7,21 @@ import { asInteger, asObject, integerOf, type Json, member, type Parsed, textOf 
 
 const FILE_LIMIT = 256 * 2 ** 20;
 
-/** Reads a whole file of at most `limit` bytes (256 MiB if not given). */
+const MS = 1_000_000n;
+/** Guest time before a file that is busy is asked again; doubling. */
+const BUSY_FIRST = MS;
+const BUSY_LAST = 128n * MS;
+/** Guest time for which a source that says nothing may still say more: a pipe whose writer works, and not a log. */
+const READ_PATIENCE = 1000n * MS;
+/** And for which the other end of a pipe may take nothing. */
+const WRITE_PATIENCE = 10_000n * MS;
+/** What agents say where the guest's kernel says EAGAIN: they open files so that none blocks them. */
+const BUSY = /temporarily unavailable|would block/i;
+
+/**
+ * Reads a whole file of at most `limit` bytes (256 MiB if not given). What has no end, such as the kernel's log, is read as far as it goes: until
+ * it has had nothing new for a second of guest time.
+ */
 export function readFile(
   connection: Connection,
   path: string,
@@ -18,8 +32,18 @@ export function readFile(
   const chunks: Uint8Array[] = [];
   let total = 0;
   withFile(connection, path, 'r', options, done, (handle, step, finish) => {
+    const whole = () => {
+      const all = new Uint8Array(total);
+      let at = 0;
+      for (const chunk of chunks) {
+        all.set(chunk, at);
+        at += chunk.length;
+      }
+      finish(all);
+    };
     const next = () => {
-      step('guest-file-read', { handle, count: CHUNK }, (answer) => {
+      const patience = { ns: READ_PATIENCE, over: whole };
+      step('guest-file-read', { handle, count: CHUNK }, patience, (answer) => {
         const object = asObject(answer);
         const bytes = decodeBase64(textOf(object, 'buf-b64') ?? '!');
         const eof = member(object, 'eof');
@@ -37,13 +61,7 @@ export function readFile(
         }
         chunks.push(bytes);
         if (!eof) return next();
-        const whole = new Uint8Array(total);
-        let at = 0;
-        for (const chunk of chunks) {
-          whole.set(chunk, at);
-          at += chunk.length;
-        }
-        finish(whole);
+        whole();
       });
     };
     next();
@@ -62,7 +80,8 @@ export function writeFile(
     const next = (at: number) => {
       if (at === bytes.length) return finish(undefined);
       const chunk = bytes.subarray(at, at + CHUNK);
-      step('guest-file-write', { handle, 'buf-b64': encodeBase64(chunk) }, (answer) => {
+      const over = (busy: AgentError) => finish(busy);
+      step('guest-file-write', { handle, 'buf-b64': encodeBase64(chunk) }, { ns: WRITE_PATIENCE, over }, (answer) => {
         const count = integerOf(asObject(answer), 'count');
         if (count === undefined || count <= 0 || count > chunk.length) {
           return finish(new AgentError('protocol', 'guest-file-write', 'its answer makes no sense'));
@@ -74,6 +93,12 @@ export function writeFile(
   });
 }
 
+/** How long (guest time) a file may be busy, and what happens then. */
+interface Patience {
+  readonly ns: bigint;
+  over(busy: AgentError): void;
+}
+
 /** Opens a file, does `work`, closes the file whatever happened, and reports. */
 function withFile<T>(
   connection: Connection,
@@ -83,15 +108,17 @@ function withFile<T>(
   done: Done<T>,
   work: (
     handle: number,
-    step: (name: string, args: Json, answered: (answer: Parsed) => void) => void,
+    step: (name: string, args: Json, patience: Patience, answered: (answer: Parsed) => void) => void,
     finish: Done<T>,
   ) => void,
 ): void {
   if (path.includes('\0'))
     return done(new AgentError('request', 'guest-file-open', 'the path contains a zero character'));
   const open = connection.command('guest-file-open', { path, mode }, options);
-  const bound = (name: string, args: Json, answered: Done<Parsed>) => {
-    connection.enqueue({ ...connection.command(name, args, {}), until: open.until, bound: true, done: answered });
+  const bound = (name: string, args: Json, answered: Done<Parsed>, wait = 0n) => {
+    const after = wait === 0n ? {} : { after: connection.now() + wait };
+    const command = { ...connection.command(name, args, {}), until: open.until, bound: true, ...after };
+    connection.enqueue({ ...command, done: answered });
   };
   connection.enqueue({
     ...open,
@@ -111,8 +138,19 @@ function withFile<T>(
           done(closed instanceof AgentError && mode !== 'r' ? closed : outcome);
         });
       };
-      const step = (name: string, args: Json, answered: (answer: Parsed) => void) => {
-        bound(name, args, (result) => (result instanceof AgentError ? finish(result) : answered(result)));
+      const step = (name: string, args: Json, { ns, over }: Patience, answered: (answer: Parsed) => void) => {
+        let left = ns;
+        const ask = (wait: bigint) => {
+          const judge: Done<Parsed> = (result) => {
+            if (!(result instanceof AgentError)) return answered(result);
+            if (result.kind !== 'refused' || !BUSY.test(result.message)) return finish(result);
+            left -= wait;
+            if (left <= 0n) return over(result);
+            ask(wait === 0n ? BUSY_FIRST : wait * 2n > BUSY_LAST ? BUSY_LAST : wait * 2n);
+          };
+          bound(name, args, judge, wait);
+        };
+        ask(0n);
       };
       work(handle, step, finish);
     },
