@@ -13,6 +13,7 @@ import {
 } from './commands/flags.ts';
 import { addRecordingCommands } from './commands/recording-commands.ts';
 import { refuseRepeats } from './commands/repeats.ts';
+import { note, safeText, tell } from './commands/say.ts';
 import type { BraidError } from './errors.ts';
 import { VERSION } from './version.ts';
 
@@ -60,7 +61,7 @@ export async function main(args: readonly string[]): Promise<void> {
     .version(VERSION, '-V, --version')
     .showHelpAfterError('("braid --help" lists commands and options)')
     .exitOverride()
-    .configureOutput({ writeErr: (text) => process.stderr.write(text) });
+    .configureOutput({ writeErr: (text) => process.stderr.write(safeText(text)) });
   program
     .command('run')
     .description('run a machine: the guest that ships, a disk image, a kernel, a firmware or a bare program')
@@ -116,7 +117,7 @@ export function explain(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage; // it has been said
   const { code, message } = error as BraidError;
   if (typeof code === 'string' && code.startsWith('ERR_BRAID_')) {
-    process.stderr.write(`braid: ${message}\n`);
+    tell(message);
     const input = [
       'ERR_BRAID_OPTION',
       'ERR_BRAID_FILE',
@@ -128,7 +129,7 @@ export function explain(error: unknown): number {
     ];
     return input.includes(code) ? EXIT.usage : code === 'ERR_BRAID_MAX_STEPS' ? EXIT.maxSteps : EXIT.failed;
   }
-  process.stderr.write(`braid: unexpected: ${error instanceof Error ? error.stack : String(error)}\n`);
-  process.stderr.write('This is a fault of Braid: please report it with the command line.\n');
+  tell(`unexpected: ${error instanceof Error ? error.stack : String(error)}`);
+  note('This is a fault of Braid: please report it with the command line.');
   return EXIT.failed;
 }

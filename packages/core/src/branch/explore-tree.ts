@@ -192,7 +192,8 @@ export function formatIndex(node: { readonly index: readonly number[] }): string
 
 function parseIndex(text: string): number[] | undefined {
   if (text === 'root') return [];
-  return /^\d{1,9}(\.\d{1,9})*$/.test(text) ? text.split('.').map(Number) : undefined;
+  const parts = text.split('.');
+  return parts.every((part) => /^\d{1,9}$/.test(part)) ? parts.map(Number) : undefined;
 }
 
 /** What an error says. */

@@ -10,6 +10,7 @@ import { findKernelEdges, type KernelEdges } from '@braid/core/trace/user-edges.
 import { openTimeline, stepOf } from './open-timeline.ts';
 import { ProgressLine } from './progress-line.ts';
 import { passed, progressText } from './replay-text.ts';
+import { safeText, tell } from './say.ts';
 import { carryOut } from './timeline-work.ts';
 
 /** Which part of a recording. */
@@ -106,7 +107,7 @@ export async function analyse<A extends Analysis>(
   } catch (error) {
     if (!signal.aborted) throw error;
     await out.flush(() => line.hide());
-    process.stderr.write('braid: interrupted\n');
+    tell('interrupted');
     return 128 + constants.signals.SIGINT;
   } finally {
     process.off('SIGINT', interrupt);
@@ -125,7 +126,7 @@ export class Lines {
   async flush(before: () => void = () => {}): Promise<void> {
     if (this.waiting.length === 0) return;
     before();
-    const text = `${this.waiting.join('\n')}\n`;
+    const text = safeText(`${this.waiting.join('\n')}\n`);
     this.waiting = [];
     if (!process.stdout.write(text)) await once(process.stdout, 'drain');
   }

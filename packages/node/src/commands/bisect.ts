@@ -21,6 +21,7 @@ import { setupOf } from '../options.ts';
 import type { Setup } from '../pool/protocol.ts';
 import { addMachineOptions, createOptions, type RunFlags } from './flags.ts';
 import { refuseRepeats } from './repeats.ts';
+import { print, printJson } from './say.ts';
 
 const SHOWN = 12;
 
@@ -195,9 +196,8 @@ async function subject(args: readonly string[]): Promise<Subject> {
 }
 
 function equal(steps: bigint, json: boolean | undefined): number {
-  process.stdout.write(
-    json ? `${JSON.stringify({ equal: true, steps: Number(steps) })}\n` : `No difference in ${steps} steps.\n`,
-  );
+  if (json) printJson({ equal: true, steps: Number(steps) });
+  else print(`No difference in ${steps} steps.`);
   return 0;
 }
 
@@ -212,13 +212,13 @@ function report(same: bigint, differ: bigint, a: Subject, b: Subject, json: bool
       b: formatPosition(b.position),
       paths,
     };
-    process.stdout.write(`${JSON.stringify(record)}\n`);
+    printJson(record);
     return 1;
   }
   const where = differ === 0n ? 'They differ at power-on' : `Equal after ${same} steps, different after ${differ}`;
-  process.stdout.write(`${where} (position ${formatPosition(a.position)} in A, ${formatPosition(b.position)} in B).\n`);
-  for (const path of paths.slice(0, SHOWN)) process.stdout.write(`  ${path}\n`);
-  if (paths.length > SHOWN) process.stdout.write(`  and ${paths.length - SHOWN} more\n`);
+  print(`${where} (position ${formatPosition(a.position)} in A, ${formatPosition(b.position)} in B).`);
+  for (const path of paths.slice(0, SHOWN)) print(`  ${path}`);
+  if (paths.length > SHOWN) print(`  and ${paths.length - SHOWN} more`);
   return 1;
 }
 

@@ -11,6 +11,7 @@ import { Machine } from '../machine.ts';
 import { createOptions, type RunFlags } from './flags.ts';
 import { LiveTree } from './live-tree.ts';
 import { shell } from './run.ts';
+import { print, printJson, tell } from './say.ts';
 
 export interface ExploreFlags extends RunFlags {
   readonly strategy?: Strategy;
@@ -42,7 +43,7 @@ export async function exploreCommand(
   const script = await loadScript(path, args);
   await using machine = await Machine.create(createOptions(image, flags, flags.time ?? 'virtual'));
   machine.pool.warmUp();
-  if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
+  if (flags.seed === undefined) tell(`seed ${machine.seed}`);
   if (flags.bare === undefined) await machine.boot();
   await script.setup?.(machine);
 
@@ -51,8 +52,8 @@ export async function exploreCommand(
   process.once('SIGINT', interrupt);
   try {
     await using found = await search(machine, withFlags(script, flags), flags, interrupted.signal);
-    if (flags.json) process.stdout.write(`${JSON.stringify(report(found))}\n`);
-    else print(found);
+    if (flags.json) printJson(report(found));
+    else printTree(found);
     const node = found.winner ?? (script.stop ? undefined : found.best);
     if (!node || node === found.root) return NOT_FOUND;
     if (!flags.shell) return 0;
@@ -70,16 +71,15 @@ async function search(machine: Machine, script: ExploreScript, flags: ExploreFla
   return explore(machine, { ...script, ...onProgress, signal });
 }
 
-function print(found: Exploration): void {
+function printTree(found: Exploration): void {
   const { columns, isTTY } = process.stdout;
   const width = isTTY && columns ? columns - 1 : 100;
-  for (const line of found.render({ width, limit: TREE_LINES, color: Boolean(isTTY) }))
-    process.stdout.write(`${line}\n`);
+  for (const line of found.render({ width, limit: TREE_LINES, color: Boolean(isTTY) })) print(`${line}`);
   const { winner, best, end, nodes, steps } = found;
   const node = winner ?? best;
   const way = node ? found.path(node).map((move) => escapeGuestText(nameMove(move), { limit: 60 })) : [];
-  if (way.length > 0) process.stdout.write(`${winner ? 'Winner' : 'Best'}: ${way.join(', ')}\n`);
-  process.stdout.write(`${end}: ${nodes.length} nodes, ${steps} steps\n`);
+  if (way.length > 0) print(`${winner ? 'Winner' : 'Best'}: ${way.join(', ')}`);
+  print(`${end}: ${nodes.length} nodes, ${steps} steps`);
 }
 
 function report(found: Exploration): object {

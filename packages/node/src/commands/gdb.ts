@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import { BraidError } from '../errors.ts';
 import { Replay } from '../replay/replay.ts';
 import { findGdb, gdbArguments, runGdb } from './gdb-client.ts';
+import { printJson, tell } from './say.ts';
 
 export interface GdbFlags {
   readonly socket?: string;
@@ -27,12 +28,8 @@ export async function gdb(path: string, flags: GdbFlags, rest: readonly string[]
   await using listener = await recorded.gdb({ ...where, tasks });
   if (program !== undefined) return await runGdb(program, gdbArguments(listener.remote, rest ?? []));
   const ended = interrupted();
-  if (json)
-    process.stdout.write(
-      `${JSON.stringify({ remote: listener.remote, socket: listener.socket, port: listener.port })}\n`,
-    );
-  else
-    process.stderr.write(`braid: in gdb-multiarch, type: ${listener.remote}\n       ${HINTS}; Ctrl-C here ends it\n`);
+  if (json) printJson({ remote: listener.remote, socket: listener.socket, port: listener.port });
+  else tell(`in gdb-multiarch, type: ${listener.remote}\n${HINTS}; Ctrl-C here ends it`);
   return 128 + constants.signals[await ended];
 }
 

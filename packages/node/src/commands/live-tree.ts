@@ -3,6 +3,7 @@
 import { drawable, formatProgress, renderTree } from '@braid/core/branch/tree-text.ts';
 import type { ExploreNode, ExploreProgress } from '../branch/explore.ts';
 import type { Move, MoveResult } from '../branch/moves.ts';
+import { safeStyledText, safeText } from './say.ts';
 
 /** What is written to. */
 export interface LiveStream {
@@ -50,7 +51,7 @@ export class LiveTree<M = Move, R = MoveResult> implements Disposable {
     const { latest, stream } = this;
     if (!latest) return;
     if (stream.isTTY) this.draw(latest);
-    else if (latest.best !== this.best) stream.write(`${formatProgress(latest)}\n`);
+    else if (latest.best !== this.best) stream.write(`${safeText(formatProgress(latest))}\n`);
     this.best = latest.best;
   }
 
@@ -62,7 +63,7 @@ export class LiveTree<M = Move, R = MoveResult> implements Disposable {
     const limit = Math.max(1, Math.min(MOST_LINES, rows - 3));
     const tree = renderTree(drawable(progress), { width, limit, color: true });
     const lines = [...tree, formatProgress(progress).slice(0, width)];
-    this.stream.write(`${this.back()}${lines.map((line) => `${line}\x1b[K\n`).join('')}`);
+    this.stream.write(`${this.back()}${lines.map((line) => `${safeStyledText(line)}\x1b[K\n`).join('')}`);
     this.lines = lines.length;
   }
 

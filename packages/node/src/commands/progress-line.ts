@@ -1,6 +1,7 @@
 /** How long work is getting on: a line that is drawn again in place on a terminal, and a line now and then where there is none. */
 
 import type { LiveStream } from './live-tree.ts';
+import { safeText } from './say.ts';
 
 const REDRAW_MS = 100;
 const LINE_MS = 5000;
@@ -25,11 +26,11 @@ export class ProgressLine implements Disposable {
     if (now - this.drawnAt < (isTTY ? REDRAW_MS : LINE_MS)) return;
     this.drawnAt = now;
     if (!isTTY) {
-      this.stream.write(`${text()}\n`);
+      this.stream.write(`${safeText(text())}\n`);
       return;
     }
     // The last column is left free: a line that fills it may wrap.
-    this.stream.write(`\r${text().slice(0, Math.max(20, (columns || 80) - 1))}\x1b[K`);
+    this.stream.write(`\r${safeText(text()).slice(0, Math.max(20, (columns || 80) - 1))}\x1b[K`);
     this.drawn = true;
   }
 

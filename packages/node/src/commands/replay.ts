@@ -10,6 +10,7 @@ import { GuestOutput } from './guest-output.ts';
 import { ProgressLine } from './progress-line.ts';
 import { momentJson } from './recording-text.ts';
 import { passed, progressText, replayOnlyJson, replayOnlyText, resultText } from './replay-text.ts';
+import { messageText, note, printJson, tell } from './say.ts';
 import { QueryFilter } from './terminal-queries.ts';
 
 export interface ReplayFlags {
@@ -48,18 +49,18 @@ export async function replay(path: string, flags: ReplayFlags): Promise<number> 
     await recorded.run({ to: { at: to }, show: true, signal, onProgress, ...only });
     const took = seconds();
     show.end();
-    tell(recorded, took, flags.json ? { replayOnly: extra.map(replayOnlyJson) } : undefined);
+    tellResult(recorded, took, flags.json ? { replayOnly: extra.map(replayOnlyJson) } : undefined);
     return 0;
   } catch (error) {
     show.end();
     if (signal.aborted) {
-      process.stderr.write('braid: interrupted\n');
+      tell('interrupted');
       return 128 + constants.signals.SIGINT;
     }
     const { code, message } = error as BraidError;
     if (code !== 'ERR_BRAID_DIVERGENCE') throw error;
-    if (flags.json) process.stdout.write(`${JSON.stringify({ diverged: true, why: message })}\n`);
-    else process.stderr.write(`braid: ${message}\n`);
+    if (flags.json) printJson({ diverged: true, why: message });
+    else tell(`${message}`);
     return DIVERGED;
   } finally {
     process.off('SIGINT', interrupt);
@@ -76,19 +77,19 @@ async function stepOf(recorded: Replay, text: string, signal: AbortSignal): Prom
 }
 
 /** `more`: what else the JSON says; without it text is told. */
-function tell(recorded: Replay, seconds: number, more: object | undefined): void {
+function tellResult(recorded: Replay, seconds: number, more: object | undefined): void {
   const { at, position, time, end } = recorded;
   // The end is no keyframe, and has been compared like one.
   const verified = recorded.verified + (at === end.at && end.hash !== undefined ? 1 : 0);
   const result = { at, position, time, seconds, verified };
   if (!more) {
-    process.stderr.write(`braid: ${resultText(result)}\n`);
+    tell(`${resultText(result)}`);
     return;
   }
   const speed = { hostSeconds: seconds, stepsPerSecond: seconds > 0 ? Number(at) / seconds : 0 };
   const ending = at === end.at ? { exit: end.exit, why: end.why } : {};
   const record = { diverged: false, ...momentJson(result), verified, ...speed, ...ending, ...more };
-  process.stdout.write(`${JSON.stringify(record)}\n`);
+  printJson(record);
 }
 
 /** What is seen while it goes on: the guest's output on stdout, how far it is on stderr, the one not in the other's way. */
@@ -99,6 +100,7 @@ class Show implements Disposable {
   private readonly line = new ProgressLine(process.stderr);
   private readonly guest = new GuestOutput();
   private readonly queries = new QueryFilter();
+  private readonly errorQueries = new QueryFilter();
   private readonly shared = Boolean(process.stdout.isTTY && process.stderr.isTTY);
 
   constructor(silent: boolean) {
@@ -123,7 +125,9 @@ class Show implements Disposable {
     if (stream === 'stdout') void this.output(bytes);
     else if (!this.silent) {
       this.line.hide();
-      process.stderr.write(bytes);
+      const shown = process.stderr.isTTY ? this.errorQueries.pass(bytes) : bytes;
+      if (process.stderr.isTTY) this.guest.note(shown);
+      process.stderr.write(shown);
     }
   };
 
@@ -131,7 +135,7 @@ class Show implements Disposable {
   replayOnly(run: ReplayOnlyReport): void {
     this.line.hide();
     const before = this.shared && !this.guest.atLineStart ? '\n' : '';
-    process.stderr.write(`${before}braid: ${replayOnlyText(run)}\n`);
+    note(`${before}${messageText(replayOnlyText(run))}`);
     for (const { stream, bytes } of run.output) this.program(stream === 'stderr' ? 'stderr' : 'stdout', bytes);
   }
 
@@ -143,7 +147,8 @@ class Show implements Disposable {
   /** The terminal is ours again. */
   end(): void {
     this.line.hide();
-    if (process.stdout.isTTY) process.stdout.write(this.guest.undo);
+    const terminal = [process.stdout, process.stderr].find(({ isTTY }) => isTTY);
+    terminal?.write(this.guest.undo);
   }
 
   [Symbol.dispose](): void {

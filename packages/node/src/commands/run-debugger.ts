@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import type { GdbListener } from '../gdb/listener.ts';
 import type { Machine } from '../machine.ts';
 import type { Ending } from './run.ts';
+import { tell } from './say.ts';
 
 /** Where gdb is to connect: `true` for a socket in a new folder, else a socket's path or the number of a port. */
 export type DebuggerPlace = string | true;
@@ -14,7 +15,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export async function awaitDebugger(machine: Machine, place: DebuggerPlace): Promise<Ending | undefined> {
   const where = place === true ? {} : /^\d{1,5}$/.test(place) ? { port: Number(place) } : { socket: place };
   const listener: GdbListener = await machine.gdb(where);
-  process.stderr.write(`braid: the machine waits for gdb; in gdb-multiarch, type: ${listener.remote}\n`);
+  tell(`the machine waits for gdb; in gdb-multiarch, type: ${listener.remote}`);
   const { promise, resolve } = Promise.withResolvers<Ending | undefined>();
   listener.onAttach = () => resolve(undefined);
   const caught = SIGNALS.map((signal) => {

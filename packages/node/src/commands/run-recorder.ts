@@ -7,6 +7,7 @@ import type { MachineRecording } from '../replay/machine-recording.ts';
 import type { RunFlags } from './flags.ts';
 import { formatBytes, plural } from './quantities.ts';
 import type { Ending } from './run.ts';
+import { tell } from './say.ts';
 
 export class RunRecorder {
   private readonly recording: MachineRecording;
@@ -17,7 +18,7 @@ export class RunRecorder {
     recording.ended.catch((error: BraidError) => {
       // At once, while there is something to be done about it. The run goes on.
       this.failed = true;
-      process.stderr.write(`braid: ${error.message}\n`);
+      tell(`${error.message}`);
     });
   }
 
@@ -41,9 +42,9 @@ export class RunRecorder {
   async end(ran: Ending): Promise<Ending> {
     try {
       const { path, steps, bytes } = await this.recording.stop(ran.reason);
-      process.stderr.write(`braid: recorded ${plural(steps, 'step')} in ${path}, ${formatBytes(bytes)}\n`);
+      tell(`recorded ${plural(steps, 'step')} in ${path}, ${formatBytes(bytes)}`);
     } catch (error) {
-      if (!this.failed) process.stderr.write(`braid: ${(error as BraidError).message}\n`);
+      if (!this.failed) tell(`${(error as BraidError).message}`);
     }
     return this.failed && ran.code === 0 ? { reason: 'recording', code: EXIT.failed } : ran;
   }

@@ -1,8 +1,9 @@
 /** `braid run`: a machine on this terminal, for one command, or for a program of its own. */
 
-import { closeSync, fstatSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Exit } from '@braid/core/machine/options.ts';
+import { decodeText } from '@braid/core/text/guest-text.ts';
 import { EXIT, explain } from '../cli.ts';
 import { BraidError } from '../errors.ts';
 import { Machine } from '../machine.ts';
@@ -10,6 +11,7 @@ import type { Program } from '../programs.ts';
 import { createOptions, type RunFlags } from './flags.ts';
 import { awaitDebugger } from './run-debugger.ts';
 import { RunRecorder } from './run-recorder.ts';
+import { note, printJson, tell } from './say.ts';
 import { Terminal } from './terminal.ts';
 
 /** How long a guest may take to power off before it is ended. */
@@ -60,8 +62,8 @@ export async function run(
         );
       }
       if (interactive) {
-        process.stderr.write(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.\n`);
-      } else if (flags.seed === undefined) process.stderr.write(`braid: seed ${machine.seed}\n`);
+        note(`Braid ${version}, seed ${machine.seed}. Ctrl-] h for help, Ctrl-] q to leave.`);
+      } else if (flags.seed === undefined) tell(`seed ${machine.seed}`);
       const recorder = await RunRecorder.of(machine, flags, image, command);
       const left = flags.gdb === undefined ? undefined : await awaitDebugger(machine, flags.gdb);
       const writable = options.disks!.some((disk) => !(disk as { readOnly: boolean }).readOnly);
@@ -147,7 +149,7 @@ class Session {
   private async ended(wait: Promise<Exit>): Promise<Ending> {
     const exit = await wait;
     if (exit.kind === 'reboot' && !this.interactive) {
-      process.stderr.write('braid: the guest asked for a reboot; this run ends here\n');
+      tell('the guest asked for a reboot; this run ends here');
     }
     return { reason: exit.kind, code: Math.min(exit.code, 255) };
   }
@@ -231,7 +233,7 @@ class Session {
       last = new Uint8Array(Buffer.concat([last, bytes]).subarray(-4096));
     });
     const panicked = machine.on('panic', () => {
-      process.stderr.write(`${printable(last)}\n`);
+      note(printable(last));
     });
     try {
       if (flags.tty) {
@@ -273,21 +275,21 @@ class Session {
         await machine.exec(['sync']).catch(() => {}); // not every guest has it
         await machine.shutdown();
       } catch (failure) {
-        process.stderr.write(`braid: the guest was not powered off: ${(failure as BraidError).message}\n`);
+        tell(`the guest was not powered off: ${(failure as BraidError).message}`);
       }
     }
     return ending;
   }
 
   private notExecuted(message: string): Ending {
-    process.stderr.write(`braid: ${message}\n`);
-    return { reason: 'exec', code: /No such file/.test(message) ? EXIT.notFound : EXIT.cannotExecute };
+    tell(message);
+    return { reason: 'exec', code: message.includes('No such file') ? EXIT.notFound : EXIT.cannotExecute };
   }
 
   private limitReached(steps: boolean): Ending {
     this.terminal?.restore();
     const option = steps ? '--exec-max-steps' : '--exec-timeout';
-    process.stderr.write(`braid: the command was ended: ${option} is reached\n`);
+    tell(`the command was ended: ${option} is reached`);
     return { reason: 'exec-limit', code: EXIT.maxSteps };
   }
 }
@@ -333,13 +335,9 @@ function statOf(fd: number) {
   }
 }
 
-/** Text of the guest, for our standard error. */
+/** Text of the guest, with its lines ended as ours are. */
 function printable(bytes: Uint8Array): string {
-  return Buffer.from(bytes)
-    .toString()
-    .replace(/\r\n/g, '\n')
-    .replace(/[^\n\t\x20-\x7e]/g, '?')
-    .trim();
+  return decodeText(bytes).replaceAll('\r\n', '\n').trim();
 }
 
 /** A result that could not be written is better known before the run. */
@@ -380,5 +378,5 @@ async function report(machine: Machine, { reason, code }: Ending, flags: RunFlag
     stateHash: await machine.stateHash(),
   };
   if (flags.stats !== undefined) writeFileSync(flags.stats, `${JSON.stringify(record, undefined, 2)}\n`);
-  if (flags.json) writeSync(1, `${JSON.stringify(record)}\n`);
+  if (flags.json) printJson(record);
 }

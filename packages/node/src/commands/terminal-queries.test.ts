@@ -52,3 +52,18 @@ test('questions are taken out, wherever they are cut in two, and nothing else is
 test('nor is one put together from the parts around another', () => {
   assert.equal(filtered(['a\x1b[', '6\x1b[\x05', '6n', 'nb']), 'ab');
 });
+
+test('the cost is linear in the bytes, and what is held is bounded', () => {
+  for (const piece of ['\x1b]\x1b', '\x1b[', '\x1bP+q\x1b', '\x1b]4;?\x1b', '\x1b[1;', '\x1b[\x05', '\x1bP+qa']) {
+    const filter = new QueryFilter();
+    const bytes = Buffer.from(piece.repeat(100_000), 'latin1');
+    const from = performance.now();
+    const passed = filter.pass(bytes).length + filter.pass(Buffer.from('A\n')).length;
+    assert.ok(passed <= bytes.length + 2);
+    // A quadratic one takes minutes.
+    assert.ok(performance.now() - from < 5000);
+  }
+  assert.equal(filtered(['\x1b]\x1b'.repeat(40), 'A\n']), `${'\x1b]\x1b'.repeat(40)}A\n`);
+  // Of what is too long to be held the end is missing.
+  assert.equal(filtered([`\x1bP+q${'a'.repeat(10_000)}\x1b\\`, 'b\x07.']).includes('\x1b\\'), false);
+});

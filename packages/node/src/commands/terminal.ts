@@ -6,6 +6,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { GuestOutput } from './guest-output.ts';
+import { safeText } from './say.ts';
 
 const ESCAPE_KEY = 0x1d;
 
@@ -77,7 +78,7 @@ export class Terminal {
 
   /** A line of ours between the guest's lines. */
   say(lines: readonly string[]): void {
-    process.stderr.write(`\r\n${lines.map((line) => `${line}\r\n`).join('')}`);
+    process.stderr.write(`\r\n${lines.map((line) => `${safeText(line)}\r\n`).join('')}`);
   }
 
   private readonly resized = (): void => {

@@ -5,6 +5,7 @@ import { type ActivitySummary, summarize, summaryText, type TaskSummary } from '
 import { traceJson } from '@braid/core/linux/chrome-trace.ts';
 import { analyse, Lines, type SpanFlags } from './analysis.ts';
 import { ResultFile } from './result-file.ts';
+import { safeJson } from './say.ts';
 
 export interface ThreadsFlags extends SpanFlags {
   readonly trace?: string;
@@ -24,7 +25,7 @@ export async function threads(path: string, flags: ThreadsFlags): Promise<number
     ({ kernel, at }) => new Activity({ kernel, at, ...(events === undefined ? {} : { limit: events }) }),
     (activity) => {
       file?.write(traceJson(activity));
-      if (json) out.add(JSON.stringify(summaryJson(summarize(activity))));
+      if (json) out.add(safeJson(summaryJson(summarize(activity))));
       else out.add(summaryText(activity, top).trimEnd());
     },
   );

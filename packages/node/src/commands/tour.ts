@@ -10,6 +10,7 @@ import { Machine } from '../machine.ts';
 import { createOptions, type RunFlags } from './flags.ts';
 import { LiveTree } from './live-tree.ts';
 import { shell } from './run.ts';
+import { print } from './say.ts';
 
 const EXAMPLE = new URL('../../../../examples/repair/search.ts', import.meta.url);
 /** Wider lines are hard to read. */
@@ -19,7 +20,7 @@ export async function tour(flags: RunFlags): Promise<number> {
   const started = performance.now();
   const seconds = () => `${((performance.now() - started) / 1000).toFixed(2)} s`;
   const isTerminal = Boolean(process.stdin.isTTY && process.stdout.isTTY);
-  const say = (line = '') => process.stdout.write(`${line}\n`);
+  const say = (line = '') => print(line);
   const bold = (text: string) => (process.stdout.isTTY ? `\x1b[1m${text}\x1b[0m` : text);
 
   // Who gets a shell expects today's date in it.

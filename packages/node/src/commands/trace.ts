@@ -12,6 +12,7 @@ import { BraidError } from '../errors.ts';
 import { readWhole } from '../files.ts';
 import { analyse, Lines, type SpanFlags } from './analysis.ts';
 import { ResultFile } from './result-file.ts';
+import { safeJson } from './say.ts';
 
 /** Whose doings. */
 interface WhoFlags {
@@ -30,7 +31,7 @@ export function traceSyscalls(path: string, flags: SyscallsFlags): Promise<numbe
   const out = new Lines();
   return analyse(path, flags, out, ({ kernel, edges, stepsBefore }) => {
     const text = (event: SyscallEvent) =>
-      json ? JSON.stringify(moved(syscallRecord(event), stepsBefore)) : syscallLine(event);
+      json ? safeJson(moved(syscallRecord(event), stepsBefore)) : syscallLine(event);
     return new SyscallTrace({
       tasks: tasksOf(kernel),
       symbols: kernel.symbols,
@@ -101,7 +102,7 @@ async function programOf(path: string): Promise<TracedProgram> {
 
 function* shownLines(profile: FunctionProfile, { json, tree, coverage }: FunctionsFlags): Generator<string> {
   if (json) {
-    for (const record of profileRecords(profile)) yield JSON.stringify(record);
+    for (const record of profileRecords(profile)) yield safeJson(record);
     return;
   }
   if (tree) yield* treeLines(profile);
