@@ -6,6 +6,7 @@ import { recordedHash } from '../machine/hash.ts';
 import type { Machine } from '../machine/machine.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { guestMissing, linuxMachine, recipeMachine, runSteps, SEED, sharedEngine } from '../testing/machines.ts';
+import { perturbedEngines } from '../testing/perturbed.ts';
 import { Random } from '../testing/random.ts';
 import { MemorySink, memorySource, Recorder } from '../testing/recordings.ts';
 import { DivergenceError } from './divergence.ts';
@@ -71,7 +72,7 @@ async function recorded(machine: Machine, steps: number, keyframes: number, dama
       return found;
     },
     hits: (points) => {
-      const timeline = new Timeline(sharedEngine(), recording);
+      const timeline = new Timeline(choices.pick(perturbedEngines()), recording);
       const all: Hit[] = [];
       for (;;) {
         const stop = finish(timeline.run(points));
@@ -94,7 +95,7 @@ describe('programs of random instructions, three harts, random input', () => {
       60_000,
       9,
     );
-    timeline = new Timeline(sharedEngine(), run.recording);
+    timeline = new Timeline(choices.pick(perturbedEngines()), run.recording);
     assert.equal(timeline.at, 0n);
     assert.deepEqual(finish(timeline.run()), { kind: 'end' });
     assert.equal(timeline.at, run.end);
