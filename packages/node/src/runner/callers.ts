@@ -4,6 +4,7 @@
  */
 
 import { AgentError } from '@braid/core/agent/errors.ts';
+import type { Position } from '@braid/core/machine/log.ts';
 import type { Watch } from './conditions.ts';
 import type { Reports } from './reports.ts';
 import { Waits } from './waits.ts';
@@ -12,13 +13,17 @@ export class Callers {
   readonly waits = new Waits();
   private readonly reports: Reports;
   private readonly interrupt: () => void;
+  private readonly position: () => Position;
   private actions: (() => void)[] = [];
   private answers: (() => void)[] = [];
+  /** There is console output that patterns have not been looked for in. */
+  private searched = false;
 
-  /** `interrupt` has the machine come to its next slice boundary. */
-  constructor(reports: Reports, interrupt: () => void) {
+  /** `interrupt` has the machine come to its next slice boundary; `position` is where it stands. */
+  constructor(reports: Reports, interrupt: () => void, position: () => Position) {
     this.reports = reports;
     this.interrupt = interrupt;
+    this.position = position;
   }
 
   waiting(id: number): boolean {
@@ -39,6 +44,14 @@ export class Callers {
     for (const { id } of this.waits.takeAll()) this.fail(id, error);
   }
 
+  /** Shows console output to those who look for a text in it; they are answered where the slice ends. */
+  seeConsole(bytes: Uint8Array): void {
+    this.see((watch) => watch.seeConsole(bytes));
+    if (!this.waits.see(bytes)) return;
+    this.searched = true;
+    this.interrupt();
+  }
+
   /** Shows something to those who wait for it; they look where the slice ends. */
   see(show: (watch: Watch) => boolean): void {
     for (const { watch } of this.waits.watched) if (show(watch)) this.interrupt();
@@ -48,7 +61,7 @@ export class Callers {
 
   /** Whether there is something to be done. */
   get due(): boolean {
-    return this.actions.length > 0 || this.answers.length > 0;
+    return this.actions.length > 0 || this.answers.length > 0 || this.searched;
   }
 
   /** To be done there. */
@@ -77,6 +90,9 @@ export class Callers {
 
   giveAnswers(): void {
     for (const answer of this.answers.splice(0)) answer();
+    if (!this.searched) return;
+    this.searched = false;
+    for (const { id } of this.waits.takeMatched()) this.result(id, this.position());
   }
 
   takeActions(): void {

@@ -6,6 +6,7 @@
 import type { Position } from '@braid/core/machine/log.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
+import { TextWatch } from './searched-text.ts';
 
 /** A program by its name in the machine: the number of the call that started it, or the name that a clone inherited. */
 export type ProgramKey = number | string;
@@ -47,36 +48,6 @@ export type Reached = Found & {
   /** In ns. */
   readonly guestTime: bigint;
 };
-
-/** Output that a pattern is looked for in. */
-const SEEN_LIMIT = 64 * 1024;
-
-/** A pattern in a growing text, of which a bounded part is kept. */
-class TextWatch {
-  private readonly pattern: string | RegExp;
-  private parts: Uint8Array[] = [];
-  private fresh = false;
-
-  constructor(pattern: string | RegExp) {
-    this.pattern = pattern;
-  }
-
-  see(bytes: Uint8Array): void {
-    this.parts.push(bytes.slice());
-    this.fresh = true;
-  }
-
-  /** What of the text matches by now. */
-  match(): string | undefined {
-    if (!this.fresh) return undefined;
-    this.fresh = false;
-    const seen = Buffer.concat(this.parts);
-    this.parts = [seen.length > SEEN_LIMIT ? seen.subarray(-SEEN_LIMIT / 2) : seen];
-    const text = seen.toString();
-    if (typeof this.pattern === 'string') return text.includes(this.pattern) ? this.pattern : undefined;
-    return text.match(this.pattern)?.[0];
-  }
-}
 
 export class Watch {
   private readonly conditions: Conditions;

@@ -11,6 +11,7 @@ import { PoolFullError } from '@braid/core/memory/pool.ts';
 import { escapeGuestText } from '@braid/core/text/escape.ts';
 import type { Mark } from '@braid/core/timeline/recording/info.ts';
 import type { Recorded, RecordOptions, Request } from '../pool/protocol.ts';
+import { SearchedText } from './searched-text.ts';
 
 /** Milliseconds of CPU time between keyframes, at least. */
 const KEYFRAME_MS = 500;
@@ -63,7 +64,7 @@ export class Recorder {
   /** CPU time (ms) that the machine has used since the last keyframe, and how much there is to be between two. */
   private ran = 0;
   private interval: number;
-  private recent = '';
+  private readonly recent = new SearchedText(SEARCHED_TEXT);
 
   /** Begins: sends the first keyframe. The machine is to stand still. */
   constructor(machine: Machine, options: RecordOptions, send: (item: Recorded) => void) {
@@ -160,22 +161,28 @@ export class Recorder {
     this.marks.push({ at, stretch: this.stretch, position: machine.position, time: machine.now, kind, name: text });
   }
 
-  /** The guest's console says something, a byte a character. */
-  console(text: string): void {
-    if (this.options.patterns.length === 0) return;
-    const before = this.recent.length;
-    this.recent += text;
-    for (const pattern of this.options.patterns) {
-      for (const { index, 0: found } of this.recent.matchAll(pattern)) {
-        // Once, when it is completed.
-        if (index + found.length > before) this.mark('console', found);
+  /** The guest's console says something. True: `markConsole` is to be called where the slice ends. */
+  console(bytes: Uint8Array): boolean {
+    if (this.options.patterns.length === 0) return false;
+    this.recent.see(bytes);
+    return true;
+  }
+
+  /** Marks what has been said since the last time: where a slice ends, which the host's time does not change. */
+  markConsole(): void {
+    this.recent.look((text, before) => {
+      for (const pattern of this.options.patterns) {
+        for (const { index, 0: found } of text.matchAll(pattern)) {
+          // Once, when it is completed.
+          if (index + found.length > before) this.mark('console', found);
+        }
       }
-    }
-    this.recent = this.recent.slice(-SEARCHED_TEXT);
+    });
   }
 
   /** Ends the recording where the machine stands. */
   stop(why: string): void {
+    this.markConsole();
     this.settle();
     this.flush();
     this.capture.stop();

@@ -52,6 +52,7 @@ export class Recording {
     replace: () => T,
     { name = '', changed }: { readonly name?: string; readonly changed?: (result: T) => boolean } = {},
   ): T {
+    this.recorder?.markConsole();
     this.recorder?.flush();
     const result = replace();
     if (changed?.(result) ?? true) this.recorder?.replaced(kind, name);

@@ -38,6 +38,7 @@ import { HostBranch, type HostBranchHost } from './host-branch.ts';
 import { Recording, recordingInfo } from './recording.ts';
 import { Reports } from './reports.ts';
 import { physical, signature, stats } from './results.ts';
+import { TextWatch } from './searched-text.ts';
 import type { Runner, RunnerHost } from './thread.ts';
 import { Turns, type TurnsHost } from './turns.ts';
 import { TypedInput } from './typed-input.ts';
@@ -70,7 +71,11 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
     this.engine = engine;
     this.host = host;
     const reports = new Reports(host);
-    const callers = new Callers(reports, () => this.machine?.interrupt());
+    const callers = new Callers(
+      reports,
+      () => this.machine?.interrupt(),
+      () => this.made().position,
+    );
     const waiting = (id: number) => callers.waiting(id);
     this.reports = reports;
     this.callers = callers;
@@ -257,7 +262,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
           }
           return this.wait({ id, name, position: goal.position });
         }
-        return this.wait({ id, name, pattern: { expression: goal.pattern, text: '' } });
+        return this.wait({ id, name, pattern: new TextWatch(goal.pattern) });
       }
       case 'wait':
         return this.wait({ id, name, ended: (exit) => exit, ...(args as Calls['wait'][0]) });
@@ -457,11 +462,10 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
     const { held } = this.clones;
     if (held.active) held.add({ kind: 'console', bytes: bytes.slice(), time: this.made().now });
     if (machine) this.waitWatch?.output(machine, bytes);
-    callers.see((watch) => watch.seeConsole(bytes));
+    callers.seeConsole(bytes);
+    if (recording.recorder?.console(bytes)) machine?.interrupt();
     this.reports.console(bytes);
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
-    for (const id of callers.waits.see(text)) callers.answer(id, () => this.machine?.position);
-    recording.recorder?.console(text);
     const panic = this.ending.see(text, () => this.made().totalSteps);
     if (panic !== undefined) recording.mark('panic', panic);
   }

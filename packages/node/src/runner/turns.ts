@@ -153,6 +153,7 @@ export class Turns {
     if (stop.reason === 'steps' && made === runLength.steps) runLength.learn(made, spent);
     const { log } = machine;
     host.waitWatch?.stops(machine, from + spent);
+    if (machine.schedule.atBoundary) recording.recorder?.markConsole();
     recording.recorder?.afterRun(spent);
     if (log.events.length > LOG_LIMIT) {
       recording.recorder?.logDropped();

@@ -7,9 +7,7 @@ import type { Exit } from '@braid/core/machine/options.ts';
 import type { BraidError } from '../errors.ts';
 import type { CallName } from '../pool/protocol.ts';
 import type { Found, Watch } from './conditions.ts';
-
-/** Console output that a pattern is looked for in. */
-const SEEN_LIMIT = 64 * 1024;
+import type { TextWatch } from './searched-text.ts';
 
 /** Somebody who waits for the machine. */
 export interface Wait {
@@ -20,7 +18,8 @@ export interface Wait {
   /** Steps of all harts at which it is over. */
   readonly until?: bigint;
   readonly position?: Position;
-  pattern?: { readonly expression: string | RegExp; text: string };
+  /** It is over where console output has this in it. */
+  readonly pattern?: TextWatch;
   /** Input may come from outside. */
   readonly live?: boolean;
   /** Idle gaps are not jumped over on account of this one. */
@@ -103,11 +102,19 @@ export class Waits {
     );
   }
 
-  /** Takes console output, a byte a character; the waits whose pattern has now been seen, which are not over yet. */
-  see(text: string): number[] {
-    const found: number[] = [];
-    for (const wait of this.all.values()) if (wait.pattern && matches(wait, text)) found.push(wait.id);
-    return found;
+  /** Shows console output to those that look for a pattern; whether there are any. */
+  see(bytes: Uint8Array): boolean {
+    let some = false;
+    for (const { pattern } of this.all.values()) {
+      pattern?.see(bytes);
+      some ||= pattern !== undefined;
+    }
+    return some;
+  }
+
+  /** Those whose pattern is there, where a slice ends. */
+  takeMatched(): Wait[] {
+    return this.take(({ pattern }) => pattern?.match() !== undefined);
   }
 
   /** The steps of all harts beyond which the next run may not go; a position in a later slice ends the run with its slice. */
@@ -140,16 +147,4 @@ export class Waits {
     }
     return end;
   }
-}
-
-/** Adds to what a wait has seen; whether its pattern is there, which is then not looked for any more. */
-function matches(wait: Wait, text: string): boolean {
-  const pattern = wait.pattern!;
-  pattern.text += text;
-  const { expression } = pattern;
-  const utf8 = Buffer.from(pattern.text, 'latin1').toString();
-  const found = typeof expression === 'string' ? utf8.includes(expression) : utf8.search(expression) >= 0;
-  if (found) delete wait.pattern;
-  else if (pattern.text.length > SEEN_LIMIT) pattern.text = pattern.text.slice(-SEEN_LIMIT / 2);
-  return found;
 }
