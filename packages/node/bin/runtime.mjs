@@ -6,13 +6,15 @@
 // platform, so that only one is installed). Without it any Node that runs TypeScript directly will do.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { lstatSync, mkdirSync, readFileSync } from 'node:fs';
+import { closeSync, lstatSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import module, { createRequire } from 'node:module';
-import { availableParallelism, constants, tmpdir } from 'node:os';
+import { availableParallelism, constants, devNull, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const FLUSH_MS = 3000;
+/** What the threads of a machine and its files need. */
+const DESCRIPTORS = 16;
 const OLDEST_MAJOR = 24; // the first that runs TypeScript and has every wasm feature that the engine uses
 
 /**
@@ -73,6 +75,7 @@ export function findNode() {
 export async function runProgram(program, args) {
   let node;
   try {
+    requireDescriptors();
     node = findNode();
   } catch (error) {
     return fail(error);
@@ -82,6 +85,22 @@ export async function runProgram(program, args) {
   process.argv = [process.execPath, program, ...args];
   rememberCompiled();
   await import(pathToFileURL(program).href);
+}
+
+/** Throws where too few files can be opened: a thread that cannot start for lack of descriptors ends the process without a word. */
+function requireDescriptors() {
+  const opened = [];
+  try {
+    while (opened.length < DESCRIPTORS) opened.push(openSync(devNull, 'r'));
+  } catch (error) {
+    if (error.code !== 'EMFILE') throw error;
+    throw new Error(
+      `Braid needs ${DESCRIPTORS} file descriptors more than are open: the limit of this process leaves ${opened.length}.\n` +
+        'Next step: raise the limit (ulimit -n 1024).',
+    );
+  } finally {
+    for (const file of opened) closeSync(file);
+  }
 }
 
 /** This very script again in a process with NODE_FLAGS, which is this one, where the system can do that: it costs 20 ms. */

@@ -8,6 +8,8 @@ export type ErrorCode =
   | 'ERR_BRAID_OPTION'
   /** A file that cannot be read, or is not what it should be. */
   | 'ERR_BRAID_FILE'
+  /** A result could not be written. */
+  | 'ERR_BRAID_RESULT'
   /** What a machine wrote to a disk could not be made durable. */
   | 'ERR_BRAID_DISK'
   /** Somebody else writes the disk. */

@@ -192,6 +192,10 @@ export const CREATE_OPTIONS: Schema<CreateOptions> = record<CreateOptions>({
   hints: optional(CONFIGURATION.hints),
 });
 
+/** Bytes of a file, where the machine's memory is smaller: an ELF may have debug information that is not loaded. */
+const LARGEST_FILE = 2 ** 30;
+/** The same for what gzip packed. */
+const LARGEST_UNPACKED = 2 ** 28;
 const DEFAULT_MEMORY = 256 * 2 ** 20;
 /** 2026-01-01, where virtual time begins. */
 const VIRTUAL_EPOCH = 1_767_225_600_000_000_000n;
@@ -219,7 +223,7 @@ export async function setupOf(options: CreateOptions): Promise<Setup> {
   const slice = options.slice === undefined ? {} : { slice: options.slice };
   const hints = options.hints === undefined ? {} : { hints: options.hints };
   const attached = attachmentsOf(options);
-  const { boot, console } = await bootOf(options);
+  const { boot, console } = await bootOf(options, memory);
   return { boot, console, memory, harts, seed, ...slice, ...hints, ...attached };
 }
 
@@ -244,13 +248,13 @@ function diskOf(disk: DiskOption): ImageSource {
   return { ...disk, readOnly: disk.readOnly ?? false };
 }
 
-async function bootOf(options: CreateOptions): Promise<{ boot: Boot; console: ConsoleDevice }> {
+async function bootOf(options: CreateOptions, memory: number): Promise<{ boot: Boot; console: ConsoleDevice }> {
   const { bare, firmware, kernel, initrd, append, flat } = options;
   const file = async (what: string, source: FileOption) =>
-    typeof source === 'string' ? await readWhole(what, source) : source;
+    typeof source === 'string' ? await readWhole(what, source, Math.max(memory, LARGEST_FILE)) : source;
   const packed = async (what: string, source: FileOption) => {
     const name = typeof source === 'string' ? `${what} ${source}` : what;
-    return unpack(name, await file(what, source));
+    return unpack(name, await file(what, source), Math.max(memory, LARGEST_UNPACKED));
   };
   if (bare !== undefined) {
     const other = Object.entries({ firmware, kernel, initrd, append }).find(([, value]) => value !== undefined);

@@ -6,7 +6,6 @@
  * event logs of their own first runs, so that nothing from outside can make a difference.
  */
 
-import { readFileSync } from 'node:fs';
 import { MemoryBackend } from '@braid/core/devices/virtio-block/backend.ts';
 import { Engine } from '@braid/core/engine/engine.ts';
 import { stateHash } from '@braid/core/machine/hash.ts';
@@ -17,6 +16,7 @@ import { Pool } from '@braid/core/memory/pool.ts';
 import { escapeGuestText } from '@braid/core/text/escape.ts';
 import { Command } from 'commander';
 import { BraidError } from '../errors.ts';
+import { readWhole } from '../files.ts';
 import { setupOf } from '../options.ts';
 import type { Setup } from '../pool/protocol.ts';
 import { addMachineOptions, createOptions, type RunFlags } from './flags.ts';
@@ -24,6 +24,14 @@ import { refuseRepeats } from './repeats.ts';
 import { print, printJson } from './say.ts';
 
 const SHOWN = 12;
+/** Bytes of a disk, all of which is held several times. */
+const LARGEST_DISK = 2 ** 30;
+
+/** A disk, which the subject may write. */
+interface Disk {
+  readonly bytes: Uint8Array;
+  readonly readOnly: boolean;
+}
 
 /** A state to come back to. */
 interface Saved {
@@ -45,19 +53,18 @@ class Subject {
   /** Nothing more will happen. */
   over = false;
 
-  constructor(setup: Setup, argv: readonly string[] | undefined) {
+  constructor(setup: Setup, disks: readonly Disk[], argv: readonly string[] | undefined) {
     this.setup = setup;
-    this.backends = setup.disks.map((disk) => {
-      const bytes = 'bytes' in disk ? disk.bytes.slice() : new Uint8Array(readFileSync(disk.path));
+    this.backends = disks.map(({ bytes, readOnly }) => {
       if (bytes.length === 0 || bytes.length % 512 !== 0) {
         throw new BraidError('ERR_BRAID_FILE', `a disk of ${bytes.length} bytes: give a multiple of 512`);
       }
-      return new MemoryBackend(bytes, disk.readOnly);
+      return new MemoryBackend(bytes, readOnly);
     });
     const { boot, memory, harts, seed, epoch } = setup;
     const slice = setup.slice === undefined ? {} : { slice: setup.slice };
-    const disks = this.backends.map((backend) => ({ backend }));
-    const machine = new Machine(this.engine, { boot: boot!, memory, harts, seed, epoch, disks, ...slice });
+    const attached = this.backends.map((backend) => ({ backend }));
+    const machine = new Machine(this.engine, { boot: boot!, memory, harts, seed, epoch, disks: attached, ...slice });
     machine.watchHostInterface();
     machine.input({ kind: 'skip-idle', on: true });
     if (setup.console === 'virtio') machine.input({ kind: 'port-open', port: 0, open: true });
@@ -192,7 +199,14 @@ async function subject(args: readonly string[]): Promise<Subject> {
   parser.parse([...own], { from: 'user' });
   const options = createOptions(parser.args[0], parser.opts<RunFlags>(), 'virtual');
   // Without a seed both have the same one.
-  return new Subject(await setupOf({ seed: 1n, ...options }), split < 0 ? undefined : args.slice(split + 1));
+  const setup = await setupOf({ seed: 1n, ...options });
+  const disks = await Promise.all(
+    setup.disks.map(async (disk) => ({
+      bytes: 'bytes' in disk ? disk.bytes.slice() : await readWhole('disk', disk.path, LARGEST_DISK),
+      readOnly: disk.readOnly,
+    })),
+  );
+  return new Subject(setup, disks, split < 0 ? undefined : args.slice(split + 1));
 }
 
 function equal(steps: bigint, json: boolean | undefined): number {

@@ -7,6 +7,7 @@ import { escapeGuestText } from '@braid/core/text/escape.ts';
 import { type Exploration, type ExploreScript, explore } from '../branch/explore.ts';
 import { nameMove } from '../branch/moves.ts';
 import { BraidError } from '../errors.ts';
+import { requireRegular } from '../files.ts';
 import { Machine } from '../machine.ts';
 import { createOptions, type RunFlags } from './flags.ts';
 import { LiveTree } from './live-tree.ts';
@@ -102,12 +103,8 @@ function defined<T extends object>(record: T): { [K in keyof T]?: Exclude<T[K], 
 }
 
 async function loadScript(path: string, args: readonly string[]): Promise<ExploreScript> {
-  let url: string;
-  try {
-    url = pathToFileURL(realpathSync(path)).href;
-  } catch (error) {
-    throw new BraidError('ERR_BRAID_FILE', `${path} cannot be read: ${(error as Error).message}`, { cause: error });
-  }
+  requireRegular('script', path);
+  const url = pathToFileURL(realpathSync(path)).href;
   let exported: unknown;
   try {
     exported = ((await import(url)) as { default?: unknown }).default;

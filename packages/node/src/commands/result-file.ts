@@ -1,29 +1,36 @@
 /** A file that a command writes besides what it says. Better known before long work whether it can be written. */
 
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { BraidError } from '../errors.ts';
+import { fileError, reasonOf, WITHOUT_WAITING } from '../files.ts';
 
 /** Bytes that are written at once. */
 const PIECE = 1 << 16;
+const APPEND = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND;
 
 export class ResultFile implements Disposable {
   private readonly path: string;
   private readonly file: number;
+  /** What is no regular file takes the text behind what it has taken already. */
+  private readonly regular: boolean;
 
-  /** Opens it, and leaves what is there until something is written. Throws `BraidError`. */
+  /** Opens it, and leaves what is there until something is written. Throws `ERR_BRAID_FILE`, at once for a FIFO that no process reads. */
   constructor(path: string) {
     this.path = path;
     try {
-      this.file = openSync(path, 'a');
+      const file = openSync(path, APPEND | WITHOUT_WAITING, 0o666);
+      this.regular = fstatSync(file).isFile();
+      // A pipe has a reader: to open it again does not wait, and writes to it then do.
+      this.file = this.regular ? file : reopen(file, path);
     } catch (error) {
-      throw this.failed(error);
+      throw fileError('result', path, error, 'give another path');
     }
   }
 
-  /** The file is this text then. Throws `BraidError`. */
+  /** The file is this text then. Throws `ERR_BRAID_RESULT`. */
   write(pieces: Iterable<string>): void {
     try {
-      ftruncateSync(this.file);
+      if (this.regular) ftruncateSync(this.file);
       let text = '';
       for (const piece of pieces) {
         text += piece;
@@ -33,13 +40,8 @@ export class ResultFile implements Disposable {
       }
       writeAll(this.file, text);
     } catch (error) {
-      throw this.failed(error);
+      throw resultError(this.path, error);
     }
-  }
-
-  private failed(error: unknown): BraidError {
-    const why = `${this.path} cannot be written: ${(error as Error).message}`;
-    return new BraidError('ERR_BRAID_FILE', why, { cause: error });
   }
 
   [Symbol.dispose](): void {
@@ -47,7 +49,22 @@ export class ResultFile implements Disposable {
   }
 }
 
+/** All of a text, to a file that is open. Errors are Node's. */
 function writeAll(file: number, text: string): void {
   const bytes = Buffer.from(text);
   for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done);
+}
+
+/** What a command has found out cannot be told: `where` names the file or stream. */
+function resultError(where: string, cause: unknown): BraidError {
+  const why = `${where} could not be written: ${reasonOf(cause)}; it is not complete`;
+  return new BraidError('ERR_BRAID_RESULT', why, { cause });
+}
+
+function reopen(file: number, path: string): number {
+  try {
+    return openSync(path, APPEND);
+  } finally {
+    closeSync(file);
+  }
 }

@@ -1,6 +1,6 @@
 /** `braid run`: a machine on this terminal, for one command, or for a program of its own. */
 
-import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { decodeText } from '@braid/core/text/guest-text.ts';
@@ -9,6 +9,7 @@ import { BraidError } from '../errors.ts';
 import { Machine } from '../machine.ts';
 import type { Program } from '../programs.ts';
 import { createOptions, type RunFlags } from './flags.ts';
+import { ResultFile } from './result-file.ts';
 import { awaitDebugger } from './run-debugger.ts';
 import { RunRecorder } from './run-recorder.ts';
 import { note, printJson, tell } from './say.ts';
@@ -41,13 +42,14 @@ export async function run(
   const time = flags.time ?? (interactive || typed ? 'wall' : 'virtual');
   const marks = flags.guestMarks === undefined ? {} : { hints: { mark: flags.guestMarks } };
   const options = { ...createOptions(image, flags, time), ...marks };
-  const results = [flags.stats, flags.signature].filter((path) => path !== undefined);
-  for (const path of results) checkWritable(path);
   if (!command && (flags.execTimeout !== undefined || flags.execMaxSteps !== undefined))
     throw new BraidError(
       'ERR_BRAID_OPTION',
       '--exec-timeout and --exec-max-steps are limits of a command; add "-- COMMAND"',
     );
+  // A result that could not be written is better known before the run.
+  using stats = flags.stats === undefined ? undefined : new ResultFile(flags.stats);
+  using signature = flags.signature === undefined ? undefined : new ResultFile(flags.signature);
   if (flags.record === undefined && flags.mark && flags.mark.length > 0)
     throw new BraidError('ERR_BRAID_OPTION', '--mark marks moments of a recording; add --record FILE');
 
@@ -72,8 +74,8 @@ export async function run(
       const ending = recorder ? await recorder.end(ran) : ran;
       // Somebody who sits there expects a computer that comes up again; a run for its results ends.
       if (ending.reason === 'reboot' && interactive && !command && !recorder) continue;
-      if (flags.signature !== undefined) writeFileSync(flags.signature, signatureLines(await machine.signature()));
-      if (flags.stats !== undefined || flags.json) await report(machine, ending, flags);
+      signature?.write([signatureLines(await machine.signature())]);
+      if (stats || flags.json) await report(machine, ending, stats, flags);
       return ending.code;
     } finally {
       session.terminal?.restore();
@@ -340,15 +342,6 @@ function printable(bytes: Uint8Array): string {
   return decodeText(bytes).replaceAll('\r\n', '\n').trim();
 }
 
-/** A result that could not be written is better known before the run. */
-function checkWritable(path: string): void {
-  try {
-    closeSync(openSync(path, 'a'));
-  } catch (error) {
-    throw new BraidError('ERR_BRAID_FILE', `${path} cannot be written: ${(error as Error).message}`, { cause: error });
-  }
-}
-
 /** One 32-bit word a line, in hexadecimal. */
 function signatureLines(bytes: Uint8Array): string {
   const padded = new Uint8Array(Math.ceil(bytes.length / 4) * 4);
@@ -359,7 +352,12 @@ function signatureLines(bytes: Uint8Array): string {
   return text;
 }
 
-async function report(machine: Machine, { reason, code }: Ending, flags: RunFlags): Promise<void> {
+async function report(
+  machine: Machine,
+  { reason, code }: Ending,
+  file: ResultFile | undefined,
+  flags: RunFlags,
+): Promise<void> {
   const stats = await machine.stats();
   const seconds = stats.hostSeconds;
   const record = {
@@ -377,6 +375,6 @@ async function report(machine: Machine, { reason, code }: Ending, flags: RunFlag
     seed: String(stats.seed),
     stateHash: await machine.stateHash(),
   };
-  if (flags.stats !== undefined) writeFileSync(flags.stats, `${JSON.stringify(record, undefined, 2)}\n`);
+  file?.write([`${JSON.stringify(record, undefined, 2)}\n`]);
   if (flags.json) printJson(record);
 }

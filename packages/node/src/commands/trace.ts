@@ -59,6 +59,8 @@ export interface FunctionsFlags extends SpanFlags, WhoFlags {
 
 /** Functions that are shown of a profile. */
 const MOST_FUNCTIONS = 60;
+/** Bytes of a program with its debug information. */
+const LARGEST_PROGRAM = 2 ** 30;
 
 export async function traceFunctions(path: string, flags: FunctionsFlags): Promise<number> {
   const { elf, kernel: ofKernel = false, folded } = flags;
@@ -91,7 +93,7 @@ export async function traceFunctions(path: string, flags: FunctionsFlags): Promi
 }
 
 async function programOf(path: string): Promise<TracedProgram> {
-  const bytes = await readWhole('program', path);
+  const bytes = await readWhole('program', path, LARGEST_PROGRAM);
   try {
     return new TracedProgram(bytes);
   } catch (cause) {

@@ -7,11 +7,9 @@ import type { OverlayJournal } from '@braid/core/disk/overlay.ts';
 import { BraidError } from '../errors.ts';
 import { fileError } from '../files.ts';
 import { type FileOperations, fileSystem, readFully, writeFully } from './file-operations.ts';
-import { type Image, Journal, journalPath, recover, removeJournal, writeToImage } from './journal.ts';
+import { type Image, JOURNAL_SIZE, Journal, journalPath, recover, removeJournal, writeToImage } from './journal.ts';
 import { transactionSize } from './journal-format.ts';
-import { ImageLock, isLocked } from './lock.ts';
-
-const JOURNAL_SIZE = 64 * 2 ** 20;
+import { ImageLock, isLocked, type Lockable } from './lock.ts';
 
 export interface FileBackendOptions {
   /** What another thread of this process got from `handOver`, to go on with the disk here. */
@@ -59,10 +57,11 @@ export class FileBackend implements BlockBackend, OverlayJournal {
       throw fileError('disk', path, error, readOnly ? 'check the path' : 'check the path, or attach it with ",ro"');
     }
     try {
-      const { kind } = files.status(file);
+      const status = files.status(file);
+      const { kind } = status;
       if (kind === 'other') throw unfit(path, 'it is no regular file; give a raw disk image');
-      if (kind === 'file' && options.files === undefined) this.#lock = lock(path, readOnly, options.lock);
-      const size = kind === 'file' ? files.status(file).size : deviceSize(files, file);
+      if (kind === 'file' && options.files === undefined) this.#lock = lock({ path, status }, readOnly, options.lock);
+      const size = kind === 'file' ? status.size : deviceSize(files, file);
       check(files, file, path, size);
       this.#image = { file, path, size };
       this.size = BigInt(size);
@@ -157,8 +156,28 @@ export class FileBackend implements BlockBackend, OverlayJournal {
 
   #createJournal(map: BlockMap, blocks: readonly number[]): void {
     this.#closeJournal();
+    this.#requireName();
     this.#journalThere = true;
     this.#journal = Journal.create(this.#files, this.#image, blocks, (block) => map.get(block)!);
+  }
+
+  /** A journal is found by the image's name: where another program has taken that away meanwhile, one would be of no use. */
+  #requireName(): void {
+    const { file, path } = this.#image;
+    let there: number | undefined;
+    try {
+      there = this.#files.open(path, 'read');
+      if (this.#files.status(there).identity === this.#files.status(file).identity) return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    } finally {
+      if (there !== undefined) this.#files.close(there);
+    }
+    throw new BraidError(
+      'ERR_BRAID_DISK',
+      `disk ${path}: the image was renamed, removed or replaced while it is in use, so nothing can be kept beside it; give it its ` +
+        'name back',
+    );
   }
 
   #removeJournal(): void {
@@ -192,10 +211,11 @@ export class FileBackend implements BlockBackend, OverlayJournal {
   }
 }
 
-function lock(path: string, readOnly: boolean, handedOver: string | undefined): ImageLock | undefined {
-  if (!readOnly) return handedOver === undefined ? ImageLock.take(path) : ImageLock.takeOver(path, handedOver);
+function lock(image: Lockable, readOnly: boolean, handedOver: string | undefined): ImageLock | undefined {
+  if (!readOnly) return handedOver === undefined ? ImageLock.take(image) : ImageLock.takeOver(image, handedOver);
+  const { path } = image;
   // The journal of one who is there holds nothing that a reader beside him could expect to see.
-  if (existsSync(journalPath(path)) && !isLocked(path)) {
+  if (existsSync(journalPath(path)) && !isLocked(image)) {
     throw new BraidError(
       'ERR_BRAID_JOURNAL',
       `disk ${path}: a crash has left a journal beside it, so its content is not up to date; attach it once without ",ro", which ` +

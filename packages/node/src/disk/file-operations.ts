@@ -17,6 +17,7 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs';
+import { WITHOUT_WAITING } from '../files.ts';
 
 export interface FileStatus {
   readonly kind: 'file' | 'device' | 'other';
@@ -25,6 +26,10 @@ export interface FileStatus {
   readonly modified: bigint;
   /** Number of the user it belongs to. */
   readonly user: number;
+  /** Of the device and of the file there: what all names of one file have in common, and no other file of this host. */
+  readonly identity: string;
+  /** How many names the file has. */
+  readonly names: number;
 }
 
 export interface FileOperations {
@@ -48,10 +53,10 @@ export interface FileOperations {
 }
 
 const FLAGS = {
-  read: constants.O_RDONLY,
+  read: constants.O_RDONLY | WITHOUT_WAITING,
   // Not every system can refuse a link.
-  write: constants.O_RDWR | (constants.O_NOFOLLOW ?? 0),
-  new: constants.O_RDWR | constants.O_CREAT | constants.O_EXCL,
+  write: constants.O_RDWR | WITHOUT_WAITING | (constants.O_NOFOLLOW ?? 0),
+  new: constants.O_RDWR | WITHOUT_WAITING | constants.O_CREAT | constants.O_EXCL,
 };
 
 export const fileSystem: FileOperations = {
@@ -60,7 +65,15 @@ export const fileSystem: FileOperations = {
   status: (file) => {
     const status = fstatSync(file, { bigint: true });
     const kind = status.isFile() ? 'file' : status.isBlockDevice() ? 'device' : 'other';
-    return { kind, size: Number(status.size), modified: status.mtimeNs, user: Number(status.uid) };
+    const identity = `${status.dev}-${status.ino}`;
+    return {
+      kind,
+      size: Number(status.size),
+      modified: status.mtimeNs,
+      user: Number(status.uid),
+      identity,
+      names: Number(status.nlink),
+    };
   },
   read: (file, into, offset) => readSync(file, into, 0, into.length, offset),
   write: (file, bytes, offset) => writeSync(file, bytes, 0, bytes.length, offset),

@@ -147,3 +147,39 @@ test('a made-up journal whose hashes are right names no block outside the image'
   const page = encodePage({ size: SIZE, modified, id });
   assert.match(String(opened(crashed().left, Buffer.concat([page, huge, Buffer.alloc(5000)]))), /is damaged/);
 });
+
+/** A page, one complete transaction, and `rest` as it follows it. */
+function journalWith(id: Buffer, rest: Uint8Array, modified: bigint): Buffer {
+  const block = Buffer.alloc(8 + BLOCK);
+  const head = encodeBound('head', 1, 1, id);
+  const end = encodeBound('end', 1, 1, id);
+  sha256(Buffer.concat([head, block, end.subarray(0, 32)])).copy(end, 32);
+  return Buffer.concat([encodePage({ size: SIZE, modified, id }), head, block, end, rest]);
+}
+
+test('work and memory for a journal that was made up grow with its size only, and that is bounded', () => {
+  const { left } = crashed();
+  const image = left.open(IMAGE, 'read');
+  const { modified } = left.status(image);
+  left.close(image);
+  const rest = 4 * 2 ** 20;
+  const ids = [
+    Buffer.alloc(16),
+    Buffer.from('HEADHEADHEADHEAD'),
+    Buffer.from('END \x01\0\0\0\x02\0\0\0\0\0\0\0', 'latin1'),
+  ];
+  for (const id of ids) {
+    const filler = Buffer.alloc(rest, id);
+    const from = process.cpuUsage();
+    const found = opened(left, journalWith(id, filler, modified));
+    const { user, system } = process.cpuUsage(from);
+    assert.match(String(found), /is damaged/);
+    assert.ok(user + system < 400_000 * (rest / 2 ** 20), `${(user + system) / 1000} ms for ${rest} bytes`);
+  }
+  const large = 65 * 2 ** 20;
+  const id = Buffer.from('0123456789abcdef');
+  assert.match(
+    String(opened(left, journalWith(id, Buffer.alloc(large), modified))),
+    /a journal of this image has at most/,
+  );
+});

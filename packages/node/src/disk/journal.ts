@@ -33,6 +33,8 @@ import {
   transactionSize,
 } from './journal-format.ts';
 
+/** Bytes that a journal may have however small its overlay is. */
+export const JOURNAL_SIZE: number = 64 * 2 ** 20;
 /** Bytes that are written or read at once. */
 const CHUNK = 2 ** 20;
 
@@ -142,7 +144,10 @@ export function recover(files: FileOperations, image: Image): void {
   const file = openIfThere(files, path);
   if (file === undefined) return;
   try {
-    const owner = files.status(file).user;
+    const { user: owner, kind, size: length } = files.status(file);
+    if (kind !== 'file') throw refused(path, 'it is no regular file');
+    const most = largestJournal(image.size);
+    if (length > most) throw refused(path, `it has ${length} bytes, and a journal of this image has at most ${most}`);
     if (owner !== user && owner !== 0 && owner !== process.getuid?.()) {
       throw refused(path, `it belongs to another user (${owner}), who may not have written this disk`);
     }
@@ -170,6 +175,11 @@ export function recover(files: FileOperations, image: Image): void {
 interface Transaction {
   readonly offset: number;
   readonly blocks: number;
+}
+
+/** Bytes: three overlays that cover the image and what is added before a journal is written anew, or a small journal. */
+function largestJournal(image: number): number {
+  return PAGE_SIZE + Math.max(JOURNAL_SIZE, 4 * transactionSize(Math.ceil(image / BLOCK))) + transactionSize(1);
 }
 
 /** What a journal says. Throws `ERR_BRAID_JOURNAL` for one that no crash can have left so. */
@@ -242,10 +252,13 @@ function findLater(
   sequence: number,
   id: Buffer,
 ): number | undefined {
-  // The chunks overlap, so that each head and end is whole in one of them.
+  // The chunks overlap, so that each head and end is whole in one of them. The id is random, and is in heads and ends only: where it
+  // is more often than these can be, a look at each place would cost seconds a megabyte.
   for (let from = offset; from < end; from += CHUNK) {
     const bytes = readUpTo(files, file, from, Math.min(CHUNK + BOUND_SIZE, end - from));
+    let places = 2 + (2 * bytes.length) / transactionSize(1);
     for (let at = bytes.indexOf(id); at >= 0; at = bytes.indexOf(id, at + 1)) {
+      if (--places < 0) return from + at - BOUND_ID;
       const start = at - BOUND_ID;
       const bound = start < 0 ? undefined : decodeBound(bytes.subarray(start, start + BOUND_SIZE), id);
       if (bound && bound.sequence > sequence) return from + start;

@@ -3,11 +3,25 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { OverlayBackend } from '@braid/core/disk/overlay.ts';
+import { MemoryBlockMap } from '@braid/core/testing/block-map.ts';
 import { temporaryFolder } from '../testing.ts';
+import { FileBackend } from './file-backend.ts';
 import { decodeHolder, encodeHolder, fateOfHolder, ImageLock, isLocked, ownHolder } from './lock.ts';
 
 const LOCK = new URL('./lock.ts', import.meta.url).href;
@@ -16,19 +30,19 @@ const noProc = ownHolder().start === '0' && 'this system does not say when a thr
 
 /** A program that takes the lock, says so, and lives on. */
 const holder = (image: string) =>
-  `const { ImageLock } = await import(${JSON.stringify(LOCK)}); ImageLock.take(${JSON.stringify(image)});
+  `const { ImageLock } = await import(${JSON.stringify(LOCK)}); ImageLock.take({ path: ${JSON.stringify(image)} });
    setInterval(() => {}, 1000);`;
 
 test('one holder at a time, and the folder goes with it', (t) => {
   const folder = temporaryFolder(t.after.bind(t));
   const image = join(folder, 'image');
-  assert.equal(isLocked(image), false);
-  const lock = ImageLock.take(image);
-  assert.equal(isLocked(image), true);
-  assert.throws(() => ImageLock.take(image), { ...refused, message: /this process writes it already/ });
-  const other = ImageLock.take(join(folder, 'other'));
+  assert.equal(isLocked({ path: image }), false);
+  const lock = ImageLock.take({ path: image });
+  assert.equal(isLocked({ path: image }), true);
+  assert.throws(() => ImageLock.take({ path: image }), { ...refused, message: /this process writes it already/ });
+  const other = ImageLock.take({ path: join(folder, 'other') });
   lock.release();
-  ImageLock.take(image).release();
+  ImageLock.take({ path: image }).release();
   other.release();
   assert.deepEqual(readdirSync(folder), []);
 });
@@ -41,11 +55,14 @@ test('a lock left by a process that was killed is taken over', async (t) => {
   });
   t.after(() => child.kill('SIGKILL'));
   await once(child.stdout, 'data');
-  assert.throws(() => ImageLock.take(image), { ...refused, message: new RegExp(`process ${child.pid} writes it`) });
+  assert.throws(() => ImageLock.take({ path: image }), {
+    ...refused,
+    message: new RegExp(`process ${child.pid} writes it`),
+  });
   child.kill('SIGKILL');
   await once(child, 'exit');
-  assert.equal(isLocked(image), false);
-  ImageLock.take(image).release();
+  assert.equal(isLocked({ path: image }), false);
+  ImageLock.take({ path: image }).release();
   assert.deepEqual(readdirSync(folder), []);
 });
 
@@ -55,20 +72,20 @@ test('a lock left by a thread that has ended is taken over', { skip: noProc }, a
   const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`));
   t.after(() => worker.terminate());
   await once(worker, 'message');
-  assert.throws(() => ImageLock.take(image), refused);
+  assert.throws(() => ImageLock.take({ path: image }), refused);
   await worker.terminate();
-  ImageLock.take(image).release();
+  ImageLock.take({ path: image }).release();
 });
 
 test('a lock goes from hand to hand without a moment in which it is free', (t) => {
   const folder = temporaryFolder(t.after.bind(t));
   const image = join(folder, 'image');
-  const first = ImageLock.take(image);
-  const second = ImageLock.takeOver(image, first.handOver());
-  assert.throws(() => ImageLock.take(image), refused);
-  assert.throws(() => ImageLock.takeOver(image, first.handOver()), refused);
+  const first = ImageLock.take({ path: image });
+  const second = ImageLock.takeOver({ path: image }, first.handOver());
+  assert.throws(() => ImageLock.take({ path: image }), refused);
+  assert.throws(() => ImageLock.takeOver({ path: image }, first.handOver()), refused);
   first.release();
-  assert.equal(isLocked(image), true, 'the first one has nothing to release any more');
+  assert.equal(isLocked({ path: image }), true, 'the first one has nothing to release any more');
   second.release();
   assert.deepEqual(readdirSync(folder), []);
 });
@@ -82,7 +99,7 @@ test('many processes at once: one gets it', async (t) => {
   writeFileSync(join(`${image}.braid-lock`, encodeHolder(gone)), '');
   const code = `const { ImageLock } = await import(${JSON.stringify(LOCK)});
     process.stdin.once('data', () => {
-      try { ImageLock.take(${JSON.stringify(image)}); console.log('held'); }
+      try { ImageLock.take({ path: ${JSON.stringify(image)} }); console.log('held'); }
       catch (error) { console.log(error.code); }
       process.stdin.once('data', () => process.exit());
     });
@@ -122,10 +139,80 @@ test('a lock that nobody understands is respected', (t) => {
   const folder = temporaryFolder(t.after.bind(t));
   const image = join(folder, 'image');
   mkdirSync(`${image}.braid-lock`);
-  ImageLock.take(image).release();
+  ImageLock.take({ path: image }).release();
   mkdirSync(`${image}.braid-lock`);
   writeFileSync(join(`${image}.braid-lock`, 'something'), '');
-  assert.throws(() => ImageLock.take(image), { ...refused, message: /another host or container.*remove .*braid-lock/ });
+  assert.throws(() => ImageLock.take({ path: image }), {
+    ...refused,
+    message: /another host or container.*remove .*braid-lock/,
+  });
   assert.deepEqual(readdirSync(folder), ['image.braid-lock']);
-  assert.throws(() => ImageLock.take(join(folder, 'none', 'image')), { ...refused, message: /cannot be locked/ });
+  assert.throws(() => ImageLock.take({ path: join(folder, 'none', 'image') }), {
+    ...refused,
+    message: /cannot be locked/,
+  });
+});
+
+test('an image has one writer, whatever name it is opened by', (t) => {
+  const folder = temporaryFolder(t.after.bind(t));
+  const other = join(folder, 'other');
+  mkdirSync(other);
+  const image = join(folder, 'image');
+  writeFileSync(image, new Uint8Array(4096));
+  const names = ['hard', 'other/hard'].map((name) => join(folder, name));
+  for (const name of names) linkSync(image, name);
+  symlinkSync(names[1]!, join(folder, 'symbolic'));
+  const descriptor = openSync(image, 'r');
+  t.after(() => closeSync(descriptor));
+  const first = new FileBackend(image, false);
+  names.push(join(folder, 'symbolic'), ...(existsSync('/proc/self/fd') ? [`/proc/self/fd/${descriptor}`] : []));
+  for (const name of [image, ...names]) assert.throws(() => new FileBackend(name, false), refused, name);
+  // Readers beside a writer are allowed, as by the first name.
+  new FileBackend(names[0]!, true).close();
+  renameSync(image, join(folder, 'renamed'));
+  assert.throws(() => new FileBackend(join(folder, 'renamed'), false), refused);
+  first.close();
+  for (const name of [join(folder, 'renamed'), ...names.slice(0, 3)]) new FileBackend(name, false).close();
+  const left = readdirSync(folder, { recursive: true }).filter((name) => String(name).includes('braid'));
+  assert.deepEqual(left, []);
+});
+
+test('locks by identity go from thread to thread', (t) => {
+  const folder = temporaryFolder(t.after.bind(t));
+  const [image, link] = [join(folder, 'image'), join(folder, 'link')];
+  writeFileSync(image, new Uint8Array(4096));
+  linkSync(image, link);
+  const lock = new FileBackend(image, false).handOver()!;
+  assert.throws(() => new FileBackend(link, false), refused);
+  const second = new FileBackend(image, false, { lock });
+  assert.throws(() => new FileBackend(link, false), refused);
+  second.close();
+  new FileBackend(link, false).close();
+});
+
+test('an image that is renamed while it is used keeps no journal under the name that it had', (t) => {
+  const folder = temporaryFolder(t.after.bind(t));
+  const image = join(folder, 'image');
+  writeFileSync(image, new Uint8Array(4 * 4096));
+  const file = new FileBackend(image, false);
+  const disk = new OverlayBackend(file, new MemoryBlockMap(), { journal: file, frozen: true });
+  disk.write(0, new Uint8Array(4096).fill(1));
+  renameSync(image, `${image}-renamed`);
+  assert.throws(() => disk.flush(), { code: 'ERR_BRAID_DISK', message: /renamed, removed or replaced/ });
+  writeFileSync(image, new Uint8Array(4 * 4096));
+  assert.throws(() => disk.flush(), { code: 'ERR_BRAID_DISK', message: /renamed, removed or replaced/ });
+  renameSync(`${image}-renamed`, image);
+  disk.flush();
+  disk.commit();
+  file.close();
+  assert.equal(readFileSync(image)[0], 1);
+});
+
+test('a lock that is no folder is an error with what to do', (t) => {
+  const image = join(temporaryFolder(t.after.bind(t)), 'image');
+  writeFileSync(image, new Uint8Array(4096));
+  writeFileSync(`${image}.braid-lock`, '');
+  assert.throws(() => new FileBackend(image, false), refused);
+  writeFileSync(`${image}.braid-journal`, '');
+  assert.throws(() => new FileBackend(image, true), { ...refused, message: /remove it/ });
 });

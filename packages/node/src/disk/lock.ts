@@ -1,7 +1,8 @@
 /**
- * One writer for a disk image: a lock beside it that says who holds it, so that one whose holder is gone can be taken over.
+ * One writer for a disk image: locks that say who holds them, so that one whose holder is gone can be taken over.
  *
- *     IMAGE.braid-lock/HOLDER        a folder with one empty file
+ *     IMAGE.braid-lock/HOLDER                      beside the image: a folder with one empty file
+ *     /tmp/braid-locks-USER/DEVICE-INODE/HOLDER    by what the file is: hard links, bind mounts and renamed images have one
  *
  * HOLDER names a thread so that it can be looked for: the name says all, because the name is all that a crash leaves whole. A lock
  * is made elsewhere and renamed into place, which fails while there is a folder with something in it. Whoever finds a dead holder
@@ -11,6 +12,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import {
   closeSync,
+  lstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -20,7 +22,7 @@ import {
   rmdirSync,
   unlinkSync,
 } from 'node:fs';
-import { hostname } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BraidError } from '../errors.ts';
 
@@ -43,18 +45,89 @@ export interface Holder {
 
 export type Fate = 'alive' | 'gone' | 'unknown';
 
-export class ImageLock {
-  readonly #folder: string;
-  readonly #name: string;
+/** An image that is to be locked. */
+export interface Lockable {
+  readonly path: string;
+  /** As `FileStatus` has them. Without them only names are compared. */
+  readonly status?: { readonly identity: string; readonly user: number; readonly names: number };
+}
 
-  private constructor(folder: string, name: string) {
-    this.#folder = folder;
-    this.#name = name;
+/** The locks of an image: beside it, which binds every host that sees the folder, and by its identity, whatever name it is opened by. */
+export class ImageLock {
+  private readonly locks: readonly FolderLock[];
+
+  private constructor(locks: readonly FolderLock[]) {
+    this.locks = locks;
   }
 
-  /** Takes the lock of an image for this thread. Throws `ERR_BRAID_DISK_LOCKED`. */
-  static take(image: string): ImageLock {
-    const folder = lockPath(image);
+  /** Takes the locks of an image for this thread. Throws `ERR_BRAID_DISK_LOCKED`. */
+  static take(image: Lockable): ImageLock {
+    const { path, status } = image;
+    const locks: FolderLock[] = [];
+    try {
+      locks.push(FolderLock.take(path, lockPath(path)));
+      if (status === undefined) return new ImageLock(locks);
+      const place = makePlace(image);
+      if (place !== undefined) locks.push(FolderLock.take(path, join(place, status.identity)));
+      // Each takes its own lock before it looks at those of other users: of two that do so at once, one sees the other at least.
+      for (const folder of foreignFolders(status)) {
+        for (const holder of holders(folder)) {
+          const fate = fateOf(holder);
+          if (fate !== 'gone') throw locked(path, folder, holder, fate);
+        }
+      }
+      return new ImageLock(locks);
+    } catch (error) {
+      for (const lock of locks) lock.release();
+      throw error;
+    }
+  }
+
+  /**
+   * Takes over the locks from another thread of this process, which must not use them any more; `names` is what its `handOver` gave.
+   * Throws `ERR_BRAID_DISK_LOCKED` if that thread has ended too early and another one has the lock.
+   */
+  static takeOver({ path, status }: Lockable, names: string): ImageLock {
+    const [beside, byIdentity] = names.split('/');
+    const locks = [FolderLock.takeOver(path, lockPath(path), beside!)];
+    if (byIdentity === undefined || status === undefined) return new ImageLock(locks);
+    try {
+      locks.push(FolderLock.takeOver(path, join(placeOf(ownUser()), status.identity), byIdentity));
+    } catch (error) {
+      locks[0]!.release();
+      throw error;
+    }
+    return new ImageLock(locks);
+  }
+
+  /** Leaves the locks to `takeOver` of another thread. */
+  handOver(): string {
+    return this.locks.map((lock) => lock.name).join('/');
+  }
+
+  release(): void {
+    for (const lock of this.locks) lock.release();
+  }
+}
+
+/** Whether an image may be in use for writing. */
+export function isLocked({ path, status }: Lockable): boolean {
+  const folders = [lockPath(path)];
+  if (status) folders.push(join(placeOf(ownUser()), status.identity), ...foreignFolders(status));
+  return folders.some((folder) => holders(folder).some((holder) => fateOf(holder) !== 'gone'));
+}
+
+/** A folder whose one file names the holder. */
+class FolderLock {
+  readonly folder: string;
+  readonly name: string;
+
+  private constructor(folder: string, name: string) {
+    this.folder = folder;
+    this.name = name;
+  }
+
+  static take(image: string, folder: string): FolderLock {
     const name = encodeHolder(ownHolder());
     const made = `${folder}.${name.slice(-16)}`;
     try {
@@ -70,7 +143,7 @@ export class ImageLock {
         quietly(() => rmdirSync(folder));
         try {
           renameSync(made, folder);
-          return new ImageLock(folder, name);
+          return new FolderLock(folder, name);
         } catch (error) {
           if (!['ENOTEMPTY', 'EEXIST', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
         }
@@ -79,53 +152,65 @@ export class ImageLock {
     } catch (error) {
       quietly(() => unlinkSync(join(made, name)));
       quietly(() => rmdirSync(made));
-      if (error instanceof BraidError) throw error;
-      throw new BraidError(
-        'ERR_BRAID_DISK_LOCKED',
-        `disk ${image}: it cannot be locked against other writers (${(error as Error).message}); make its folder writable, or attach ` +
-          'it with ",ro"',
-        { cause: error },
-      );
+      throw error instanceof BraidError ? error : unlockable(image, error);
     }
   }
 
-  /**
-   * Takes over a lock from another thread of this process, which must not use it any more; `name` is what its `handOver` gave.
-   * Throws `ERR_BRAID_DISK_LOCKED` if that thread has ended too early and somebody else has the lock.
-   */
-  static takeOver(image: string, name: string): ImageLock {
-    const folder = lockPath(image);
+  static takeOver(image: string, folder: string, name: string): FolderLock {
     const own = encodeHolder(ownHolder());
     try {
       closeSync(openSync(join(folder, own), 'wx'));
       unlinkSync(join(folder, name));
     } catch (error) {
       quietly(() => unlinkSync(join(folder, own)));
-      throw new BraidError(
-        'ERR_BRAID_DISK_LOCKED',
-        `disk ${image}: its lock was lost on the way from thread to thread`,
-        {
-          cause: error,
-        },
-      );
+      const why = `disk ${image}: its lock was lost on the way from thread to thread`;
+      throw new BraidError('ERR_BRAID_DISK_LOCKED', why, { cause: error });
     }
-    return new ImageLock(folder, own);
-  }
-
-  /** Leaves the lock to `takeOver` of another thread. */
-  handOver(): string {
-    return this.#name;
+    return new FolderLock(folder, own);
   }
 
   release(): void {
-    quietly(() => unlinkSync(join(this.#folder, this.#name)));
-    quietly(() => rmdirSync(this.#folder));
+    quietly(() => unlinkSync(join(this.folder, this.name)));
+    quietly(() => rmdirSync(this.folder));
   }
 }
 
-/** Whether somebody may be writing the image. */
-export function isLocked(image: string): boolean {
-  return holders(lockPath(image)).some((holder) => fateOf(holder) !== 'gone');
+const ownUser = (): number => process.getuid?.() ?? 0;
+
+/** Where a user of this host has locks by identity: one place for all programs of the user, whatever TMPDIR is. */
+function placeOf(user: number): string {
+  return join(process.platform === 'win32' ? tmpdir() : '/tmp', `braid-locks-${user}`);
+}
+
+/** Our place; undefined where there can be none and the image has no other name: then the lock beside it does. */
+function makePlace({ path, status }: Lockable): string | undefined {
+  const place = placeOf(ownUser());
+  try {
+    mkdirSync(place, { recursive: true, mode: 0o755 });
+    if (!belongsTo(place, ownUser())) throw new Error(`${place} belongs to another user`);
+    return place;
+  } catch (error) {
+    if (status!.names === 1) return undefined;
+    throw unlockable(path, error);
+  }
+}
+
+/** The locks by identity of other users who may write an image: its owner and root. What others say is not listened to. */
+function foreignFolders({ identity, user }: NonNullable<Lockable['status']>): string[] {
+  const users = new Set([0, user]);
+  users.delete(ownUser());
+  return [...users].filter((one) => belongsTo(placeOf(one), one)).map((one) => join(placeOf(one), identity));
+}
+
+function belongsTo(folder: string, user: number): boolean {
+  const status = lstatSync(folder, { throwIfNoEntry: false });
+  return Boolean(status?.isDirectory()) && (process.getuid === undefined || status?.uid === user);
+}
+
+function unlockable(image: string, cause: unknown): BraidError {
+  const why = `it cannot be locked against other writers (${(cause as Error).message})`;
+  const remedy = 'make its folder writable, or attach it with ",ro"';
+  return new BraidError('ERR_BRAID_DISK_LOCKED', `disk ${image}: ${why}; ${remedy}`, { cause });
 }
 
 function lockPath(image: string): string {
@@ -137,7 +222,8 @@ function holders(folder: string): string[] {
     return readdirSync(folder);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
+    const why = `disk lock ${folder}: it cannot be read (${(error as Error).message}); remove it if no machine writes the image`;
+    throw new BraidError('ERR_BRAID_DISK_LOCKED', why, { cause: error });
   }
 }
 
@@ -146,7 +232,7 @@ function locked(image: string, folder: string, name: string, fate: Fate): BraidE
   const who = holder ? `process ${holder.pid}` : 'somebody';
   const own = holder?.pid === process.pid && fate === 'alive';
   const [why, remedy] = own
-    ? ['this process writes it already', 'dispose of the machine that has it']
+    ? ['this process writes it already', 'dispose of the machine that has it, or attach it once only']
     : fate === 'alive'
       ? [`${who} writes it`, 'end that process']
       : [`${who} of another host or container may be writing it`, `end it, and if it is gone remove ${folder}`];

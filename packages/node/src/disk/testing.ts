@@ -7,6 +7,7 @@ const SECTOR = 512;
 type Change = { readonly offset: number; readonly bytes: Buffer } | { readonly size: number };
 
 interface SimulatedFile {
+  readonly number: number;
   content: Buffer;
   /** What is on the medium for certain. */
   durable: Buffer;
@@ -41,13 +42,15 @@ export class SimulatedFiles implements FileOperations {
   private namings: Naming[] = [];
   private opened = new Map<number, SimulatedFile>();
   private nextFile = 3;
+  private nextNumber = 1;
   private now = 1_700_000_000_123_456_789n;
 
   /** A file that is on the medium; the array is not to be changed any more. */
   put(path: string, bytes: Uint8Array): void {
     const content = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     const modified = this.now++;
-    const whole = { content, durable: content, pending: [], modified, durableModified: modified };
+    const number = this.nextNumber++;
+    const whole = { number, content, durable: content, pending: [], modified, durableModified: modified };
     this.names.set(path, whole);
     this.durableNames.set(path, whole);
   }
@@ -87,6 +90,7 @@ export class SimulatedFiles implements FileOperations {
       if (file) throw failure('EEXIST');
       this.changing('create');
       file = {
+        number: this.nextNumber++,
         content: Buffer.alloc(0),
         durable: Buffer.alloc(0),
         pending: [],
@@ -107,8 +111,9 @@ export class SimulatedFiles implements FileOperations {
   }
 
   status(number: number): FileStatus {
-    const { content, modified } = this.file(number);
-    return { kind: 'file', size: content.length, modified, user: 0 };
+    const file = this.file(number);
+    const { content, modified } = file;
+    return { kind: 'file', size: content.length, modified, user: 0, identity: String(file.number), names: 1 };
   }
 
   /** In two parts, as may happen. */
