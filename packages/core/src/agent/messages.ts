@@ -16,6 +16,8 @@ export type ParsedObject = { [name: string]: Parsed };
 
 /** The protocol nests four levels deep. */
 const DEPTH = 16;
+/** Values of a line: a list of all files of a folder may have so many. What is parsed takes 50 bytes for each, and its text. */
+const VALUES = 2 ** 16;
 
 /** The request line of a command, newline included. */
 export function encodeLine(message: Json): Uint8Array {
@@ -35,7 +37,7 @@ function text(value: Json): string {
 
 /** The object on a line, or undefined for anything else. */
 export function parseLine(line: Uint8Array): ParsedObject | undefined {
-  if (tooDeep(line)) return undefined;
+  if (tooMuch(line)) return undefined;
   try {
     return asObject(JSON.parse(decodeText(line)));
   } catch {
@@ -43,9 +45,10 @@ export function parseLine(line: Uint8Array): ParsedObject | undefined {
   }
 }
 
-/** Whether brackets outside strings nest deeper than any message does. */
-function tooDeep(line: Uint8Array): boolean {
+/** Whether brackets outside strings nest deeper than in any message, or there are more values. */
+function tooMuch(line: Uint8Array): boolean {
   let depth = 0;
+  let values = 0;
   let quoted = false;
   for (let i = 0; i < line.length; i++) {
     const byte = line[i];
@@ -54,7 +57,9 @@ function tooDeep(line: Uint8Array): boolean {
       else if (byte === 0x22) quoted = false;
     } else if (byte === 0x22) quoted = true;
     else if (byte === 0x5b || byte === 0x7b) {
-      if (++depth > DEPTH) return true;
+      if (++depth > DEPTH || ++values > VALUES) return true;
+    } else if (byte === 0x2c || byte === 0x3a) {
+      if (++values > VALUES) return true;
     } else if (byte === 0x5d || byte === 0x7d) depth--;
   }
   return false;

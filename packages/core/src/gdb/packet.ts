@@ -37,6 +37,12 @@ export type Incoming =
   | { readonly kind: 'nack' }
   | { readonly kind: 'interrupt' };
 
+/** What has no content is one object however often it comes. */
+const ACK: Incoming = { kind: 'ack' };
+const NACK: Incoming = { kind: 'nack' };
+const BAD: Incoming = { kind: 'bad' };
+const INTERRUPTED: Incoming = { kind: 'interrupt' };
+
 /** Takes the byte stream apart. Bytes between packets that mean nothing are passed over. */
 export class PacketReader {
   private readonly buffer = new Uint8Array(MAX_PACKET);
@@ -72,9 +78,9 @@ export class PacketReader {
   }
 
   private between(byte: number): Incoming | undefined {
-    if (byte === PLUS) return { kind: 'ack' };
-    if (byte === MINUS) return { kind: 'nack' };
-    if (byte === INTERRUPT) return { kind: 'interrupt' };
+    if (byte === PLUS) return ACK;
+    if (byte === MINUS) return NACK;
+    if (byte === INTERRUPT) return INTERRUPTED;
     if (byte === DOLLAR) this.begin();
     return undefined;
   }
@@ -94,7 +100,7 @@ export class PacketReader {
     if (byte === DOLLAR) {
       // The end of the one before is lost.
       this.begin();
-      return { kind: 'bad' };
+      return BAD;
     }
     this.sum = (this.sum + byte) & 255;
     if (this.length < MAX_PACKET) this.buffer[this.length++] = byte;
@@ -103,9 +109,9 @@ export class PacketReader {
   }
 
   private finish(sum: number, isSum: boolean): Incoming {
-    if (!isSum || sum !== this.sum || this.tooLong) return { kind: 'bad' };
+    if (!isSum || sum !== this.sum || this.tooLong) return BAD;
     const payload = expandRuns(this.buffer.subarray(0, this.length));
-    return payload ? { kind: 'packet', payload } : { kind: 'bad' };
+    return payload ? { kind: 'packet', payload } : BAD;
   }
 }
 

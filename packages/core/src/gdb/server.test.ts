@@ -320,3 +320,24 @@ test('any packets at all are answered', async () => {
   assert.ok(!script.closed);
   machine.free();
 });
+
+test('whoever asks for the last reply without end gets it once for each time that he sends something', async () => {
+  const machine = plainMachine(counter().image);
+  const script = new Script(coreTarget(machine));
+  const { server } = script;
+  await script.ask('g');
+  const transport = (server as unknown as { transport: { send(bytes: Uint8Array): void } }).transport;
+  const { send } = transport;
+  let bytes = 0;
+  transport.send = (sent) => {
+    bytes += sent.length;
+  };
+  server.receive(textBytes('-'.repeat(1_000_000)));
+  assert.ok(bytes > 10 && bytes <= 2 * MAX_PACKET, `${bytes} bytes`);
+  bytes = 0;
+  server.receive(textBytes('$#'.repeat(1_000_000)));
+  assert.ok(bytes <= 16, `${bytes} bytes`);
+  transport.send = send;
+  await server.close();
+  machine.free();
+});

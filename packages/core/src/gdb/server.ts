@@ -116,13 +116,19 @@ export class GdbServer {
 
   /** Bytes from the debugger. */
   receive(bytes: Uint8Array): void {
-    if (this.closing) return;
+    // Once however often it is asked for: whoever has not got the last reply has not got it, and one who floods gets no more for it.
+    let again = false;
+    let bad = false;
     for (const item of this.reader.push(bytes)) {
+      if (this.closing) return;
       if (item.kind === 'interrupt') this.interrupt();
-      else if (item.kind === 'nack' && this.acknowledge && this.lastSent) this.transport.send(this.lastSent);
-      else if (item.kind === 'bad' && this.acknowledge) this.transport.send(textBytes('-'));
+      else if (item.kind === 'nack') again = true;
+      else if (item.kind === 'bad') bad = true;
       else if (item.kind === 'packet') this.accept(item.payload);
     }
+    if (!this.acknowledge || this.closing) return;
+    if (bad) this.transport.send(textBytes('-'));
+    if (again && this.lastSent) this.transport.send(this.lastSent);
   }
 
   private interrupt(): void {

@@ -36,6 +36,8 @@ const LONGEST_PATH = 100;
 const FIRST_BYTES = new Set([0x24, 0x2b, 0x2d, 0x03]);
 /** Between the end of what is sent and the end of the connection. */
 const LINGER_MS = 1000;
+/** Bytes for a debugger that does not take them. */
+const UNSENT = 4 * 2 ** 20;
 
 export class GdbListener implements AsyncDisposable {
   /** What to type in gdb. */
@@ -98,7 +100,7 @@ export class GdbListener implements AsyncDisposable {
   private serve(socket: Socket): void {
     const client = new GdbServer(
       this.target,
-      { send: (bytes) => void socket.write(bytes), close: () => finish(socket) },
+      { send: (bytes) => send(socket, bytes), close: () => finish(socket) },
       this.options,
     );
     this.client = client;
@@ -109,7 +111,15 @@ export class GdbListener implements AsyncDisposable {
       () => tell(this.onAttach, undefined),
       () => {},
     );
-    socket.on('data', (bytes: Buffer) => void leaving.then(() => client.receive(bytes)));
+    socket.on('data', (bytes: Buffer) => {
+      // What comes waits in the system, not here: for its turn, and while nobody takes the replies.
+      socket.pause();
+      void leaving.then(() => {
+        client.receive(bytes);
+        if (!socket.writableNeedDrain) socket.resume();
+      });
+    });
+    socket.on('drain', () => socket.resume());
     socket.on('close', () => {
       // The machine may be gone by now.
       this.leaving = attached.then(() => client.close()).catch(() => {});
@@ -147,6 +157,12 @@ function refuse(socket: Socket, why: string): void {
     socket.end();
   });
   hangUpSoon(socket);
+}
+
+/** Sends, unless the other end has not taken what was sent for long: it is hung up on. */
+function send(socket: Socket, bytes: Uint8Array): void {
+  if (socket.writableLength > UNSENT) socket.destroy();
+  else socket.write(bytes);
 }
 
 function finish(socket: Socket): void {
