@@ -694,3 +694,31 @@ test('what is sent depends on what was given and on nothing else', () => {
   };
   assert.deepEqual(run(), run());
 });
+
+test('a line of more values than any answer has is refused before it is parsed', () => {
+  for (const values of ['{},', '0,', '"":0,']) {
+    const peer = new FakePeer().start();
+    const done = once<void>();
+    peer.client.ping(done);
+    peer.requests();
+    peer.raw(`{"return": [${values.repeat(100_000)}0]}\n`);
+    failed(done, 'protocol');
+  }
+});
+
+test('of a flood some lines are taken at a time, and what is lost of it ends the request under way', () => {
+  const peer = new FakePeer().start();
+  const done = once<void>();
+  peer.client.ping(done);
+  peer.requests();
+  const lines = new TextEncoder().encode('{"event":"x"}\n'.repeat(1000));
+  assert.deepEqual(peer.client.receive(lines, 10), { taken: 140, lines: 10 });
+  assert.deepEqual(peer.client.receive(lines.subarray(140)), { taken: lines.length - 140, lines: 990 });
+  peer.client.flooded();
+  failed(done, 'protocol', /more at once/);
+  peer.raw('the rest of the lost line\n');
+  const again = once<void>();
+  peer.client.ping(again);
+  peer.settle();
+  worked(again);
+});

@@ -76,8 +76,13 @@ export class AgentClient {
   }
 
   /** Bytes that the guest has written to the port. */
-  receive(bytes: Uint8Array): void {
-    this.#connection.receive(bytes);
+  receive(bytes: Uint8Array, lines?: number): { readonly taken: number; readonly lines: number } {
+    return this.#connection.receive(bytes, lines);
+  }
+
+  /** The guest has written more to the port than is listened to: what came last is lost. */
+  flooded(): void {
+    this.#connection.flooded();
   }
 
   /** Sends what waits, as far as the port takes it. */

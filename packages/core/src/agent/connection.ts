@@ -153,10 +153,13 @@ export class Connection {
     }
   }
 
-  /** Bytes that the guest has written to the port. */
-  receive(bytes: Uint8Array): void {
-    if (this.#phase === 'closed') return;
-    for (let rest = bytes; rest.length > 0; ) {
+  /** Bytes that the guest has written to the port. Takes up to so many lines of them; how many bytes and lines those were. */
+  receive(bytes: Uint8Array, most = Number.POSITIVE_INFINITY): { readonly taken: number; readonly lines: number } {
+    let lines = 0;
+    const all = () => ({ taken: bytes.length, lines });
+    if (this.#phase === 'closed') return all();
+    let rest = bytes;
+    while (rest.length > 0 && lines < most) {
       const newline = rest.indexOf(0x0a);
       const part = newline < 0 ? rest : rest.subarray(0, newline);
       rest = newline < 0 ? new Uint8Array(0) : rest.subarray(newline + 1);
@@ -164,12 +167,21 @@ export class Connection {
       const fits = this.#line.append(part, limit);
       if (!fits) this.#nonsense(`it sent a line of more than ${limit} bytes`);
       if (newline < 0) continue;
+      lines++;
       const { line, delimited } = this.#line.take();
       if (line !== undefined) this.#handle(line, delimited);
       // A callback may have closed the connection.
-      if ((this.#phase as string) === 'closed') return;
+      if ((this.#phase as string) === 'closed') return all();
     }
     this.pump();
+    return { taken: bytes.length - rest.length, lines };
+  }
+
+  /** The guest has written more than is listened to: the line under way, and what was to come of it, is lost. */
+  flooded(): void {
+    if (this.#phase === 'closed') return;
+    this.#line.skip();
+    this.#nonsense('it sent more at once than a guest can have to say');
   }
 
   /** Sends what waits, as far as the port takes it. */

@@ -27,8 +27,7 @@ export class LineBuffer {
     if (this.#skipping) return true;
     const length = this.#length + bytes.length;
     if (length > limit) {
-      this.#skipping = true;
-      this.#length = 0;
+      this.skip();
       return false;
     }
     if (length > this.#bytes.length) {
@@ -39,6 +38,12 @@ export class LineBuffer {
     this.#bytes.set(bytes, this.#length);
     this.#length = length;
     return true;
+  }
+
+  /** What has come of the line is thrown away, and what comes until its end. */
+  skip(): void {
+    this.#skipping = true;
+    this.#length = 0;
   }
 
   /** The line that has ended, undefined for one that was skipped; and whether 0xff came before it. */

@@ -23,7 +23,15 @@ export interface DeviceContext {
   now(): bigint;
   /** Drives the device's interrupt line (level triggered; calls that change nothing are free). */
   interrupt(level: boolean): void;
+  /** The host has done so many units of work for the guest, about a nanosecond each. */
+  worked(units: number): void;
 }
+
+/**
+ * Deadlines from here on (18 years of guest time) are none: "never" is written as a time that will not come. Guest time as steps, up
+ * to 16 a nanosecond, has 64 bits in the engine, so a machine may run as long again behind the last deadline.
+ */
+export const END_OF_TIME = 1n << 59n;
 
 /** Sizes of a register access in bytes; the bus splits wider ones, low half first. */
 export type AccessSize = 1 | 2 | 4;

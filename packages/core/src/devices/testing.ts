@@ -40,6 +40,8 @@ export class TestContext implements DeviceContext {
   line = false;
   /** How often the line went from low to high. */
   rises = 0;
+  /** Units of work so far. */
+  work = 0;
 
   constructor(memory = new TestMemory(0)) {
     this.memory = memory;
@@ -52,6 +54,10 @@ export class TestContext implements DeviceContext {
   interrupt(level: boolean): void {
     if (level && !this.line) this.rises += 1;
     this.line = level;
+  }
+
+  worked(units: number): void {
+    this.work += units;
   }
 }
 

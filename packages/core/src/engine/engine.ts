@@ -63,6 +63,10 @@ export interface AccessTrace {
 }
 
 /** What generated code needs of the machine that is attached. */
+/** Units of work, about a nanosecond each, of a page of code made anew, and of making room for some. */
+const CODE_PAGE_WORK = 5000;
+const EVICTION_WORK = 500_000;
+
 export interface EngineHost {
   readonly ram: Ram;
   readonly harts: number;
@@ -72,6 +76,8 @@ export interface EngineHost {
   readDevice(address: number, size: number): boolean;
   writeDevice(address: number, size: number): boolean;
   protectionWrite(csr: number): void;
+  /** The host has done so many units of work for an instruction, about a nanosecond each. */
+  worked(units: number): void;
   monitorCall(): void;
   timerChanged(): void;
   /**
@@ -311,8 +317,10 @@ export class Engine implements Tracer {
   }
 
   private codePage(frame: number): number {
+    this.host?.worked(CODE_PAGE_WORK);
     let page = this.code.make(frame);
     if (page === 0) {
+      this.host?.worked(EVICTION_WORK);
       this.evictCode();
       page = this.code.make(frame);
       if (page === 0) throw new PoolFullError(0, 'code pages for this worker');

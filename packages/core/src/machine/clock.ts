@@ -3,10 +3,9 @@
  * It never decreases along the serial order of slices.
  */
 
-export const NANOSECONDS_PER_TICK = 100n;
+import { END_OF_TIME } from '../devices/device.ts';
 
-/** A time that will not come: comparators start with it. */
-const NEVER = 1n << 62n;
+export const NANOSECONDS_PER_TICK = 100n;
 
 export class Clock {
   /** Part of the configuration. */
@@ -59,6 +58,6 @@ export class Clock {
     const left = compare - this.ticksAt(now);
     if (left <= 0n) return now;
     const due = (now / NANOSECONDS_PER_TICK + left) * NANOSECONDS_PER_TICK;
-    return due < NEVER ? due : undefined;
+    return due < END_OF_TIME ? due : undefined;
   }
 }

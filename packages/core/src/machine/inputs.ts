@@ -5,7 +5,9 @@
 
 import { AgentClient, type AgentState } from '../agent/client.ts';
 import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
+import { END_OF_TIME } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
+import { PIECE, WORK } from './account.ts';
 import { HINT_RESULT } from './hints.ts';
 import type { InputEvent, LogReader } from './log.ts';
 import type { Machine } from './machine.ts';
@@ -18,7 +20,18 @@ export interface LinkState {
   readonly open: boolean;
   /** What the guest has sent and nobody has looked at. */
   readonly received: readonly Uint8Array[];
+  /** It has sent more than that, which is lost. */
+  readonly flooded: boolean;
 }
+
+/**
+ * What an agent may have sent and the client not have looked at, in bytes: so many, or so many a step of a slice. A guest copies at
+ * most eight bytes with one instruction.
+ */
+const AGENT_HELD = 2 * 2 ** 20;
+const AGENT_HELD_A_STEP = 8;
+/** Lines that the client looks at, at one boundary. */
+const LINES_AT_ONCE = 8192;
 
 export class Inputs {
   /** The host's end of the guest agent. Its requests enter at boundaries. */
@@ -26,6 +39,10 @@ export class Inputs {
   private readonly machine: Machine;
   private readonly queue: InputEvent[] = [];
   private readonly fromAgent: Uint8Array[] = [];
+  /** Bytes of them, those of bookkeeping included. */
+  private heard = 0;
+  /** The agent has said more in a slice than the client listens to: the rest of it is lost. */
+  private flooded = false;
   private agentOpen = false;
   /** The agent's client may send: events enter at boundaries only. */
   private admitting = false;
@@ -53,12 +70,48 @@ export class Inputs {
 
   /** The guest has sent this to the agent's port. */
   received(bytes: Uint8Array): void {
-    this.fromAgent.push(bytes);
+    if (this.flooded) return;
+    this.heard += bytes.length + PIECE;
+    this.flooded = this.heard > Math.max(AGENT_HELD, AGENT_HELD_A_STEP * this.machine.schedule.slice);
+    if (!this.flooded) this.fromAgent.push(bytes);
+  }
+
+  /** Whether the client has still to look at something. */
+  get unheard(): boolean {
+    return !this.following && (this.fromAgent.length > 0 || this.flooded);
+  }
+
+  /** The client hears what the guest has sent, up to so many lines at a time. */
+  private hear(): void {
+    const { agent, fromAgent } = this;
+    let lines = LINES_AT_ONCE;
+    let n = 0;
+    while (n < fromAgent.length && lines > 0) {
+      const bytes = fromAgent[n]!;
+      const { taken, lines: some } = agent.receive(bytes, lines);
+      lines -= some;
+      if (taken < bytes.length) fromAgent[n] = bytes.subarray(taken);
+      else n++;
+    }
+    fromAgent.splice(0, n);
+    this.machine.account.worked((LINES_AT_ONCE - lines) * WORK.call);
+    this.heard = fromAgent.reduce((sum, { length }) => sum + length + PIECE, 0);
+    if (fromAgent.length > 0 || !this.flooded) return;
+    this.flooded = false;
+    agent.flooded();
+  }
+
+  /** Nothing that the guest has sent waits any more. */
+  private forgetAgent(): void {
+    this.fromAgent.length = 0;
+    this.heard = 0;
+    this.flooded = false;
   }
 
   /** When the agent's client wants to wake up; it hears nothing while a log is followed. */
   deadline(): bigint | undefined {
-    return this.following ? undefined : this.agent.deadline();
+    const due = this.following ? undefined : this.agent.deadline();
+    return due === undefined || due < END_OF_TIME ? due : undefined;
   }
 
   /**
@@ -81,7 +134,7 @@ export class Inputs {
       this.apply(event);
       late = this.settle();
     }
-    this.fromAgent.length = 0;
+    this.forgetAgent();
     return late;
   }
 
@@ -108,7 +161,7 @@ export class Inputs {
         if (open) this.admit({ kind: 'port-open', port: AGENT, open: true });
         agent.connected(open);
       }
-      for (let bytes = this.fromAgent.shift(); bytes; bytes = this.fromAgent.shift()) agent.receive(bytes);
+      this.hear();
       const due = agent.deadline();
       if (due !== undefined && due <= machine.clock.now) agent.advance(machine.clock.now);
       agent.pump();
@@ -193,16 +246,18 @@ export class Inputs {
   }
 
   saveLink(): LinkState {
-    return { agent: this.agent.save(), open: this.agentOpen, received: this.fromAgent.slice() };
+    return { agent: this.agent.save(), open: this.agentOpen, received: this.fromAgent.slice(), flooded: this.flooded };
   }
 
   /** See `AgentClient.restore`. */
   restoreLink(
-    { agent, open, received }: LinkState,
+    { agent, open, received, flooded }: LinkState,
     handlersOf?: (key: string) => ExecHandlers | undefined,
   ): Map<string, ExecHandle> {
     this.agentOpen = open;
-    this.fromAgent.splice(0, this.fromAgent.length, ...received);
+    this.forgetAgent();
+    for (const bytes of received) this.received(bytes);
+    this.flooded = flooded;
     return this.agent.restore(agent, handlersOf);
   }
 }

@@ -63,8 +63,22 @@ export interface LoggedEvent {
 export class EventLog {
   readonly events: LoggedEvent[] = [];
 
+  private held = 0;
+
   append(position: Position, time: bigint, event: InputEvent): void {
     this.events.push({ position, time, event });
+    if ('bytes' in event) this.held += event.bytes.length;
+  }
+
+  /** Bytes of the events' payloads. */
+  get bytes(): number {
+    return this.held;
+  }
+
+  /** Forgets all of them. */
+  clear(): void {
+    this.events.length = 0;
+    this.held = 0;
   }
 
   /** How many events there are: what a `LogReader` begins with that goes on from here. */

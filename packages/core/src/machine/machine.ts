@@ -19,6 +19,7 @@ import type { MapRoots, PageSource } from '../memory/frame-map.ts';
 import { RAM_BASE } from '../memory/layout.ts';
 import { Ram } from '../memory/ram.ts';
 import { AccessTraces } from './access-traces.ts';
+import { Account, WORK } from './account.ts';
 import { Breakpoints } from './breakpoints.ts';
 import { Clock } from './clock.ts';
 import { hartView, translate } from './guest-memory.ts';
@@ -89,6 +90,8 @@ export class Machine implements EngineHost {
   /** Who hears of accesses to memory. */
   readonly traces = new AccessTraces(() => this.engine.traceChanged(this));
   readonly interceptions: Interceptions;
+  /** What the run under way has cost the host, and what a run may. */
+  readonly account = new Account(() => this.engine.attention());
   /** Idle gaps are jumped over. Changed by an event. */
   skipIdle = false;
   /** In the order of the harts: out of the schedule until somebody starts them. */
@@ -135,16 +138,20 @@ export class Machine implements EngineHost {
       setPending: (hart, bits, level) => this.hartSet.setPending(hart, bits, level),
       setSupervisorExternal: (hart, level) => this.hartSet.setSupervisorExternal(hart, level),
       finish: (exit) => this.finish(exit),
-      console: (bytes) => this.outputs.console?.(bytes),
+      worked: (units) => this.account.worked(units),
+      console: (bytes) => {
+        this.account.sent(bytes.length);
+        this.outputs.console?.(bytes);
+      },
       port: (port, bytes) => {
+        this.account.sent(bytes.length);
         if (port !== AGENT) return this.outputs.terminal?.(bytes);
         this.inputs.received(bytes);
         this.outputs.agent?.(bytes);
       },
     });
     const finish = (exit: Exit) => this.finish(exit);
-    const consoleWrite = (bytes: Uint8Array) => this.consoleWrite(bytes);
-    this.sbi = new Sbi(sbiHost(this, { memory: this.dma(), finish, consoleWrite }));
+    this.sbi = new Sbi(sbiHost(this, { memory: this.dma(), finish }));
     this.inputs = new Inputs(this);
     this.agent = this.inputs.agent;
     if (plan) {
@@ -251,6 +258,7 @@ export class Machine implements EngineHost {
     if (this.broken !== undefined)
       throw new MachineError(`the machine has failed in the middle of a step (${this.broken}): restore a saved one`);
     this.engine.attach(this);
+    this.account.begin();
     return this.watchpoints.during(() => this.runOn(steps, own?.hart, own?.steps));
   }
 
@@ -261,6 +269,7 @@ export class Machine implements EngineHost {
       const stop = this.settle();
       if (stop) return stop;
       if (left === 0 || ownLeft === 0 || this.stepsUntil(this.timeLimit) <= 0) return { reason: 'steps' };
+      if (this.account.spent) return { reason: 'attention' };
       const isOwn = this.schedule.hart === own;
       const made = this.runHart(isOwn ? Math.min(left, ownLeft) : left);
       left -= made;
@@ -418,6 +427,11 @@ export class Machine implements EngineHost {
     for (;;) {
       const lateInput = this.inputs.letIn();
       if (lateInput) return { reason: 'stalled', until: lateInput };
+      // All that the agent has said is heard before the slice begins, if need be by several runs.
+      if (this.inputs.unheard) {
+        if (this.account.spent) return { reason: 'attention' };
+        continue;
+      }
       const hart = schedule.hart;
       if (this.runnable(hart)) {
         if (hartSet.get(hart, 'waiting') !== 0n) {
@@ -497,6 +511,7 @@ export class Machine implements EngineHost {
   readDevice(address: number, size: number): boolean {
     const { bus } = this.platform;
     if (!bus.read(address, size)) return false;
+    this.account.worked(WORK.access);
     this.engine.setMailbox(bus.low, bus.high);
     return true;
   }
@@ -504,6 +519,7 @@ export class Machine implements EngineHost {
   writeDevice(address: number, size: number): boolean {
     const [low, high] = this.engine.mailbox;
     const moved = this.platform.bus.write(address, size, low, high);
+    this.account.worked(WORK.access);
     // The device is due at another time: the run comes back for a new budget.
     if (moved) this.engine.attention();
     return moved !== undefined;
@@ -518,13 +534,14 @@ export class Machine implements EngineHost {
 
   watched(): void {
     const { tohost, fromhost } = this.symbols;
+    this.account.worked(WORK.call);
     serveHtif({
       tohost: tohost!,
       fromhost,
       read: (address, into) => this.ram.read(address, into),
       write: (address, bytes) => this.ram.write(address, bytes),
       exit: (code) => this.finish({ kind: 'tohost', code }),
-      console: (bytes) => this.consoleWrite(bytes),
+      console: (bytes) => this.platform.uart.print(bytes),
     });
   }
 
@@ -538,6 +555,7 @@ export class Machine implements EngineHost {
 
   hint(number: number, host: number): number {
     if (this.interceptions.hint(number)) return HINT.ignored;
+    this.account.worked(WORK.call);
     return this.hints.execute(number, host, this.hintCaller());
   }
 
@@ -560,18 +578,18 @@ export class Machine implements EngineHost {
     this.hartSet.unload();
   }
 
+  worked(units: number): void {
+    this.account.worked(units);
+  }
+
   protectionWrite(csr: number): void {
+    this.account.worked(WORK.protection);
     writeProtection(this.engine, csr);
   }
 
   monitorCall(): void {
+    this.account.worked(WORK.call);
     this.sbi.call(this.schedule.hart);
-  }
-
-  /** A monitor's own console output: after what the guest sent through its serial port before. */
-  private consoleWrite(bytes: Uint8Array): void {
-    this.platform.uart.flushOutput();
-    this.outputs.console?.(bytes);
   }
 
   /** The guest-physical address behind a hart's virtual one, without side effects; undefined where a load would fault. */
@@ -619,7 +637,7 @@ export class Machine implements EngineHost {
     this.wanted = false;
     this.inputs.following = undefined;
     this.interceptions.renew();
-    this.log.events.length = 0;
+    this.log.clear();
   }
 
   /** Gives the machine's frames back to the pool. It cannot be used afterwards. */

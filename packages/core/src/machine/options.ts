@@ -78,7 +78,7 @@ export type WatchAccess = 'read' | 'write' | 'update';
 export type Stop =
   /** The position or the number of steps asked for is reached. */
   | { readonly reason: 'steps' }
-  /** `Machine.interrupt()` was called, or a callback asked for attention: at a slice boundary. */
+  /** `Machine.interrupt()` was called, at a slice boundary; or the run has used up its allowance (`Machine.account`), anywhere. */
   | { readonly reason: 'attention' }
   /** Every hart waits for an interrupt; `until` is the guest time (ns) of the next one that is known, if any. */
   | { readonly reason: 'idle'; readonly until: bigint | undefined }

@@ -28,6 +28,8 @@ export interface PlatformHost {
   /** The supervisor external line, which is not a bit that software owns. */
   setSupervisorExternal(hart: number, level: boolean): void;
   finish(exit: Exit): void;
+  /** The host has done work for the guest, in units of `Account`. */
+  worked(units: number): void;
   console(bytes: Uint8Array): void;
   port(port: number, bytes: Uint8Array): void;
 }
@@ -75,6 +77,7 @@ export class Platform {
       memory: host.memory,
       now: () => host.now(),
       interrupt: (level) => this.plic.setLevel(irq, level),
+      worked: (units) => host.worked(units),
     });
     this.uart = new Uart(context(PLATFORM.uart.irq), (bytes) => host.console(bytes));
     this.rtc = new Rtc(context(PLATFORM.rtc.irq), options.epoch ?? 0n);

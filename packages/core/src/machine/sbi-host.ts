@@ -11,10 +11,9 @@ import type { Exit } from './options.ts';
 interface Own {
   readonly memory: DmaMemory;
   finish(exit: Exit): void;
-  consoleWrite(bytes: Uint8Array): void;
 }
 
-export function sbiHost(machine: Machine, { memory, finish, consoleWrite }: Own): SbiHost {
+export function sbiHost(machine: Machine, { memory, finish }: Own): SbiHost {
   const { hartSet, engine, stopped } = machine;
   return {
     harts: machine.harts,
@@ -45,7 +44,7 @@ export function sbiHost(machine: Machine, { memory, finish, consoleWrite }: Own)
       engine.attention();
     },
     finish,
-    consoleWrite,
+    consoleWrite: (bytes) => machine.platform.uart.print(bytes),
     consoleRead: (max) => machine.platform.uart.take(max),
     loadVirtual: (hart, address) => {
       const physical = machine.physical(hart, address);

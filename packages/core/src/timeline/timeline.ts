@@ -576,7 +576,7 @@ export class Timeline {
       const left = target - this.at;
       if (left < 0n) throw this.divergence(`it is behind step ${target}`);
       const stop = this.runMachine(Number(left < TURN ? left : TURN));
-      this.machine.log.events.length = 0;
+      this.machine.log.clear();
       switch (stop.reason) {
         case 'breakpoint':
         case 'watchpoint':

@@ -10,7 +10,7 @@
  * Time runs at 10 MHz: one tick is 100 ns of guest time.
  */
 
-import type { AccessSize, Device } from '../device.ts';
+import { type AccessSize, type Device, END_OF_TIME } from '../device.ts';
 import { type ClintState, checkClint, initialClint } from './state.ts';
 
 /** Bytes of the register window. */
@@ -24,9 +24,6 @@ const TIME_LOW = 0xbff8;
 const TIME_HIGH = 0xbffc;
 const LOW = 0xffff_ffffn;
 const U64 = (1n << 64n) - 1n;
-
-/** Deadlines from here on (292 years) are none: "never" is written as a time that will not come. */
-const FOREVER = 1n << 63n;
 
 /** What the machine gives to the interruptor. */
 export interface ClintContext {
@@ -99,9 +96,9 @@ export class Clint implements Device<ClintState> {
     // After a time set close to its end mtime wraps to 0, which takes interrupts back.
     let ticks = U64 + 1n - time;
     for (const compare of this.#state.compare) if (compare > time && compare - time < ticks) ticks = compare - time;
-    if (ticks > FOREVER / NANOSECONDS_PER_TICK) return undefined;
+    if (ticks > END_OF_TIME / NANOSECONDS_PER_TICK) return undefined;
     const deadline = (this.#context.now() / NANOSECONDS_PER_TICK + ticks) * NANOSECONDS_PER_TICK;
-    return deadline < FOREVER ? deadline : undefined;
+    return deadline < END_OF_TIME ? deadline : undefined;
   }
 
   advance(_now: bigint): Promise<void> | undefined {

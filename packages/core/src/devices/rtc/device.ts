@@ -14,7 +14,7 @@
  * The wall time is a start value plus guest time, so it is as deterministic as everything else; the guest may set it.
  */
 
-import type { AccessSize, Device, DeviceContext } from '../device.ts';
+import { type AccessSize, type Device, type DeviceContext, END_OF_TIME } from '../device.ts';
 import { checkRtc, initialRtc, type RtcState } from './state.ts';
 
 const TIME_LOW = 0x00;
@@ -28,9 +28,6 @@ const CLEAR_INTERRUPT = 0x1c;
 
 const LOW = 0xffff_ffffn;
 const U64 = (1n << 64n) - 1n;
-
-/** Deadlines from here on (292 years) are none. */
-const FOREVER = 1n << 63n;
 
 export class Rtc implements Device<RtcState> {
   readonly #context: DeviceContext;
@@ -106,7 +103,7 @@ export class Rtc implements Device<RtcState> {
   deadline(): bigint | undefined {
     if (!this.#state.armed) return undefined;
     const deadline = this.#context.now() + (this.#state.alarm - this.wallTime());
-    return deadline < FOREVER ? deadline : undefined;
+    return deadline < END_OF_TIME ? deadline : undefined;
   }
 
   advance(_now: bigint): Promise<void> | undefined {

@@ -183,6 +183,11 @@ export class Uart implements Device<UartState> {
     return bytes.slice(0, length);
   }
 
+  /** Output of a firmware console, which shares the line: after what the guest has sent before. */
+  print(bytes: Uint8Array): void {
+    for (const byte of bytes) this.#send(byte);
+  }
+
   /** Hands the pending output over, if there is any. */
   flushOutput(): void {
     if (this.#pendingLength === 0) return;
@@ -252,12 +257,16 @@ export class Uart implements Device<UartState> {
       if (this.#receiverRoom > 0) this.#received.pushByte(byte);
       else this.#state.lineErrors |= OVERRUN;
     } else {
-      this.#pending[this.#pendingLength] = byte;
-      this.#pendingLength += 1;
-      if (this.#pendingLength === OUTPUT_SIZE) this.flushOutput();
+      this.#send(byte);
     }
     // The byte filled the transmitter and left it at once: it became empty again.
     this.#state.transmitterEmptied = true;
+  }
+
+  #send(byte: number): void {
+    this.#pending[this.#pendingLength] = byte;
+    this.#pendingLength += 1;
+    if (this.#pendingLength === OUTPUT_SIZE) this.flushOutput();
   }
 
   #enableInterrupts(enable: number): void {

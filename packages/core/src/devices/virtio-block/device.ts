@@ -32,6 +32,10 @@ const REQUEST_MAX = 32 * 1024 * 1024;
 const SEGMENTS_MAX = QUEUE_SIZE - 2;
 const SEGMENT_SIZE_MAX = 128 * 1024;
 
+/** Bytes of requests that are answered at one guest time; and what a request counts besides. */
+const MOVED_AT_ONCE = REQUEST_MAX;
+const REQUEST_WORK = 4096;
+
 /** Feature bits (section 5.2.3). */
 const SIZE_MAX = 1n << 1n;
 const SEG_MAX = 1n << 2n;
@@ -111,10 +115,16 @@ export class VirtioBlock extends VirtioDevice<VirtioBlockState> {
   }
 
   override deadline(): bigint | undefined {
-    return this.#requests[0]?.due;
+    const first = this.#requests[0]?.due;
+    const owed = super.deadline();
+    return first === undefined || (owed !== undefined && owed < first) ? owed : first;
   }
 
   override advance(now: bigint): Promise<void> | undefined {
+    super.advance(now);
+    const first = this.#requests[0];
+    if (first === undefined || first.due > now) return undefined;
+    this.#putOff(now);
     let late: Promise<void> | undefined;
     this.serving(() => {
       for (;;) {
@@ -124,9 +134,25 @@ export class VirtioBlock extends VirtioDevice<VirtioBlockState> {
         late = this.#carryOn(this.#work);
         if (late !== undefined) return;
         this.#answer(request, this.#work);
+        this.charge(sizeOf(request));
       }
     });
     return late;
+  }
+
+  /**
+   * A jump of guest time has made many requests due at once: those beyond what is moved at a time are due later. To be done before the
+   * first of them is answered; a second time it changes nothing, since those that are left are within the bound.
+   */
+  #putOff(now: bigint): void {
+    let moved = 0;
+    let later: bigint | undefined;
+    for (const request of this.#requests) {
+      if (request.due > (later ?? now)) return;
+      if (later === undefined && moved >= MOVED_AT_ONCE) later = now + BigInt(Math.ceil(moved / BYTES_PER_NANOSECOND));
+      if (later !== undefined) request.due = later;
+      moved += sizeOf(request);
+    }
   }
 
   override save(): VirtioBlockState {
@@ -300,6 +326,11 @@ export class VirtioBlock extends VirtioDevice<VirtioBlockState> {
     const complete = fills ? written === lengthOf(request.data) : true;
     this.give(REQUEST_QUEUE, request.head, complete ? written + 1 : written);
   }
+}
+
+/** What a request counts: the bytes that it moves at most, and something for itself. */
+function sizeOf({ data }: BlockRequest): number {
+  return Math.min(lengthOf(data), REQUEST_MAX) + REQUEST_WORK;
 }
 
 /** Whether an error says that the host has no room at the moment, which is no business of the guest's. */

@@ -208,6 +208,7 @@ export class VirtioConsole extends VirtioDevice<VirtioConsoleState> {
       if (chain.writableLength === 0) throw new DriverError('a receive buffer that cannot be written');
       const written = scatter(this.context.memory, chain.writable, inbox.peek(chain.writableLength));
       inbox.drop(written);
+      this.charge(written);
       this.give(toGuest(port), chain.head, written);
     }
   }
@@ -218,6 +219,7 @@ export class VirtioConsole extends VirtioDevice<VirtioConsoleState> {
     for (let chain = this.take(queue); chain !== undefined; chain = this.take(queue)) {
       if (chain.readableLength > CHAIN_MAX) throw new DriverError(`${chain.readableLength} bytes at once`);
       const bytes = gather(this.context.memory, chain.readable);
+      this.charge(bytes.length);
       this.give(queue, chain.head, 0);
       if (bytes.length > 0 && this.#port(port).hostOpen) this.#host.output(port, bytes);
     }

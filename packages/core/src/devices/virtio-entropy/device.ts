@@ -12,6 +12,9 @@ import { checkVirtioEntropy, type VirtioEntropyState } from './state.ts';
 /** The most bytes that one chain gets; a device may fill less than it is offered. */
 const CHAIN_MAX = 64 * 1024;
 
+/** Units of work of a byte of the stream. */
+const BYTE_WORK = 64;
+
 const U64 = (1n << 64n) - 1n;
 
 export class VirtioEntropy extends VirtioDevice<VirtioEntropyState> {
@@ -51,6 +54,7 @@ export class VirtioEntropy extends VirtioDevice<VirtioEntropyState> {
     for (let chain = this.take(queue); chain !== undefined; chain = this.take(queue)) {
       if (chain.writableLength === 0) throw new DriverError('an entropy buffer that cannot be written');
       const length = Math.min(chain.writableLength, CHAIN_MAX);
+      this.charge(BYTE_WORK * length);
       const written = scatter(this.context.memory, slice(chain.writable, 0, length), this.#draw(length));
       this.give(queue, chain.head, written);
     }

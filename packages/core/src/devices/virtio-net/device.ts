@@ -121,6 +121,7 @@ export class VirtioNet extends VirtioDevice<VirtioNetState> {
       if (chain.writableLength < packet.length) throw new DriverError('a receive buffer that is too small');
       scatter(this.context.memory, chain.writable, packet);
       this.#inbox.shift();
+      this.charge(packet.length);
       this.give(TO_GUEST, chain.head, packet.length);
     }
   }
@@ -132,6 +133,7 @@ export class VirtioNet extends VirtioDevice<VirtioNetState> {
       const length = chain.readableLength - HEADER_SIZE;
       const possible = length >= FRAME_MIN && length <= TAGGED_FRAME_MAX;
       const frame = gather(this.context.memory, possible ? slice(chain.readable, HEADER_SIZE, length) : []);
+      this.charge(frame.length);
       this.give(FROM_GUEST, chain.head, 0);
       if (possible && this.#linkUp) this.#backend.send(frame);
     }

@@ -71,6 +71,15 @@ const COMMON_FEATURES = INDIRECT_DESC | EVENT_IDX | VERSION_1 | RING_RESET;
 
 const LOW = 0xffff_ffffn;
 
+/**
+ * Units of work that a device does at a time. What is beyond is put off by as many nanoseconds of guest time as it has done units, so
+ * the host's work follows from guest time, however much one notification asks for. Drivers of operating systems stay below.
+ */
+const WORK_AT_ONCE = 2 ** 20;
+/** Units of a chain and of each of its descriptors; a byte that is moved is one. */
+const CHAIN_WORK = 4000;
+const DESCRIPTOR_WORK = 64;
+
 /** What makes one virtio device different from another, for the transport. */
 export interface VirtioKind {
   /** The name in messages about saved records. */
@@ -89,6 +98,8 @@ export abstract class VirtioDevice<State> implements Device<State> {
   readonly #features: bigint;
   #transport: TransportState;
   #queues: Virtqueue[] = [];
+  /** Units of work since the device began to serve. */
+  #work = 0;
 
   constructor(context: DeviceContext, kind: VirtioKind) {
     this.context = context;
@@ -114,10 +125,17 @@ export abstract class VirtioDevice<State> implements Device<State> {
   abstract restore(state: unknown): void;
 
   deadline(): bigint | undefined {
-    return undefined;
+    return this.#transport.owed?.due;
   }
 
-  advance(_now: bigint): Promise<void> | undefined {
+  /** Goes on with what was put off, when it is due. */
+  advance(now: bigint): Promise<void> | undefined {
+    const { owed } = this.#transport;
+    if (owed === undefined || owed.due > now) return undefined;
+    this.#transport.owed = undefined;
+    this.serving(() => {
+      for (const index of this.#queues.keys()) if ((owed.queues & (1 << index)) !== 0) this.serve(index);
+    });
     return undefined;
   }
 
@@ -136,9 +154,28 @@ export abstract class VirtioDevice<State> implements Device<State> {
     return (this.#transport.driverFeatures & feature) !== 0n;
   }
 
-  /** Takes the next chain of a queue, if there is one. Only inside `serving`. */
+  /** Takes the next chain of a queue, if there is one and the device has not done enough for now. Only inside `serving`. */
   protected take(queue: number): Chain | undefined {
-    return this.#queue(queue).pop(this.accepted(INDIRECT_DESC));
+    if (this.#work >= WORK_AT_ONCE || this.#transport.owed !== undefined) {
+      this.#putOff(queue);
+      return undefined;
+    }
+    const chain = this.#queue(queue).pop(this.accepted(INDIRECT_DESC));
+    if (chain !== undefined) this.charge(CHAIN_WORK + DESCRIPTOR_WORK * chain.descriptors);
+    return chain;
+  }
+
+  /** Counts work on what was taken: bytes that are moved, or what takes as long. */
+  protected charge(units: number): void {
+    this.#work += units;
+  }
+
+  /** Has a queue looked at again later. */
+  #putOff(index: number): void {
+    const transport = this.#transport;
+    if (!this.#queue(index).waits) return;
+    transport.owed ??= { due: this.context.now() + BigInt(this.#work), queues: 0 };
+    transport.owed.queues |= 1 << index;
   }
 
   /** Gives a chain back to the driver with the number of bytes written to it. Only inside `serving`. */
@@ -152,6 +189,8 @@ export abstract class VirtioDevice<State> implements Device<State> {
    */
   protected serving(work: () => void): void {
     if (!this.running) return;
+    const outer = this.#work;
+    this.#work = 0;
     this.#guard(() => {
       work();
       let interrupt = false;
@@ -160,6 +199,8 @@ export abstract class VirtioDevice<State> implements Device<State> {
       }
       if (interrupt) this.#raise(USED_BUFFER);
     });
+    this.context.worked(this.#work);
+    this.#work = outer;
   }
 
   /** Tells the driver that the configuration space has changed. */
@@ -244,7 +285,8 @@ export abstract class VirtioDevice<State> implements Device<State> {
 
   /** The transport's part of a record. */
   protected saveTransport(): TransportState {
-    return { ...this.#transport, queues: this.#transport.queues.map((queue) => ({ ...queue })) };
+    const { owed, queues, ...rest } = this.#transport;
+    return { ...rest, queues: queues.map((queue) => ({ ...queue })), ...(owed && { owed: { ...owed } }) };
   }
 
   /**
@@ -368,6 +410,10 @@ export abstract class VirtioDevice<State> implements Device<State> {
   #stopQueue(queue: Virtqueue): void {
     if (queue.state.outstanding > 0) this.cancel();
     queue.reset();
+    const { owed } = this.#transport;
+    if (owed === undefined) return;
+    owed.queues &= ~(1 << this.#queues.indexOf(queue));
+    if (owed.queues === 0) this.#transport.owed = undefined;
   }
 
   #guard(work: () => void): void {
@@ -377,6 +423,7 @@ export abstract class VirtioDevice<State> implements Device<State> {
       if (!(error instanceof DriverError)) throw error;
       this.cancel();
       for (const queue of this.#queues) queue.state.outstanding = 0;
+      this.#transport.owed = undefined;
       this.#transport.status |= NEEDS_RESET;
       // Section 2.1.2: the notification is for a driver that is there to hear it.
       if ((this.#transport.status & DRIVER_OK) !== 0) this.#raise(CONFIG_CHANGE);
@@ -411,6 +458,7 @@ function initialTransport(queues: number): TransportState {
     queueSelect: 0,
     interruptStatus: 0,
     configGeneration: 0,
+    owed: undefined,
     queues: Array.from({ length: queues }, initialQueue),
   };
 }

@@ -43,6 +43,8 @@ export interface Chain {
   /** What the device may write. */
   readonly writable: readonly Segment[];
   readonly writableLength: number;
+  /** How many descriptors it was made of. */
+  readonly descriptors: number;
 }
 
 /** What is being read or written at the moment; nothing is kept there. */
@@ -79,6 +81,12 @@ export class Virtqueue {
     this.#memory = memory;
     this.maximum = maximum;
     this.state = state;
+  }
+
+  /** Whether the driver has made chains available that were not taken. */
+  get waits(): boolean {
+    const { ready, driver, nextAvailable } = this.state;
+    return ready && this.#read16(Number(driver) + 2) !== nextAvailable;
   }
 
   /** Takes the next chain, or undefined when the driver has made none available (or the queue does not work). */
@@ -179,7 +187,9 @@ export class Virtqueue {
       }
       // Section 2.7.4: no chain is longer than 2^32 bytes in total.
       if (readableLength + writableLength > 2 ** 32 - 1) throw new DriverError('a chain of more than 4 GiB');
-      if ((flags & NEXT) === 0) return { head, readable, readableLength, writable, writableLength };
+      if ((flags & NEXT) === 0) {
+        return { head, readable, readableLength, writable, writableLength, descriptors: count };
+      }
       index = next;
     }
   }

@@ -43,6 +43,16 @@ export interface TransportState {
   interruptStatus: number;
   configGeneration: number;
   queues: QueueState[];
+  /** Work that the device has put off, while there is some. */
+  owed?: Owed | undefined;
+}
+
+/** A driver has asked for more than a device does at a time: it goes on later. */
+export interface Owed {
+  /** Guest time in nanoseconds. */
+  due: bigint;
+  /** The queues that it has to look at again, a bit each. */
+  queues: number;
 }
 
 /** Checks a record against the largest sizes of the device's queues. Whether addresses lie in RAM is for the device to check. */
@@ -58,6 +68,10 @@ export function checkTransport(record: unknown, sizes: readonly number[], where:
     configGeneration: fields.integer('configGeneration', 0, 0xffff_ffff),
     queues: fields.list('queues', sizes.length, sizes.length, checkQueue),
   };
+  // A record of a device that owes nothing has no such field.
+  if (typeof record === 'object' && record !== null && 'owed' in record) {
+    state.owed = checkOwed(fields.record('owed'), sizes.length, `${where}.owed`);
+  }
   fields.end();
   const known = ACKNOWLEDGE | DRIVER | DRIVER_OK | FEATURES_OK | NEEDS_RESET | FAILED;
   if ((state.status & ~known) !== 0) throw new StateError(`${where}.status`, 'has bits that do not exist');
@@ -68,7 +82,18 @@ export function checkTransport(record: unknown, sizes: readonly number[], where:
   if (!running && state.queues.some(({ outstanding }) => outstanding > 0)) {
     throw new StateError(`${where}.queues`, 'chains are under way in a device that does not run');
   }
+  const owing = state.owed?.queues ?? 0;
+  if (state.queues.some(({ ready }, index) => (owing & (1 << index)) !== 0 && !(running && ready))) {
+    throw new StateError(`${where}.owed`, 'work is put off in a queue that does not run');
+  }
   return state;
+}
+
+function checkOwed(record: unknown, queues: number, where: string): Owed {
+  const fields = new Fields(record, where);
+  const owed = { due: fields.u64('due'), queues: fields.integer('queues', 1, (1 << queues) - 1) };
+  fields.end();
+  return owed;
 }
 
 function checkQueue(record: unknown, where: string): QueueState {
