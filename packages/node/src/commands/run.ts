@@ -79,7 +79,11 @@ export async function run(
       return ending.code;
     } finally {
       session.terminal?.restore();
-      await machine.dispose();
+      await machine.dispose().catch((error) => {
+        // Who left has his exit code all the same.
+        if (!session.interrupted) throw error;
+        process.stderr.write(`braid: ${(error as Error).message}\n`);
+      });
     }
   }
 }
@@ -98,6 +102,8 @@ export async function shell(machine: Machine, flags: RunFlags): Promise<number> 
 class Session {
   readonly machine: Machine;
   terminal: Terminal | undefined;
+  /** A signal has ended it. */
+  interrupted = false;
   private readonly flags: RunFlags;
   private readonly interactive: boolean;
   private program: Program | undefined;
@@ -117,7 +123,10 @@ class Session {
   async run(command: readonly string[] | undefined, sync: boolean): Promise<Ending> {
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
     const caught = signals.map((signal) => {
-      const handler = () => this.leave({ reason: signal, code: 128 + constants.signals[signal] });
+      const handler = () => {
+        this.interrupted = true;
+        this.leave({ reason: signal, code: 128 + constants.signals[signal] });
+      };
       process.on(signal, handler);
       return () => process.off(signal, handler);
     });

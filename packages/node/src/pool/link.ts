@@ -28,6 +28,10 @@ export interface Place {
   busy(machine: number, busy: boolean, standing?: boolean): void;
   /** The machine is gone for good. */
   gone(machine: number): void;
+  /** Disks are being written for a machine, or not any more: that is no reason to give the thread up. */
+  writing(machine: number, writing: boolean): void;
+  /** It has not answered for long: ends the thread with all its machines, unless it writes disks. */
+  giveUp(): void;
 }
 
 interface Pending {
@@ -42,7 +46,8 @@ export interface ProgramOutputs {
 
 /** Console output that is kept while nobody reads it. */
 const CONSOLE_KEPT = 64 * 1024;
-const DISPOSE_MS = 10_000;
+/** How long a thread may take to begin with the end of a machine. Runs take milliseconds, the longest looks at a state seconds. */
+const ANSWER_MS = 5000;
 /** Calls that make a machine run, besides `spawn`. */
 const RUNNING: ReadonlySet<CallName> = new Set([
   'boot',
@@ -71,6 +76,8 @@ export class Link {
   private taken = 0;
   /** Runs by itself. */
   private free = false;
+  /** The call for which disks are being written. */
+  private writing: number | undefined;
   private held = false;
   /** Stands still until `resume` or a call that runs it, whoever waits. */
   private standing = false;
@@ -256,6 +263,10 @@ export class Link {
   }
 
   receive(report: Report): void {
+    if ((report.type === 'result' || report.type === 'error') && report.id === this.writing) {
+      this.writing = undefined;
+      this.place.writing(this.id, false);
+    }
     switch (report.type) {
       case 'result':
         return this.settle(report.id)?.resolve(report.value);
@@ -278,6 +289,9 @@ export class Link {
         return this.emit('panic', report.message);
       case 'halt':
         return this.emit('halt', undefined);
+      case 'writing':
+        this.writing = report.id;
+        return this.place.writing(this.id, true);
       case 'progress':
         return this.emit('progress', report);
       case 'hooked':
@@ -329,7 +343,8 @@ export class Link {
   }
 
   /**
-   * Ends the machine. Resolves when what it wrote to its disks is safe: `frozen`, while others read the images, with what is needed to
+   * Ends the machine; and its thread, with whatever else runs there, if it does not answer for `ANSWER_MS`: the call rejects with
+   * `ERR_BRAID_WORKER` then, as do all others that wait for a machine of the thread. Resolves when what it wrote to its disks is safe: `frozen`, while others read the images, with what is needed to
    * bring these up to date.
    */
   dispose(frozen = false): Promise<readonly LeftDisk[]> {
@@ -340,9 +355,11 @@ export class Link {
   private async end(frozen: boolean): Promise<readonly LeftDisk[]> {
     if (this.closed) return [];
     this.free = false;
+    const patience = setInterval(() => this.place.giveUp(), ANSWER_MS);
     try {
-      return await this.call('dispose', { frozen }, { signal: AbortSignal.timeout(DISPOSE_MS) });
+      return await this.call('dispose', { frozen });
     } finally {
+      clearInterval(patience);
       this.close(new BraidError('ERR_BRAID_DISPOSED', 'the machine has been disposed of'));
     }
   }

@@ -230,3 +230,17 @@ test('an error in one machine that nothing expected ends that machine, and no ot
   await another.step(2000);
   assert.equal(await another.stateHash(), await neighbour.stateHash());
 });
+
+test('a thread that does not answer is ended when one of its machines is disposed of: the others hear of it', async () => {
+  await using pool = new Pool({ threads: 1 });
+  const [first, second] = [await Machine.create({ ...quiet, pool }), await Machine.create({ ...quiet, pool })];
+  const step = second.step(1_000_000_000n);
+  step.catch(() => {});
+  pool.stallThread(0);
+  const ended = (error: BraidError) => error.code === 'ERR_BRAID_WORKER' && /did not answer/.test(error.message);
+  await assert.rejects(first.dispose(), ended);
+  await assert.rejects(step, ended);
+  await pool.recovered();
+  await using third = await Machine.create({ ...quiet, pool });
+  await third.step(1000n);
+});

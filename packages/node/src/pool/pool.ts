@@ -54,6 +54,10 @@ class Thread implements Place {
   private readonly working = new Set<number>();
   /** Of these, those that stand still whoever waits. */
   private readonly standing = new Set<number>();
+  /** Machines whose disks are being written. */
+  private readonly writers = new Set<number>();
+  /** It was ended because it did not answer. */
+  gaveUp = false;
   private readonly ended: (machine: number) => void;
   private rootsWanted: ((holdings: Holdings) => void) | undefined;
 
@@ -87,8 +91,20 @@ class Thread implements Place {
     else this.worker.unref();
   }
 
+  writing(machine: number, writing: boolean): void {
+    if (writing) this.writers.add(machine);
+    else this.writers.delete(machine);
+  }
+
+  giveUp(): void {
+    if (this.writers.size > 0 || this.gaveUp) return;
+    this.gaveUp = true;
+    void this.worker.terminate();
+  }
+
   gone(machine: number): void {
     this.busy(machine, false);
+    this.writers.delete(machine);
     this.machines.delete(machine);
     this.ended(machine);
   }
@@ -305,7 +321,11 @@ export class Pool implements AsyncDisposable {
     this.threads.delete(thread);
     thread.holds({ roots: [], frames: [] });
     if (this.disposed) return;
-    const why = failure ? `failed: ${failure.message}` : 'has ended';
+    const why = failure
+      ? `failed: ${failure.message}`
+      : thread.gaveUp
+        ? 'did not answer and was ended; what the guest wrote last may not be on its disks'
+        : 'has ended';
     const error = new BraidError('ERR_BRAID_WORKER', `the machine's thread ${why}`, failure ? { cause: failure } : {});
     for (const machine of [...thread.machines]) this.links.get(machine)?.link.close(error);
     this.recovering = this.recovering.then(() => this.recover());
@@ -335,6 +355,11 @@ export class Pool implements AsyncDisposable {
     const lost = [...thread.machines];
     await thread.worker.terminate();
     return lost;
+  }
+
+  /** Has a thread answer nobody any more, for tests. @internal */
+  stallThread(n: number): void {
+    [...this.threads][n]?.post({ gate: new Int32Array(new SharedArrayBuffer(4)) });
   }
 
   /** Resolves when nothing of a thread that has died is left. */

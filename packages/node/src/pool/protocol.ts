@@ -193,7 +193,7 @@ export type Recorded =
       readonly written: readonly Uint32Array[];
       readonly point: ForkPoint;
     }
-  | { readonly kind: 'marks'; readonly marks: readonly Mark[] }
+  | { readonly kind: 'marks'; readonly marks: readonly Mark[]; readonly bytes: number }
   | ({ readonly kind: 'end'; readonly point: ForkPoint } & Omit<RecordingEnd, 'hash'>)
   /** The recording cannot go on. */
   | { readonly kind: 'failed'; readonly why: string };
@@ -452,6 +452,8 @@ export type Report =
   | { readonly type: 'exit'; readonly exit: Exit }
   | { readonly type: 'panic'; readonly message: string }
   | { readonly type: 'halt' }
+  /** What was written is being brought to the disks, for a call: the thread may be long in answering. */
+  | { readonly type: 'writing'; readonly id: number }
   | { readonly type: 'hint'; readonly hint: Hint }
   | { readonly type: 'recorded'; readonly item: Recorded }
   /** How far an operation of a replay is. */

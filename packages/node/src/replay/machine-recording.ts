@@ -212,7 +212,7 @@ export class MachineRecording implements AsyncDisposable {
         return this.acknowledge(item.bytes);
       case 'marks':
         if (!failure) await this.writer.marks(item.marks);
-        return;
+        return this.acknowledge(item.bytes);
       case 'keyframe':
         return this.keyframe(item);
       case 'end':

@@ -3,8 +3,10 @@
 import { BraidError } from '../errors.ts';
 import type { Held, HostState } from '../pool/protocol.ts';
 
-/** What a clone may send outside before it is adopted. */
-const LIMIT = 64 * 2 ** 20;
+/** What a clone may send outside before it is adopted, bookkeeping included. */
+const LIMIT = 32 * 2 ** 20;
+/** What an item takes besides its bytes. */
+const ITEM = 256;
 
 export class HeldOutput {
   private items: Held[] | undefined;
@@ -35,6 +37,7 @@ export class HeldOutput {
   /** Goes on from a state that has travelled; a new `clone` has held back nothing. */
   arrive({ held, before }: Pick<HostState, 'held' | 'before'>, clone: boolean): void {
     this.items = clone ? [] : held && [...held];
+    this.bytes = (this.items ?? []).reduce((sum, item) => sum + sizeOf(item), 0);
     this.before = before;
   }
 
@@ -42,9 +45,13 @@ export class HeldOutput {
   add(item: Held): void {
     if (!this.items) return;
     this.items.push(item);
-    if ('bytes' in item) this.bytes += item.bytes.length;
+    this.bytes += sizeOf(item);
     if (this.bytes <= LIMIT) return;
-    const why = `the clone has sent more than ${LIMIT} bytes outside; adopt it sooner, or have it say less`;
+    const why = `what the clone has sent outside takes more than ${LIMIT} bytes; adopt it sooner, or have it say less`;
     this.overflow(new BraidError('ERR_BRAID_HELD', why));
   }
+}
+
+function sizeOf(item: Held): number {
+  return ITEM + ('bytes' in item ? item.bytes.length : 0);
 }

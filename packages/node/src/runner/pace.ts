@@ -1,5 +1,6 @@
 /** How the machine's time goes with the host's: the length of a run between two looks at the messages, and wall time. */
 
+import type { Allowance } from '@braid/core/machine/account.ts';
 import { comparePositions, type Position } from '@braid/core/machine/log.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
 
@@ -7,6 +8,12 @@ import type { Machine } from '@braid/core/machine/machine.ts';
 const RUN_MS = 2;
 const FIRST_RUN = 200_000;
 const MAX_RUN = 50_000_000;
+/** Where every step is a trap, or misses every table. */
+const MIN_RUN = 5_000;
+/** Steps that take so many times longer are no noise. */
+const SLOWER = 4;
+/** What a run may cost besides: output that is held until it is over, and some milliseconds of work for the guest's devices. */
+export const RUN_ALLOWANCE: Allowance = { bytes: 256 * 1024, work: 4_000_000 };
 /** More than any host makes, so that steps never keep a machine back: corrections bring its clock forward. */
 export const PACED_STEPS_PER_NANOSECOND = 8;
 /** How far the guest's clock may be ahead before the machine sleeps, in ns. */
@@ -17,10 +24,11 @@ const MAX_TIMER_MS = 2 ** 31 - 1;
 export class RunLength {
   steps = FIRST_RUN;
 
-  /** Learns from a whole run of `made` steps in `spent` ms. */
+  /** Learns from a run of `made` steps in `spent` ms: at once that steps take longer, and slowly that they take less. */
   learn(made: number, spent: number): void {
     const next = (made * RUN_MS) / Math.max(spent, 0.05);
-    this.steps = Math.round(Math.min(MAX_RUN, Math.max(FIRST_RUN / 4, (this.steps + next) / 2)));
+    const steps = next < this.steps / SLOWER ? next : (this.steps + next) / 2;
+    this.steps = Math.round(Math.min(MAX_RUN, Math.max(MIN_RUN, steps)));
   }
 }
 

@@ -22,9 +22,15 @@ const MOST_COST = 0.25;
 /** Frames that have to be free for a keyframe. */
 const HEAD_ROOM = 4096;
 /** Bytes on the way to the main thread before the machine waits. */
-const AHEAD = 64 * 2 ** 20;
+const AHEAD = 32 * 2 ** 20;
+/** What is gathered of the disks before it is sent. */
+const CAPTURED = 2 * 2 ** 20;
 const SEARCHED_TEXT = 4096;
 const MAX_MARKS = 100_000;
+/** What a mark takes, at most. */
+const MARK_BYTES = 800;
+/** Marks that are gathered before they are sent. */
+const MARKS_GATHERED = 2000;
 /** What may be lost with the process, in ms of running. */
 const FLUSH_MS = 200;
 
@@ -82,6 +88,7 @@ export class Recorder {
       (block) => {
         this.captured.push(block);
         this.capturedBytes += block.content.length;
+        if (this.capturedBytes >= CAPTURED) this.flushCaptured();
       },
       (disk, error) => this.send({ kind: 'failed', why: `disk ${disk}: ${(error as Error).message}` }, 0),
     );
@@ -159,6 +166,7 @@ export class Recorder {
     const at = this.from + machine.stepsNow - this.firstSteps;
     const text = escapeGuestText(name, { limit: 300 });
     this.marks.push({ at, stretch: this.stretch, position: machine.position, time: machine.now, kind, name: text });
+    if (this.marks.length >= MARKS_GATHERED) this.flushMarks();
   }
 
   /** The guest's console says something. True: `markConsole` is to be called where the slice ends. */
@@ -280,7 +288,8 @@ export class Recorder {
 
   private flushMarks(): void {
     if (this.marks.length === 0) return;
-    this.send({ kind: 'marks', marks: this.marks }, 0);
+    const bytes = this.marks.length * MARK_BYTES;
+    this.send({ kind: 'marks', marks: this.marks, bytes }, bytes);
     this.marks = [];
   }
 }

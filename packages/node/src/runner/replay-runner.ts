@@ -103,6 +103,9 @@ export class ReplayRunner implements Runner {
       result: (id, answer) => reports.result(id, answer),
       failed: (id, error) => reports.error(id, error),
       progress: (id, at) => host.report({ type: 'progress', id, at }),
+      get behind() {
+        return reports.behind;
+      },
     });
     return this.replayer.standing;
   }

@@ -8,6 +8,7 @@ import { Timeline } from '@braid/core/timeline/timeline.ts';
 import { BraidError } from '../errors.ts';
 import type { Calls, ReplayAnswer, ReplayOnlyReport, ReplayOperation, Standing } from '../pool/protocol.ts';
 import { type OpenedRecording, openRecording } from '../replay/recording-file.ts';
+import { RUN_ALLOWANCE } from './pace.ts';
 import { type HookHit, ReplayHooks } from './replay-hooks.ts';
 
 const TURN_MS = 5;
@@ -19,6 +20,8 @@ export interface ReplayerHost {
   result(id: number, answer: ReplayAnswer): void;
   failed(id: number, error: unknown): void;
   progress(id: number, at: bigint): void;
+  /** Whether more output has to wait until some has been taken. */
+  readonly behind: boolean;
 }
 
 export class Replayer {
@@ -40,6 +43,7 @@ export class Replayer {
     this.file = openRecording(path);
     try {
       this.timeline = new Timeline(engine, this.file.recording, outputs);
+      this.timeline.machine.account.allowance = RUN_ALLOWANCE;
       this.hooks = new ReplayHooks(this.timeline);
     } catch (error) {
       this.file.close();
@@ -110,7 +114,7 @@ export class Replayer {
           this.told = now;
           this.host.progress(id, value.at);
         }
-        if (this.hooks.hits.length > 0) return true;
+        if (this.hooks.hits.length > 0 || this.host.behind) return true;
       }
     } catch (error) {
       this.current = undefined;

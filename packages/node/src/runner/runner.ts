@@ -165,6 +165,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
   private start(id: number, name: CallName, args: never): unknown {
     if (name === 'create') return this.create(args);
     if (name === 'arrive') return this.clones.arrive(args);
+    if (name === 'dispose' || name === 'commit') this.reports.say({ type: 'writing', id });
     if (name === 'dispose') return this.dispose(args);
     const machine = this.made();
     switch (name) {
@@ -343,7 +344,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
   begin({ machine, console, files, skipIdle, disks }: Assembled, setup: HostState['setup']): Made {
     this.machine = machine;
     this.files = files;
-    this.turns.begin(skipIdle);
+    this.turns.begin(machine, skipIdle);
     this.setup = { ...setup, console, disks };
     const { options, symbols } = machine;
     return {

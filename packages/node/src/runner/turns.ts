@@ -16,7 +16,7 @@ import type { DebugSession } from './debug-session.ts';
 import type { Ending } from './ending.ts';
 import type { HintPost } from './hint-post.ts';
 import type { HostBranch } from './host-branch.ts';
-import { RunLength, WallTime } from './pace.ts';
+import { RUN_ALLOWANCE, RunLength, WallTime } from './pace.ts';
 import type { Recording } from './recording.ts';
 import type { Reports } from './reports.ts';
 import type { TypedInput } from './typed-input.ts';
@@ -26,6 +26,7 @@ import type { WaitWatch } from './wait-watch.ts';
 const LOG_LIMIT = 65_536;
 /** A run is made in so many pieces: each costs some microseconds, half a percent of the run in all. */
 const PIECES = 4;
+const LOG_BYTES = 4 * 2 ** 20;
 
 /** The rest of the machine's thread, as this part sees it. */
 export interface TurnsHost {
@@ -68,7 +69,8 @@ export class Turns {
   }
 
   /** The machine is a new one, or another one; `skipIdle` is what it was last told. */
-  begin(skipIdle: boolean | undefined): void {
+  begin(machine: Machine, skipIdle: boolean | undefined): void {
+    machine.account.allowance = RUN_ALLOWANCE;
     this.skipIdle = skipIdle;
     this.changePace();
   }
@@ -155,9 +157,9 @@ export class Turns {
     host.waitWatch?.stops(machine, from + spent);
     if (machine.schedule.atBoundary) recording.recorder?.markConsole();
     recording.recorder?.afterRun(spent);
-    if (log.events.length > LOG_LIMIT) {
+    if (log.length > LOG_LIMIT || log.bytes > LOG_BYTES) {
       recording.recorder?.logDropped();
-      log.events.length = 0;
+      log.clear();
     }
     this.wallTime.ran(machine, stop.reason === 'idle');
     host.typed.acknowledge(machine);
