@@ -3,8 +3,17 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
-import { type BraidError, Machine, Replay } from './index.ts';
-import { echoProgram, exitProgram, temporaryFolder } from './testing.ts';
+import {
+  type BraidError,
+  type ExploreOptions,
+  explore,
+  type ForkOptions,
+  Machine,
+  type Move,
+  Replay,
+  speculate,
+} from './index.ts';
+import { askingProgram, echoProgram, exitProgram, temporaryFolder } from './testing.ts';
 
 const failure = new Error('the sink has failed');
 const TOO_MUCH = ['sh', '-c', 'dd if=/dev/zero bs=65536 count=64 2>/dev/null; exec sleep 1000'];
@@ -199,4 +208,99 @@ test('what no thread can be sent fails its own call only', async () => {
     return true;
   });
   await machine.step(10);
+});
+
+describe('callbacks of searches and guesses', () => {
+  const fail = () => {
+    throw failure;
+  };
+  const isFailure = (error: unknown) => error === failure;
+  let machine: Machine;
+  before(async () => {
+    machine = await Machine.create({ bare: askingProgram(), memory: '32M', seed: 1 });
+    await machine.runUntil({ pattern: '> ' });
+  });
+  after(() => machine.dispose());
+
+  test('explore: about the root, and progress, they reject it', async () => {
+    const moves = () => [{ type: 'a\n', until: '> ' }];
+    const cases: Partial<ExploreOptions>[] = [
+      { moves: fail },
+      { moves: () => Promise.reject(failure) },
+      { score: fail },
+      { stop: fail },
+      { dedupe: fail },
+      { onProgress: fail },
+    ];
+    for (const options of cases)
+      await assert.rejects(
+        explore(machine, { moves, budget: { nodes: 2 }, ...options }),
+        isFailure,
+        Object.keys(options).join(),
+      );
+  });
+
+  test('explore: about another state, it is the outcome of that', async () => {
+    let asked = 0;
+    await using found = await explore(machine, {
+      moves: () => [{ type: 'a\n', until: '> ' }, fail],
+      budget: { depth: 1 },
+      score: () => {
+        if (asked++ > 0) throw failure;
+        return 1;
+      },
+    });
+    assert.deepEqual(
+      found.root.children.map(({ outcome }) => outcome),
+      ['failed', 'failed'],
+    );
+  });
+
+  test('explore: a signal that is aborted already, and one aborted in a move that never ends', async () => {
+    const signal = AbortSignal.abort(failure);
+    await assert.rejects(explore(machine, { moves: () => [], signal }), isFailure);
+    const leave = new AbortController();
+    const moves = () => [
+      () => {
+        leave.abort(failure);
+        return new Promise(() => {});
+      },
+    ];
+    const search = explore(machine, { moves: moves as () => Move[], signal: leave.signal });
+    const late = new Promise((resolve) => setTimeout(resolve, 5000, 'late').unref());
+    assert.notEqual(await Promise.race([search.catch((error) => error), late]), 'late');
+    await assert.rejects(search, isFailure);
+    const answers = new AbortController();
+    const score = () => {
+      answers.abort(failure);
+      return new Promise<number>(() => {});
+    };
+    await assert.rejects(explore(machine, { moves: () => [], score, signal: answers.signal }), isFailure);
+  });
+
+  test('speculate: guesses and answer reject it', async () => {
+    await assert.rejects(speculate(machine, { guesses: fail }), isFailure);
+    await assert.rejects(speculate(machine, { guesses: () => Promise.reject(failure) }), isFailure);
+    await assert.rejects(speculate(machine, { guesses: ['a\n'], answer: fail }), isFailure);
+    await assert.rejects(speculate(machine, { guesses: ['a\n'], signal: AbortSignal.abort(failure) }), isFailure);
+    await assert.rejects(speculate(machine, { guesses: () => [5] as never }), { code: 'ERR_BRAID_OPTION' });
+  });
+
+  test('fork: what the function of options throws, or gives that is bad, rejects it, and nothing is made', async () => {
+    const { used } = machine.pool.memory;
+    await assert.rejects(machine.fork(2, fail), isFailure);
+    await assert.rejects(
+      machine.fork(2, (n) => (n === 1 ? ({ seed: -1 } as ForkOptions) : {})),
+      { code: 'ERR_BRAID_OPTION', message: /^options of fork 1\.seed must be/ },
+    );
+    await using point = await machine.forkPoint();
+    await assert.rejects(point.fork({ mac: 5 } as never), { code: 'ERR_BRAID_OPTION', message: /^mac must be/ });
+    await point.dispose();
+    assert.equal(machine.pool.memory.used, used);
+  });
+
+  test('the machine stands where it stood, and runs on', async () => {
+    await machine.type('a\n');
+    await machine.runUntil({ pattern: '> ' });
+  });
 });

@@ -14,6 +14,7 @@ import {
   value,
   whole,
 } from '@braid/core/check/schema.ts';
+import { unlessAborted } from './abort.ts';
 import { GUEST_PATH } from './branch/guest-files.ts';
 import { checked, DATA, WAIT } from './check.ts';
 import { BraidError } from './errors.ts';
@@ -115,14 +116,6 @@ export const PROGRAM: Schema<Program> = value('a program that spawn gave', (give
 
 const MAX_OUTPUT = 64 * 2 ** 20;
 
-/** Resolves when a signal aborts. */
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-}
-
 function definedOf(env: NonNullable<SpawnOptions['env']>): [string, string][] {
   return Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined);
 }
@@ -161,7 +154,7 @@ export class Programs {
     outputs.stderr.to(onStderr ?? collect('stderr'), failed);
     try {
       const exit = await exited;
-      await Promise.race([Promise.all([outputs.stdout.drained(), outputs.stderr.drained()]), aborted(signal)]);
+      await unlessAborted(Promise.all([outputs.stdout.drained(), outputs.stderr.drained()]), signal);
       signal.throwIfAborted();
       const text = (name: 'stdout' | 'stderr') => Buffer.concat(collected[name]).toString();
       return { ...exit, stdout: text('stdout'), stderr: text('stderr') };

@@ -4,6 +4,7 @@
  */
 
 import type { BranchContext, Branched, Explored } from '@braid/core/branch/explore.ts';
+import { unlessAborted } from '../abort.ts';
 import { BraidError } from '../errors.ts';
 import type { ForkPoint } from '../fork-point.ts';
 import type { Machine } from '../machine.ts';
@@ -69,7 +70,9 @@ export class MachineState<M, R> implements Explored<M, MachineState<M, R>> {
     const clone = await this.fork(last);
     using watch = new Watch(clone, at, limit, signal);
     try {
-      const { result, error } = await setting.make(clone, move, watch.signal);
+      const made = unlessAborted(setting.make(clone, move, watch.signal), watch.signal);
+      // A move that does not listen to its signal is not waited for.
+      const { result, error } = await made.catch((error) => ({ result: undefined as R, error }));
       const { exit, panic, steps: now } = await clone.stats();
       const steps = now - at;
       const over = limit();

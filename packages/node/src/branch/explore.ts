@@ -31,6 +31,7 @@ import {
   wide,
 } from '@braid/core/check/schema.ts';
 import type { Position } from '@braid/core/machine/log.ts';
+import { unlessAborted } from '../abort.ts';
 import { checked, dataOf, instanceOf, requireArguments, WAIT } from '../check.ts';
 import { BraidError } from '../errors.ts';
 import { Machine } from '../machine.ts';
@@ -157,7 +158,7 @@ export async function explore<M, R>(machine: Machine, options: ExploreOptions<M,
       if (result !== undefined) results.set(node, result);
       let last = true;
       try {
-        const answer = await question({ node, result, signal, machine: () => state.machine() });
+        const answer = await unlessAborted(question({ node, result, signal, machine: () => state.machine() }), signal);
         if (stopped(node, answer)) over.add(state);
         last = isLast(answer, state);
         return answer;

@@ -8,6 +8,7 @@
 import { argument } from '@braid/core/check/calls.ts';
 import { callback, either, flag, list, oneOf, optional, record, type Schema } from '@braid/core/check/schema.ts';
 import { comparePositions } from '@braid/core/machine/log.ts';
+import { unlessAborted } from '../abort.ts';
 import { COUNT, checked, DATA, instanceOf, PATTERN, requireArguments, requireValue, WAIT } from '../check.ts';
 import { BraidError } from '../errors.ts';
 import { Machine } from '../machine.ts';
@@ -179,7 +180,8 @@ export class Speculation implements AsyncDisposable {
   /** Makes the clones. */
   async begin(): Promise<void> {
     const { guesses = [], auto, signal } = this.options;
-    const given = typeof guesses === 'function' ? await guesses(this.waited) : guesses;
+    // At once where nothing has to be waited for: the answer may be there already.
+    const given = typeof guesses === 'function' ? await this.guess(guesses, signal) : guesses;
     requireValue(GUESSES, given, 'guesses');
     const proposed = auto ? ((await this.machine.waits()).expected?.guesses ?? []) : [];
     this.guessed = distinct([...given.map(bytesOf), ...proposed]);
@@ -188,6 +190,18 @@ export class Speculation implements AsyncDisposable {
     if (signal?.aborted) return this.cancel();
     this.ahead = this.guessed.map(() => ({}));
     await Promise.all(this.ahead.map((ahead, n) => this.start(ahead, this.guessed[n]!)));
+  }
+
+  /** What a function guesses; nothing when the wait is given up before. */
+  private guess(
+    guesses: Extract<SpeculateOptions['guesses'], (waited: Reached) => unknown>,
+    signal: AbortSignal | undefined,
+  ): readonly Answer[] | Promise<readonly Answer[]> {
+    if (!signal) return guesses(this.waited);
+    return unlessAborted(guesses(this.waited), signal).catch((error) => {
+      if (signal.aborted) return [];
+      throw error;
+    });
   }
 
   /** Makes a clone, which runs from then on. */
