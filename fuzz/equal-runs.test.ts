@@ -23,7 +23,7 @@ import { Random } from '../packages/core/src/testing/random.ts';
 import { registerProgram } from '../packages/core/src/testing/register-program.ts';
 import { WalkProgram } from '../packages/core/src/testing/walk-program.ts';
 
-const PROGRAMS = Number(process.env.BRAID_FUZZ_PROGRAMS ?? 12);
+const PROGRAMS = Number(process.env.BRAID_FUZZ_PROGRAMS ?? 8);
 const STEPS = 8000;
 
 type Make = (engine?: Engine) => Machine;

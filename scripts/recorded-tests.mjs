@@ -22,6 +22,7 @@ export const RECORDED = {
 export const NOT_RECORDED = {
   'packages/node/src/branch/branches.test.ts': 'takes a minute; adoption and hints are in others',
   'packages/node/src/branch/explore.test.ts': 'counts frames; a minute',
+  'packages/node/src/commands/equal-runs.test.ts': 'compares recorded machines with others itself',
   'packages/node/src/commands/live-tree.test.ts': 'is about what a page shows',
   'packages/node/src/gdb/replay.test.ts': 'records its machines itself',
   'packages/node/src/replay/': 'record their machines themselves',
