@@ -22,7 +22,7 @@ import { GUEST_PATH } from './branch/guest-files.ts';
 import { COUNT, DATA, dataOf, HOST_PATH, PATTERN, POSITION, WAIT } from './check.ts';
 import { GDB_OPTIONS } from './gdb/listener.ts';
 import type { Machine, MachineEvents, SavedMachine } from './machine.ts';
-import { ATTACH_OPTIONS, CREATE_OPTIONS, FORK_CHOICE, TIME } from './options.ts';
+import { CREATE_OPTIONS, FORK_CHOICE, RESTORE_OPTIONS, TIME } from './options.ts';
 import type { WaitOptions } from './pool/link.ts';
 import type { Goal } from './pool/protocol.ts';
 import { ARGV, EXEC_OPTIONS, PROGRAM, SPAWN_OPTIONS } from './programs.ts';
@@ -85,7 +85,10 @@ type Waiting<T> = WaitOptions & T;
 export const STATIC_CALLS: CallsOf<typeof Machine, 'divert'> = {
   rejects: {
     create: [argument('options', optional(CREATE_OPTIONS))],
-    restore: [argument('saved', dataOf<SavedMachine>('what save gave')), argument('options', optional(ATTACH_OPTIONS))],
+    restore: [
+      argument('saved', dataOf<SavedMachine>('what save gave')),
+      argument('options', optional(RESTORE_OPTIONS)),
+    ],
   },
   throws: {},
 };

@@ -14,6 +14,7 @@ import { type CopyOptions, copy, forgetMerges, type Merged, type MergeOptions, m
 import { type Decided, type DecideOptions, decide } from './branch/decide.ts';
 import { heldOf, lineOf } from './branch/lineage.ts';
 import { checked, instanceOf } from './check.ts';
+import type { DiskStamp } from './disk/stamp.ts';
 import { DiskUsers } from './disk/users.ts';
 import { BraidError } from './errors.ts';
 import type { ForkPoint } from './fork-point.ts';
@@ -22,11 +23,11 @@ import type { GdbListener, GdbServeOptions } from './gdb/listener.ts';
 import { serveGdb } from './gdb/serve.ts';
 import { machineCalls, STATIC_CALLS } from './machine-calls.ts';
 import {
-  type AttachOptions,
   attachmentsOf,
   type CreateOptions,
   type DivertOptions,
   type ForkOptions,
+  type RestoreOptions,
   setupOf,
 } from './options.ts';
 import { bytesOf, type Sink } from './output.ts';
@@ -56,8 +57,10 @@ export interface MachineEvents {
 }
 
 export interface SavedMachine {
-  readonly version: 1;
+  readonly version: 2;
   readonly console: ConsoleDevice;
+  /** By which its disks are recognised. */
+  readonly disks: readonly DiskStamp[];
   readonly machine: unknown;
 }
 
@@ -129,10 +132,15 @@ export class Machine implements AsyncDisposable {
     });
   }
 
-  /** Makes a machine from a saved one. Its disks are attached again, in the same order. */
-  static async restore(saved: SavedMachine, options: AttachOptions = {}): Promise<Machine> {
+  /**
+   * Makes a machine from a saved one. Its disks are attached again, in the same order. Throws `ERR_BRAID_STATE` for a disk that does not
+   * hold what it held then: the guest would work on what it remembers, and damage it.
+   */
+  static async restore(saved: SavedMachine, options: RestoreOptions = {}): Promise<Machine> {
     const from = { state: saved, memory: 0, harts: 1, seed: 0n, console: 'serial' } as const;
-    return Machine.make(options.pool, async (link) => link.call('create', { ...from, ...attachmentsOf(options) }));
+    const { acceptChangedDisks = false } = options;
+    const setup = { ...from, acceptChangedDisks, ...attachmentsOf(options) };
+    return Machine.make(options.pool, async (link) => link.call('create', setup));
   }
 
   /** A machine that leaves a replay. @internal */

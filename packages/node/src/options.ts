@@ -81,6 +81,11 @@ export interface AttachOptions {
   readonly maxSteps?: bigint | number;
 }
 
+export interface RestoreOptions extends AttachOptions {
+  /** Attaches disks that have been changed since the machine was saved, or of which that is not known: the guest may damage them. */
+  readonly acceptChangedDisks?: boolean;
+}
+
 export interface CreateOptions extends AttachOptions {
   /** A Linux image or ELF, possibly packed with gzip. Without it, and without `bare`, Braid's own. */
   readonly kernel?: FileOption;
@@ -166,7 +171,10 @@ const ATTACHMENTS: Fields<AttachOptions> = {
   maxSteps: optional(COUNT),
 };
 
-export const ATTACH_OPTIONS: Schema<AttachOptions> = record(ATTACHMENTS);
+export const RESTORE_OPTIONS: Schema<RestoreOptions> = record<RestoreOptions>({
+  ...ATTACHMENTS,
+  acceptChangedDisks: optional(flag),
+});
 
 const FILE: Schema<FileOption> = either(HOST_PATH, bytes);
 const MEMORY: Schema<SizeOption> = value(

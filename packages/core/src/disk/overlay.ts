@@ -82,6 +82,11 @@ export class OverlayBackend implements BlockBackend {
     return this.#base.partial ?? false;
   }
 
+  /** What it covers. */
+  get base(): BlockBackend {
+    return this.#base;
+  }
+
   get frozen(): boolean {
     return this.#frozen;
   }

@@ -40,6 +40,8 @@ export class FileBackend implements BlockBackend, OverlayJournal {
   #journal: Journal | undefined;
   /** Whether there may be a file of that name. */
   #journalThere = false;
+  /** Whether it was written since `stamp`. */
+  #changed = false;
   /** Whether there may be something to flush. */
   #dirty = true;
   readonly #journalSize: number;
@@ -92,6 +94,7 @@ export class FileBackend implements BlockBackend, OverlayJournal {
       );
     }
     this.#dirty = true;
+    this.#changed = true;
     writeFully(this.#files, this.#image.file, bytes, offset);
   }
 
@@ -99,6 +102,13 @@ export class FileBackend implements BlockBackend, OverlayJournal {
     if (this.readOnly || !this.#dirty) return;
     told(this.#image.path, 'what was written', () => this.#files.syncData(this.#image.file));
     this.#dirty = false;
+  }
+
+  /** When the image was last changed, in ns since 1970: a time that a later write changes, however soon it is. */
+  stamp(): bigint {
+    if (this.#changed) this.#files.mark(this.#image.file);
+    this.#changed = false;
+    return this.#files.status(this.#image.file).modified;
   }
 
   append(map: BlockMap, blocks: readonly number[], whole: boolean): void {
@@ -122,6 +132,7 @@ export class FileBackend implements BlockBackend, OverlayJournal {
       if (blocks.length > 0) {
         if (this.#journal === undefined) this.#createJournal(map, blocks);
         this.#journal!.markApplying();
+        this.#changed = true;
         writeToImage(this.#files, this.#image, blocks, (block) => map.get(block)!);
         this.#files.sync(this.#image.file);
       }

@@ -11,6 +11,7 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
+  futimesSync,
   openSync,
   readSync,
   renameSync,
@@ -42,6 +43,8 @@ export interface FileOperations {
   /** How many bytes were written, at least one. */
   write(file: number, bytes: Uint8Array, offset: number): number;
   truncate(file: number, size: number): void;
+  /** Gives the file a time of change that no write before or after gives it, and makes that durable. */
+  mark(file: number): void;
   /** Content and length are on the medium afterwards. */
   syncData(file: number): void;
   /** All that is known about the file is on the medium afterwards. */
@@ -78,6 +81,12 @@ export const fileSystem: FileOperations = {
   read: (file, into, offset) => readSync(file, into, 0, into.length, offset),
   write: (file, bytes, offset) => writeSync(file, bytes, 0, bytes.length, offset),
   truncate: ftruncateSync,
+  mark: (file) => {
+    // Writes have the time of the system's last tick, this one lies between two ticks.
+    const now = (performance.timeOrigin + performance.now()) / 1000;
+    futimesSync(file, now, now);
+    fsyncSync(file);
+  },
   syncData: fdatasyncSync,
   sync: fsyncSync,
   rename: renameSync,

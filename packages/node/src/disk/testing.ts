@@ -145,6 +145,11 @@ export class SimulatedFiles implements FileOperations {
     return fits;
   }
 
+  mark(number: number): void {
+    this.changing('mark');
+    this.file(number).modified = this.now++;
+  }
+
   truncate(number: number, size: number): void {
     this.changing('truncate');
     const file = this.file(number);

@@ -51,6 +51,8 @@ export interface Setup {
   readonly boot?: Boot;
   /** Instead of `boot`: a saved machine. */
   readonly state?: unknown;
+  /** Whether its disks may hold something else than when it was saved. */
+  readonly acceptChangedDisks?: boolean;
   readonly memory: number;
   readonly harts: number;
   readonly slice?: number;

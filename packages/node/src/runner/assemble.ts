@@ -12,6 +12,7 @@ import type { DiskOptions } from '@braid/core/machine/options.ts';
 import { restoreMachine } from '@braid/core/machine/save.ts';
 import { RecordedDisk } from '@braid/core/timeline/recorded-disk.ts';
 import { FileBackend } from '../disk/file-backend.ts';
+import { type DiskStamp, requireSame, restoreStamps } from '../disk/stamp.ts';
 import { BraidError } from '../errors.ts';
 import type { ConsoleDevice, DiskSource, HostState, Setup, Way } from '../pool/protocol.ts';
 import { openRecording } from '../replay/recording-file.ts';
@@ -50,6 +51,13 @@ export function assemble(engine: Engine, setup: Setup, outputs: Outputs): Assemb
     if (setup.state !== undefined) {
       const saved = checkSaved(setup.state);
       const machine = restoreMachine(engine, saved.machine, { disks, epoch }, outputs);
+      try {
+        if (!setup.acceptChangedDisks)
+          for (const [n, disk] of disks.entries()) requireSame(saved.disks[n], disk.backend, n);
+      } catch (error) {
+        machine.free();
+        throw error;
+      }
       return { machine, console: saved.console, files, skipIdle: machine.skipIdle, disks: sources };
     }
     const slice = setup.slice === undefined ? {} : { slice: setup.slice };
@@ -168,11 +176,13 @@ function openRecordedDisk(
 }
 
 /** A record of `save`, as far as it is ours; the rest is checked by the core. */
-function checkSaved(value: unknown): { machine: unknown; console: ConsoleDevice } {
+function checkSaved(value: unknown): { machine: unknown; disks: readonly DiskStamp[]; console: ConsoleDevice } {
   const record = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
   const { version, console, machine } = record;
-  if (version !== 1) throw new BraidError('ERR_BRAID_STATE', 'this is no saved machine of this version of Braid');
+  if (version !== 1 && version !== 2)
+    throw new BraidError('ERR_BRAID_STATE', 'this is no saved machine of this version of Braid');
   if (console !== 'serial' && console !== 'virtio')
     throw new BraidError('ERR_BRAID_STATE', 'saved machine: console is unknown');
-  return { machine, console };
+  // Version 1 knew nothing of what disks hold.
+  return { machine, disks: version === 1 ? [] : restoreStamps(record.disks), console };
 }

@@ -24,6 +24,7 @@ import type { Machine, Outputs } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { saveMachine } from '@braid/core/machine/save.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
+import { stampDisk } from '../disk/stamp.ts';
 import { BraidError } from '../errors.ts';
 import type { CallName, Calls, ExecLimit, HostState, LeftDisk, Made, Request, Setup } from '../pool/protocol.ts';
 import { type Assembled, assemble, type DiskFile } from './assemble.ts';
@@ -217,7 +218,12 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
       case 'signature':
         return signature(machine);
       case 'save':
-        return { version: 1, console: this.setup!.console, machine: saveMachine(machine) };
+        return {
+          version: 2,
+          console: this.setup!.console,
+          disks: machine.platform.backends.map(({ inner }) => stampDisk(inner)),
+          machine: saveMachine(machine),
+        };
       case 'setTime':
         this.setup = { ...this.setup!, time: (args as Calls['setTime'][0]).time };
         this.turns.changePace();
