@@ -82,7 +82,7 @@ export async function run(
       await machine.dispose().catch((error) => {
         // Who left has his exit code all the same.
         if (!session.interrupted) throw error;
-        process.stderr.write(`braid: ${(error as Error).message}\n`);
+        tell((error as Error).message);
       });
     }
   }
