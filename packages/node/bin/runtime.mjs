@@ -13,6 +13,8 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const FLUSH_MS = 3000;
+/** Set in a process that another Node has launched; its descriptor 3 is a pipe which that one holds open. */
+const LAUNCHER = 'BRAID_LAUNCHER';
 /** What the threads of a machine and its files need. */
 const DESCRIPTORS = 16;
 const OLDEST_MAJOR = 24; // the first that runs TypeScript and has every wasm feature that the engine uses
@@ -80,8 +82,13 @@ export async function runProgram(program, args) {
   } catch (error) {
     return fail(error);
   }
-  if (!node.current) return runChild(node.path, [...NODE_FLAGS, ...process.argv.slice(1)]);
+  if (!node.current) {
+    const env = { ...process.env, [LAUNCHER]: '1' };
+    const stdio = ['inherit', 'inherit', 'inherit', 'pipe'];
+    return runChild(node.path, [...NODE_FLAGS, ...process.argv.slice(1)], { env, stdio });
+  }
   restartWithFlags();
+  await endWithLauncher();
   process.argv = [process.execPath, program, ...args];
   rememberCompiled();
   await import(pathToFileURL(program).href);
@@ -129,6 +136,17 @@ function rememberCompiled() {
   module.enableCompileCache(process.env.NODE_COMPILE_CACHE);
   // Written at the end by default, which a machine that is killed never comes to.
   setTimeout(() => module.flushCompileCache(), FLUSH_MS).unref();
+}
+
+/** A launcher that is killed closes its pipe: then this process ends as if its terminal had gone, and leaves no machine behind. */
+async function endWithLauncher() {
+  if (process.env[LAUNCHER] === undefined) return;
+  delete process.env[LAUNCHER];
+  const { Socket } = await import('node:net');
+  const pipe = new Socket({ fd: 3, readable: true, writable: false });
+  pipe.on('error', () => {});
+  pipe.on('close', () => process.kill(process.pid, 'SIGHUP'));
+  pipe.resume().unref();
 }
 
 /** Whether nobody else can have put something into a folder. */
