@@ -68,3 +68,38 @@ test('entropy: save and restore continue alike; damaged records are refused', ()
   assert.deepEqual(other.draw(100), one.draw(100));
   assertStrict(one.device);
 });
+
+test('entropy: what is more than a device does at a time comes later, and is part of the record meanwhile', () => {
+  const { device, context, driver } = setUp();
+  const asked = 4;
+  for (let n = 0; n < asked; n++) driver.add(0, [65_536]);
+  driver.kick(0);
+  let given = driver.used(0).length;
+  assert.equal(given, 1);
+  while (given < asked) {
+    const due = device.deadline();
+    assert.ok(due !== undefined && due > context.time);
+    const record = device.save();
+    const { transport } = record;
+    for (const owed of [{ due, queues: 0 }, { due, queues: 2 }, { due: -1n, queues: 1 }, { due }, null]) {
+      const damaged = { ...record, transport: { ...transport, owed } };
+      assert.throws(() => device.restore(damaged), { name: 'StateError' });
+    }
+    const again = new VirtioEntropy(context, 1n);
+    transplant(device, again);
+    assert.equal(again.deadline(), due);
+    // Asking again, or coming before it is due, changes nothing.
+    driver.kick(0);
+    device.advance(due - 1n);
+    assert.equal(driver.used(0).length, 0);
+    assert.equal(device.deadline(), due);
+    context.time = due;
+    device.advance(due);
+    given += driver.used(0).length;
+  }
+  assert.equal(device.deadline(), undefined);
+  for (let n = 0; n < 2; n++) driver.add(0, [65_536]);
+  driver.kick(0);
+  driver.start();
+  assert.equal(device.deadline(), undefined, 'a reset forgets what was put off');
+});
