@@ -10,6 +10,7 @@
 import type { AgentClient } from '../agent/client.ts';
 import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { type BootSymbols, planBoot } from '../boot/layout.ts';
+import { integer } from '../check/schema.ts';
 import type { DmaMemory } from '../devices/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
 import type { AccessTrace, Engine, EngineHost, RunResult } from '../engine/engine.ts';
@@ -66,6 +67,8 @@ export type Start =
     };
 
 const MAX_BUDGET = 2 ** 30;
+/** What a run counts down from: with any other number it would not find its end. */
+const STEPS = integer(0);
 /** More steps than the guest time of a run takes, pauses included. */
 const FAR = 1n << 60n;
 
@@ -257,6 +260,8 @@ export class Machine implements EngineHost {
   run(steps = Number.MAX_SAFE_INTEGER, own?: { readonly hart: number; readonly steps: number }): Stop {
     if (this.broken !== undefined)
       throw new MachineError(`the machine has failed in the middle of a step (${this.broken}): restore a saved one`);
+    const wrong = STEPS.complaint(steps, 'steps');
+    if (wrong !== undefined) throw new MachineError(wrong);
     this.engine.attach(this);
     this.account.begin();
     return this.watchpoints.during(() => this.runOn(steps, own?.hart, own?.steps));
