@@ -25,6 +25,8 @@ export const NOT_RECORDED = {
   'packages/node/src/commands/equal-runs.test.ts': 'compares recorded machines with others itself',
   'packages/node/src/commands/live-tree.test.ts': 'is about what a page shows',
   'packages/node/src/gdb/replay.test.ts': 'records its machines itself',
+  'packages/node/src/gdb/program-step.test.ts': 'records its machines itself',
+  'packages/node/src/runner/searched-text.test.ts': 'records its machines itself',
   'packages/node/src/replay/': 'record their machines themselves',
   'tests/recordings.test.ts': 'records its machines itself',
   'tests/examples.test.ts': 'its machines belong to programs that it starts',
