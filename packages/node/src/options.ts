@@ -33,10 +33,13 @@ export type FileOption = string | Uint8Array;
 /** Bytes, or a size such as `'512M'` (K, M, G: powers of 1024). */
 export type SizeOption = string | number | bigint;
 
-/** A path (read and written), a path with how it is used, or the content. An array over shared memory shows what is written. */
+/**
+ * A path (read and written), a path with how it is used, or the content. An array over shared memory shows what is written. An image
+ * that looks like another format than a raw disk is refused, unless it is said to be `raw`.
+ */
 export type DiskOption =
   | FileOption
-  | { readonly path: string; readonly readOnly?: boolean }
+  | { readonly path: string; readonly readOnly?: boolean; readonly raw?: boolean }
   | { readonly bytes: Uint8Array; readonly readOnly?: boolean };
 
 /** Who a fork is. Without options it is exactly its parent, and has the same future; its network card is unplugged. */
@@ -151,7 +154,11 @@ export const DIVERT_OPTIONS: Schema<DivertOptions> = record<DivertOptions>({
 const DISK: Schema<DiskOption> = either(
   HOST_PATH,
   bytes,
-  record<{ readonly path: string; readonly readOnly?: boolean }>({ path: HOST_PATH, readOnly: optional(flag) }),
+  record<{ readonly path: string; readonly readOnly?: boolean; readonly raw?: boolean }>({
+    path: HOST_PATH,
+    readOnly: optional(flag),
+    raw: optional(flag),
+  }),
   record<{ readonly bytes: Uint8Array; readonly readOnly?: boolean }>({ bytes, readOnly: optional(flag) }),
 );
 
@@ -251,9 +258,10 @@ export function attachmentsOf(options: AttachOptions): Pick<Setup, 'disks' | 'ti
 }
 
 function diskOf(disk: DiskOption): ImageSource {
-  if (typeof disk === 'string') return { path: disk, readOnly: false };
+  if (typeof disk === 'string') return { path: disk, readOnly: false, raw: false };
   if (disk instanceof Uint8Array) return { bytes: disk, readOnly: false };
-  return { ...disk, readOnly: disk.readOnly ?? false };
+  const { readOnly = false } = disk;
+  return 'path' in disk ? { path: disk.path, readOnly, raw: disk.raw ?? false } : { bytes: disk.bytes, readOnly };
 }
 
 async function bootOf(options: CreateOptions, memory: number): Promise<{ boot: Boot; console: ConsoleDevice }> {

@@ -46,7 +46,7 @@ export function addMachineOptions(command: Command): Command {
     .option('--append <line>', "kernel command line (with the kernel that ships: added to Braid's own)")
     .option('--bare <file>', 'ELF or flat binary for M-mode; ends at the test finisher or at a write to tohost')
     .option('--firmware <file>', 'M-mode firmware such as OpenSBI, which starts the kernel')
-    .option('--disk <file[,ro]>', 'raw disk image, read and written in place; may be repeated', collect, [])
+    .option('--disk <file[,ro][,raw]>', 'raw disk image, read and written in place; may be repeated', collect, [])
     .option('--memory <size>', 'RAM: 32M to 3G', '256M')
     .option('--harts <n>', 'processors: 1 to 8', integer, 1)
     .option('--engine <name>', `how guest code is executed: ${ENGINES.join(', ')}`, 'interpreter')
@@ -145,10 +145,7 @@ export function createOptions(image: string | undefined, flags: RunFlags, time: 
   if (flags.initrd !== undefined && flags.bare !== undefined) refuse('a bare program has no --initrd; leave it out');
   if (flags.signature !== undefined && flags.bare === undefined)
     refuse('--signature is for --bare programs; add --bare FILE');
-  const disks = [...(image === undefined ? [] : [image]), ...flags.disk].map((disk) => {
-    const readOnly = disk.endsWith(',ro');
-    return { path: readOnly ? disk.slice(0, -3) : disk, readOnly };
-  });
+  const disks = [...(image === undefined ? [] : [image]), ...flags.disk].map(diskFlag);
   const { initrd, bare, firmware, seed, epoch: when, maxSteps } = flags;
   const flat = flags.kernel?.match(/[,.]flat$/) ? true : undefined;
   const kernel = flags.kernel?.replace(/,flat$/, '');
@@ -165,6 +162,13 @@ export function createOptions(image: string | undefined, flags: RunFlags, time: 
     harts: flags.harts,
     time,
   };
+}
+
+/** A path, and after it how the disk is used. */
+function diskFlag(text: string): { path: string; readOnly: boolean; raw: boolean } {
+  if (text.endsWith(',ro')) return { ...diskFlag(text.slice(0, -3)), readOnly: true };
+  if (text.endsWith(',raw')) return { ...diskFlag(text.slice(0, -4)), raw: true };
+  return { path: text, readOnly: false, raw: false };
 }
 
 function defined<T extends object>(record: T): { [K in keyof T]?: Exclude<T[K], undefined> } {

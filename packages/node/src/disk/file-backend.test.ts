@@ -214,6 +214,23 @@ test('what is no disk is refused, and not locked', (t) => {
   assert.ok(!readdirSync(folder).some((name) => name.includes('braid')));
 });
 
+test('a packed image is refused with what makes a disk of it, and one that is said to be raw is a disk', (t) => {
+  const path = join(temporaryFolder(t.after.bind(t)), 'disk.img.gz');
+  writeFileSync(path, Buffer.concat([Buffer.of(0x1f, 0x8b, 8), Buffer.alloc(1021)]));
+  const message =
+    /it is a gzip file, not a raw disk; make a raw disk of it \(gzip -dc .*disk\.img\.gz > .*disk\.img\.raw\)/;
+  for (const readOnly of [false, true])
+    assert.throws(() => new FileBackend(path, readOnly), { code: 'ERR_BRAID_FILE', message });
+  const disk = new FileBackend(path, false, { raw: true });
+  // A disk that its guest has given such a beginning stays a disk on its way to another thread.
+  const lock = disk.handOver();
+  const there = new FileBackend(path, false, { lock: lock! });
+  const byte = new Uint8Array(1);
+  there.read(0, byte);
+  there.close();
+  assert.equal(byte[0], 0x1f);
+});
+
 const NOBODY = 65_534;
 
 test('a folder that cannot be written: the disk can be read', (t) => {

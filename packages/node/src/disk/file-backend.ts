@@ -3,6 +3,7 @@
 import { existsSync, realpathSync } from 'node:fs';
 import type { BlockBackend } from '@braid/core/devices/virtio-block/backend.ts';
 import type { BlockMap } from '@braid/core/disk/block-map.ts';
+import { conversion, HEAD_BYTES, imageFormat, TAIL_BYTES } from '@braid/core/disk/image-format.ts';
 import type { OverlayJournal } from '@braid/core/disk/overlay.ts';
 import { BraidError } from '../errors.ts';
 import { fileError } from '../files.ts';
@@ -16,6 +17,8 @@ export interface FileBackendOptions {
   readonly lock?: string;
   /** Bytes: a journal that would become larger than this, and than three times what the overlay holds, is written anew. */
   readonly journalSize?: number;
+  /** It is a raw disk, whatever it begins with. One that is handed over has been looked at. */
+  readonly raw?: boolean;
   /** The file system. */
   readonly files?: FileOperations;
 }
@@ -64,8 +67,10 @@ export class FileBackend implements BlockBackend, OverlayJournal {
       if (kind === 'other') throw unfit(path, 'it is no regular file; give a raw disk image');
       if (kind === 'file' && options.files === undefined) this.#lock = lock({ path, status }, readOnly, options.lock);
       const size = kind === 'file' ? status.size : deviceSize(files, file);
-      check(files, file, path, size);
-      this.#image = { file, path, size };
+      const image = { file, path, size };
+      if (!options.raw && options.lock === undefined) requireRaw(files, image);
+      requireSectors(image);
+      this.#image = image;
       this.size = BigInt(size);
       if (kind === 'file' && !readOnly) {
         if (options.lock === undefined) told(path, 'its journal', () => recover(files, this.#image));
@@ -257,17 +262,28 @@ function unfit(path: string, why: string): BraidError {
   return new BraidError('ERR_BRAID_FILE', `disk ${path}: ${why}`);
 }
 
-function check(files: FileOperations, file: number, path: string, size: number): void {
+function requireSectors({ path, size }: Image): void {
   if (size === 0) throw unfit(path, 'it is empty; give a raw disk image');
   if (size % 512 !== 0) {
     const remedy = 'give a raw disk image, or pad it (truncate -s %512)';
     throw unfit(path, `its size of ${size} bytes is not a multiple of 512; ${remedy}`);
   }
-  const head = Buffer.alloc(4);
+}
+
+/** Refuses what is no raw disk. */
+function requireRaw(files: FileOperations, { file, path, size }: Image): void {
+  const head = new Uint8Array(Math.min(size, HEAD_BYTES));
+  const tail = new Uint8Array(Math.min(size, TAIL_BYTES));
   readFully(files, file, head, 0);
-  if (head.toString('latin1') === 'QFI\xfb') {
-    throw unfit(path, 'it is a qcow2 image; convert it first (qemu-img convert -O raw)');
-  }
+  readFully(files, file, tail, size - tail.length);
+  const format = imageFormat(head, tail);
+  if (!format) return;
+  const { name } = format;
+  const remedy = `make a raw disk of it (${conversion(format, path)})`;
+  throw unfit(
+    path,
+    `it is ${/^[aeiouxAEIOUX]/.test(name) ? 'an' : 'a'} ${name} file, not a raw disk; ${remedy}, or attach it with ",raw"`,
+  );
 }
 
 /** Block devices have no size of their own: the largest offset that can be read, by bisection. */

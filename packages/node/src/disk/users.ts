@@ -44,7 +44,7 @@ export class DiskUsers {
     await this.commit?.().catch(() => {});
     for (const { path, lock } of left) {
       new FileBackend(path, false, { lock }).close();
-      new FileBackend(path, false).close();
+      new FileBackend(path, false, { raw: true }).close();
     }
   }
 

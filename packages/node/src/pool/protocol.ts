@@ -35,7 +35,7 @@ export type TimeMode = 'virtual' | 'wall';
 
 /** A disk by its file, or by its content. */
 export type ImageSource =
-  | { readonly path: string; readonly readOnly: boolean }
+  | { readonly path: string; readonly readOnly: boolean; readonly raw: boolean }
   | { readonly bytes: Uint8Array; readonly readOnly: boolean };
 
 /** Where a thread finds a disk of a machine. */

@@ -153,7 +153,10 @@ function openDisk(source: DiskSource, files: DiskFile[], lock: string | undefine
     return new MemoryBackend(source.bytes, source.readOnly);
   }
   if ('recording' in source) return openRecordedDisk(source, files);
-  const file = new FileBackend(source.path, source.readOnly, lock === undefined ? {} : { lock });
+  const file = new FileBackend(source.path, source.readOnly, {
+    raw: source.raw,
+    ...(lock === undefined ? {} : { lock }),
+  });
   files.push(file);
   return file;
 }
