@@ -180,3 +180,14 @@ test('a signal ends a run in order', linux, async () => {
   child.kill('SIGTERM');
   assert.equal(await new Promise((resolve) => child.on('close', resolve)), 143);
 });
+
+test('a signal ends a command whose input does not end', linux, async (t) => {
+  const child = spawn(process.execPath, [MAIN, 'run', '--input', '--', 'true'], { stdio: ['pipe', 'ignore', 'pipe'] });
+  t.after(() => child.kill('SIGKILL'));
+  const ended = new Promise((resolve) => child.once('exit', (code) => resolve(code)));
+  // It says its seed when the machine is there.
+  await new Promise((resolve) => child.stderr.once('data', resolve));
+  await sleep(2000);
+  child.kill('SIGTERM');
+  assert.equal(await ended, 143);
+});

@@ -141,6 +141,8 @@ class Session {
       return await Promise.race([finished, this.left]);
     } finally {
       for (const release of caught) release();
+      // Input that does not end must not keep a process that has been told to.
+      if (this.flags.input) process.stdin.destroy();
     }
   }
 
