@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { guestMissing } from '@braid/core/testing/machines.ts';
 import { decodeHeader, encodeHeader, HEAD_SIZE, HEADER_SIZE } from '@braid/core/timeline/recording/chunk.ts';
 import { CODECS } from '../replay/recording-file.ts';
-import { braid, echoProgram, MAIN, temporaryFolder } from '../testing.ts';
+import { braid, echoProgram, exitProgram, MAIN, temporaryFolder } from '../testing.ts';
 
 const linux = { skip: guestMissing };
 
@@ -203,4 +203,19 @@ test('functions of a program', linux, async (t) => {
   assert.match(profile.stdout, / 6000 {2}finish\n[\s\S]* 2000 {2}leave_out\n/);
   assert.match(readFileSync(folded, 'utf8'), /;read_board;finish;lock \d+\n/);
   assert.match(coverage.stdout, / {2}read_board \(4\)\n[\s\S]*of \d+ functions were called/);
+});
+
+test('replay says that a recording is cut off', async (t) => {
+  const folder = temporaryFolder(t.after.bind(t));
+  const [program, path, cut] = ['program', 'recording', 'cut'].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  writeFileSync(program, exitProgram(0));
+  await braid(['run', '--memory', '32M', '--seed', '1', '--bare', program, '--record', path]);
+  writeFileSync(cut, readFileSync(path).subarray(0, -1));
+  const [whole, part] = await Promise.all([braid(['replay', path]), braid(['replay', cut])]);
+  assert.doesNotMatch(whole.stderr, /cut off/);
+  assert.match(part.stderr, /the recording is cut off here/);
 });

@@ -22,6 +22,7 @@ export interface ReplayFlags {
 
 /** The replay is another run than the one that was recorded. */
 const DIVERGED = 1;
+const CUT_OFF = 'the recording is cut off here: it was not ended, so what the machine did afterwards is not in it';
 
 export async function replay(path: string, flags: ReplayFlags): Promise<number> {
   using show = new Show(Boolean(flags.json));
@@ -84,10 +85,11 @@ function tellResult(recorded: Replay, seconds: number, more: object | undefined)
   const result = { at, position, time, seconds, verified };
   if (!more) {
     tell(`${resultText(result)}`);
+    if (at === end.at && !recorded.complete) tell(CUT_OFF);
     return;
   }
   const speed = { hostSeconds: seconds, stepsPerSecond: seconds > 0 ? Number(at) / seconds : 0 };
-  const ending = at === end.at ? { exit: end.exit, why: end.why } : {};
+  const ending = at === end.at ? { exit: end.exit, why: end.why, complete: recorded.complete } : {};
   const record = { diverged: false, ...momentJson(result), verified, ...speed, ...ending, ...more };
   printJson(record);
 }
