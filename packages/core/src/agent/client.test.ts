@@ -146,7 +146,6 @@ test('answers that make no sense fail the request and begin anew', () => {
     '{"return": {}, "id": "x"}',
     `${'['.repeat(100)}`,
     `{"return": ${'['.repeat(50)}${']'.repeat(50)}}`,
-    '{"return": "\xc3("}',
     'x'.repeat(2 ** 20 + 1),
   ];
   for (const answer of answers) {
@@ -721,4 +720,29 @@ test('of a flood some lines are taken at a time, and what is lost of it ends the
   peer.client.ping(again);
   peer.settle();
   worked(again);
+});
+
+test('a program that was being started when another client took over is known by its name', () => {
+  const parent = new FakePeer().start();
+  const first = recorder();
+  parent.client.exec({ argv: ['work'] }, { ...first, key: '7' });
+  parent.requests();
+  const state = parent.client.save();
+  assert.deepEqual(state.programs.starting, { key: '7', streams: false });
+
+  // A clone goes on, and hears the answer; so does a client to which the clone's state comes before it.
+  const clone = new FakePeer();
+  const heard = recorder();
+  clone.client.restore(state, (key) => ({ ...heard, key: `^${key}` }));
+  const adopted = recorder();
+  parent.client.restore(clone.client.save(), () => ({ ...adopted, key: '7' }));
+  assert.equal(first.exit.outcome, undefined);
+  for (const [peer, program] of [
+    [clone, heard],
+    [parent, adopted],
+  ] as const) {
+    peer.say({ return: { id: 42 }, id: state.connection.current!.id });
+    peer.event('braid-exec-exit', { id: 42, exitcode: 3 });
+    assert.deepEqual(program.exit.outcome, { code: 3 });
+  }
 });

@@ -18,7 +18,7 @@
 import { encodeBase64 } from './base64.ts';
 import { type AgentIo, Connection, type ConnectionState, type Done, type RequestOptions, reply } from './connection.ts';
 import { AgentError } from './errors.ts';
-import { Programs, type ProgramsState } from './exec.ts';
+import { Programs, type ProgramsState, START } from './exec.ts';
 import { readFile, writeFile } from './files.ts';
 import { asObject, member, type Parsed, textOf } from './messages.ts';
 import type { ExecHandle, ExecHandlers, ExecRequest } from './program.ts';
@@ -49,6 +49,9 @@ export class AgentClient {
       introduced: (answer) => {
         const info = parseInfo(answer);
         this.#programs.pushes = !(info instanceof AgentError) && info.commands.has('braid-exec');
+      },
+      inherited: (name, answer) => {
+        if (name === START) this.#programs.answered(answer);
       },
       event: (name, data) => this.#programs.event(name, data),
       lose: (why) => this.#programs.lose(why),

@@ -75,6 +75,8 @@ interface Command {
 export interface ConnectionUser {
   /** What the agent of this connection answers to guest-info, before anything else is asked. */
   introduced(answer: Parsed | AgentError): void;
+  /** The answer to a request of another client of the same agent, in whose place this one is now. */
+  inherited(name: string, answer: Parsed | AgentError): void;
   /** An event; false when it means nothing. */
   event(name: Parsed, data: ParsedObject | undefined): boolean;
   /** The agent is gone. The calls that say so are for later. */
@@ -274,7 +276,10 @@ export class Connection {
     this.#syncAfter = state.syncAfter;
     const { current } = state;
     if (current) {
-      const done: Done<Parsed> = current.name === INTRODUCTION ? (answer) => this.#user.introduced(answer) : () => {};
+      const done: Done<Parsed> = (answer) => {
+        if (current.name === INTRODUCTION) this.#user.introduced(answer);
+        else this.#user.inherited(current.name, answer);
+      };
       this.#current = { command: { name: current.name, message: () => ({ name: current.name }), done }, ...current };
     }
     this.#queue = this.#queue.filter(({ name }) => name !== INTRODUCTION);

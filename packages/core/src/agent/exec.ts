@@ -21,6 +21,8 @@ import {
 /** Input that the agent holds for a program before we wait until the program has read it. */
 const INPUT_AHEAD = 256 * 1024;
 const SIGKILL = 9;
+/** What a request for a program is called. */
+export const START = 'exec';
 
 /** What is known of the agent and of named programs that push. */
 export interface ProgramsState {
@@ -32,6 +34,8 @@ export interface ProgramsState {
     readonly streams: boolean;
     readonly full: boolean;
   }[];
+  /** One whose start is the request under way. */
+  readonly starting: { readonly key: string; readonly streams: boolean } | undefined;
 }
 
 export class Programs {
@@ -40,6 +44,8 @@ export class Programs {
   readonly #connection: Connection;
   readonly #running = new Map<number, Program>();
   readonly #polling: Polling;
+  /** The program whose start is the request under way. */
+  #starting: Program | undefined;
 
   constructor(connection: Connection) {
     this.#connection = connection;
@@ -69,11 +75,14 @@ export class Programs {
       return handle;
     }
     this.#connection.enqueue({
-      ...this.#connection.command('exec', undefined, options),
+      ...this.#connection.command(START, undefined, options),
       message: () => {
         program.pushed = this.pushes;
         handlers.asked?.();
-        if (program.pushed) return { name: 'braid-exec', args: execArguments(request) };
+        if (program.pushed) {
+          this.#starting = program;
+          return { name: 'braid-exec', args: execArguments(request) };
+        }
         if (request.terminal !== undefined || request.input === 'stream') {
           const what = request.terminal !== undefined ? 'a terminal' : 'streamed input';
           return new AgentError('unsupported', 'exec', `this agent cannot give a program ${what}`);
@@ -98,7 +107,13 @@ export class Programs {
         ? []
         : [{ key, id: id!, streams: streamsInput(request), full: inputState !== 'open' && inputState !== 'sending' }],
     );
-    return { pushes: this.pushes, running };
+    const { handlers, request, waiting } = this.#starting ?? {};
+    // One that is to be given something as soon as it runs is lost to another client, which has nothing to give.
+    const starting =
+      handlers?.key === undefined || waiting!.length > 0
+        ? undefined
+        : { key: handlers.key, streams: streamsInput(request!) };
+    return { pushes: this.pushes, running, starting };
   }
 
   /** Forgets named programs without a word: what becomes of them is the business of whoever named them. */
@@ -109,13 +124,20 @@ export class Programs {
       program.over = true;
       this.#dropInput(program, 'the machine has become another one');
     }
+    if (this.#starting?.handlers.key === undefined || this.#starting.waiting.length > 0) return;
+    this.#starting.over = true;
+    this.#starting = undefined;
   }
 
   /** Takes over programs of another client of the same agent, by the names in their new handlers; those without any are forgotten. */
   restore(state: ProgramsState, handlersOf: (key: string) => ExecHandlers | undefined): Map<string, ExecHandle> {
     this.pushes = state.pushes;
     const handles = new Map<string, ExecHandle>();
-    for (const { key, id, streams, full } of state.running) {
+    const { starting } = state;
+    for (const { key, id, streams, full } of [
+      ...state.running,
+      ...(starting ? [{ ...starting, id: undefined, full: false }] : []),
+    ]) {
       const handlers = handlersOf(key);
       if (!handlers) continue;
       const program: Program = {
@@ -128,12 +150,18 @@ export class Programs {
         input: [],
         inputState: full ? 'full' : 'open',
       };
-      this.#running.set(id, program);
+      if (id === undefined) this.#starting = program;
+      else this.#running.set(id, program);
       const handle = this.#handleOf(program);
       handles.set(handlers.key ?? key, handle);
       handlers.attached?.(handle);
     }
     return handles;
+  }
+
+  /** The answer to a start that another client asked for, as far as its program is known by a name. */
+  answered(answer: Parsed | AgentError): void {
+    if (this.#starting) this.#started(this.#starting, answer);
   }
 
   // --- What the connection tells
@@ -186,6 +214,8 @@ export class Programs {
   // --- One program
 
   #started(program: Program, answer: Parsed | AgentError): void {
+    if (this.#starting === program) this.#starting = undefined;
+    if (program.over) return;
     if (answer instanceof AgentError) return this.#end(program, answer);
     const id = integerOf(asObject(answer), program.pushed ? 'id' : 'pid');
     if (id === undefined || id < 0 || this.#running.has(id)) {
