@@ -253,3 +253,32 @@ test('a disposed machine', async () => {
   await wait;
   await assert.rejects(machine.stats(), code('ERR_BRAID_DISPOSED'));
 });
+
+test('a panic is what the kernel does, and not what a program says', linux, async () => {
+  const text = 'Kernel panic - not syncing: VFS';
+  const after = [
+    'sleep 1',
+    'dd if=/dev/zero of=/dev/null bs=1M count=300',
+    'n=0; while [ $n -lt 30000 ]; do n=$((n+1)); done',
+  ];
+  for (const harts of [1, 2]) {
+    await using machine = await Machine.create({ memory: '64M', harts, seed: 1 });
+    const said: string[] = [];
+    machine.on('panic', (message) => said.push(message));
+    await machine.boot();
+    for (const work of after)
+      assert.equal((await machine.exec(['sh', '-c', `echo "an old log: ${text}" >/dev/console; ${work}`])).exitCode, 0);
+    const point = await machine.forkPoint();
+    // And a real one, after such text; at a reset to before it is forgotten.
+    const script = `echo "${text}" >/dev/console; echo c >/proc/sysrq-trigger`;
+    await machine.exec(['sh', '-c', 'echo 1 >/proc/sys/kernel/sysrq; echo 0 >/proc/sys/kernel/panic']);
+    await assert.rejects(machine.exec(['sh', '-c', script]), code('ERR_BRAID_PANIC'));
+    assert.equal(said.length, 1);
+    await machine.reset(point);
+    assert.equal((await machine.exec(['echo', 'alive'])).stdout, 'alive\n');
+    // Powered off by a program that has just said so.
+    await machine.exec(['sh', '-c', `echo "${text}" >/dev/console; poweroff -f`]).catch(() => {});
+    assert.deepEqual(await machine.wait(), { kind: 'poweroff', code: 0 });
+    await point.dispose();
+  }
+});

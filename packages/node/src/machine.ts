@@ -43,7 +43,7 @@ import type { Conditions, ProgramKey, Reached } from './runner/conditions.ts';
 export interface MachineEvents {
   /** The machine is over. */
   exit: Exit;
-  /** The guest's kernel said that it panicked. */
+  /** The guest's kernel has panicked: what it said of it. */
   panic: string;
   /** Every hart waits, and nothing in the machine will wake one. */
   halt: undefined;

@@ -113,7 +113,7 @@ test('inputs that cannot be used: exit code 2 and what to do', async (t) => {
     [['--disk', join(folder, 'none')], /there is no such file/],
     [['--disk', file('qcow', `QFI\xfb${'\0'.repeat(508)}`)], /qcow2/],
     [['--signature', join(folder, 's')], /--bare/],
-    [['--stats', join(folder, 'no', 'where')], /cannot be written/],
+    [['--stats', join(folder, 'no', 'where')], /there is no such file; give another path/],
     [['--frobnicate'], /unknown option/],
     [['--'], /no command/],
   ];

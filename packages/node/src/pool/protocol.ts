@@ -28,6 +28,7 @@ import type { ErrorRecord } from '../errors.ts';
 import type { Conditions, ProgramKey, Reached } from '../runner/conditions.ts';
 import type { DebugCall } from '../runner/debug-session.ts';
 import type { Decided } from '../runner/decision-watch.ts';
+import type { PanicState } from '../runner/panic.ts';
 import type { GuestCall, GuestCallResult, HookHit, HookRequest } from '../runner/replay-hooks.ts';
 
 /** How guest time goes while the guest is idle. */
@@ -93,7 +94,7 @@ export type Held =
 export interface HostState {
   readonly setup: Omit<Setup, 'boot' | 'state' | 'disks'> & { readonly disks: readonly DiskSource[] };
   readonly inputEnded: boolean;
-  readonly panic: string | undefined;
+  readonly panic: PanicState;
   /** Of a clone. */
   readonly held: readonly Held[] | undefined;
   /** Of the original: what it has the images of its disks by, in their order. */

@@ -92,7 +92,7 @@ export class Clones {
     return {
       setup: setup!,
       inputEnded: typed.ended,
-      panic: ending.panic,
+      panic: ending.panicState,
       ...this.held.state,
       locks,
       hints: hints.state,

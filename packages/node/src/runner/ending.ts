@@ -1,19 +1,15 @@
 /** How a machine ends, and that it is said, once: it is over, its kernel has panicked, it has halted. */
 
+import type { Machine } from '@braid/core/machine/machine.ts';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { BraidError } from '../errors.ts';
 import type { Found } from './conditions.ts';
-import { PanicWatch } from './panic.ts';
+import { type PanicState, PanicWatch } from './panic.ts';
 import type { Reports } from './reports.ts';
-
-/** Steps that a kernel gets to say why it panicked. */
-const PANIC_STEPS = 5_000_000n;
 
 export class Ending {
   private readonly reports: Reports;
   private readonly watch = new PanicWatch();
-  /** After a panic, the steps at which the kernel has had its say. */
-  private lastSteps: bigint | undefined;
   private exitSaid = false;
   private haltSaid = false;
 
@@ -21,14 +17,18 @@ export class Ending {
     this.reports = reports;
   }
 
-  /** What the kernel said of its panic. */
+  /** What the kernel said of its panic, which is certain. */
   get panic(): string | undefined {
     return this.watch.message;
   }
 
+  get panicState(): PanicState {
+    return this.watch.state;
+  }
+
   /** A machine from elsewhere, where its end may have been said. */
-  arrive(panic: string | undefined, exited: boolean): void {
-    this.watch.message = panic;
+  arrive(panic: PanicState, exited: boolean): void {
+    this.watch.state = panic;
     this.exitSaid = exited;
   }
 
@@ -36,7 +36,8 @@ export class Ending {
   renew(): void {
     this.exitSaid = false;
     this.haltSaid = false;
-    this.lastSteps = undefined;
+    this.watch.message = undefined;
+    this.watch.clear();
   }
 
   /** Somebody waits: should the machine halt, he is to hear of it. */
@@ -44,16 +45,24 @@ export class Ending {
     this.haltSaid = false;
   }
 
-  /** Takes console output, a byte a character; the message of a panic, if it is complete now. */
-  see(text: string, steps: () => bigint): string | undefined {
-    if (!this.watch.see(text)) return undefined;
-    this.lastSteps = steps() + PANIC_STEPS;
-    return this.panic;
+  /** Takes console output, a byte a character, of a machine that has made so many steps. */
+  see(text: string, steps: () => bigint): void {
+    this.watch.see(text, steps);
   }
 
-  /** The steps at which a machine is stopped, if its kernel has panicked. */
+  /** The steps at which a machine whose kernel may have panicked stops to be looked at. */
   get stepLimit(): bigint | undefined {
-    return this.lastSteps;
+    return this.watch.stepLimit;
+  }
+
+  /** Looks at a machine between two runs; true when it has just become certain that its kernel has panicked. */
+  panics(machine: Machine): boolean {
+    return this.watch.look(machine);
+  }
+
+  /** Every hart rests: a kernel that has panicked does not. */
+  rests(): void {
+    this.watch.clear();
   }
 
   sayHalt(): void {
@@ -70,6 +79,8 @@ export class Ending {
   sayExit(exit: Exit, before: () => void): void {
     if (this.exitSaid) return;
     this.exitSaid = true;
+    if (exit.kind === 'reboot') this.watch.reset();
+    else this.watch.clear();
     this.sayPanic();
     before();
     this.reports.say({ type: 'exit', exit });

@@ -145,7 +145,15 @@ export class Replayer {
       console: info.console,
       disks: info.disks.map(({ readOnly }, disk) => ({ recording: path, disk, keyframe, readOnly })),
     };
-    const host = { setup, inputEnded: false, panic: undefined, held: undefined, locks: [], before: [], hints };
+    const host = {
+      setup,
+      inputEnded: false,
+      panic: { message: undefined, suspicion: undefined },
+      held: undefined,
+      locks: [],
+      before: [],
+      hints,
+    };
     return { point: timeline.fork(), host };
   }
 

@@ -473,8 +473,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
     if (recording.recorder?.console(bytes)) machine?.interrupt();
     this.reports.console(bytes);
     const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
-    const panic = this.ending.see(text, () => this.made().totalSteps);
-    if (panic !== undefined) recording.mark('panic', panic);
+    this.ending.see(text, () => this.made().totalSteps);
   }
 
   programOutput(id: number, stream: 'stdout' | 'stderr', bytes: Uint8Array): void {

@@ -204,6 +204,7 @@ export class Turns {
   /** Every hart waits. Sleeps until something is due, or for ever; true to go on at once. */
   private idle(machine: Machine, until: bigint | undefined): boolean {
     const { callers, ending, typed, setup } = this.host;
+    ending.rests();
     if (callers.settle()) return true;
     if (this.endWatched(machine, (watch) => watch.holds(machine) ?? watch.idle(machine, until))) return true;
     if (until === undefined && machine.backlog === 0) {
@@ -228,6 +229,7 @@ export class Turns {
   private ended(machine: Machine, exit: Exit): boolean {
     const { callers, ending, recording, clones } = this.host;
     ending.sayExit(exit, () => {
+      if (ending.panic !== undefined) recording.mark('panic', ending.panic);
       recording.mark('exit', exit.kind);
       // A machine that is powered off has what it wrote on the medium, or in a journal while clones read the images.
       if (!clones.held.active) flushDisks(machine);
@@ -242,13 +244,14 @@ export class Turns {
 
   /** Ends the waits whose goal is where the machine stands. */
   private reachGoals(machine: Machine): void {
-    const { callers, ending } = this.host;
+    const { callers, ending, recording } = this.host;
     const total = machine.totalSteps;
     const { maxSteps } = this.host.setup!;
     for (const { id } of callers.waits.takeReached(machine)) callers.result(id, machine.position);
     if (!this.paused) this.endWatched(machine, (watch) => watch.holds(machine));
-    if (ending.stepLimit !== undefined && total >= ending.stepLimit && !this.paused) {
+    if (!this.paused && ending.panics(machine)) {
       this.paused = true;
+      recording.mark('panic', ending.panic!);
       ending.sayPanic();
       this.endWatched(machine, () => ({ by: 'panic', message: ending.panic! }));
       this.host.failAll(ending.panicError);
