@@ -152,6 +152,39 @@ test("wall time: the guest's clock goes with the host's", linux, async () => {
   assert.ok((await machine.stats()).hostSeconds - before < 0.2, 'an idle machine costs nothing');
 });
 
+test(
+  'wall time: a machine that stood still is brought forward, and so are its clones and what is restored of it',
+  linux,
+  async () => {
+    /** Seconds that the guest's clock is behind the host's. */
+    const late = async (one: Machine) => {
+      const { stdout } = await one.exec(['date', '+%s']);
+      return Date.now() / 1000 - Number(stdout);
+    };
+    await using machine = await Machine.create({ memory: '64M', time: 'wall' });
+    await machine.boot();
+    const start = await late(machine);
+    const fork = machine.fork(2, (n) => ({ time: n === 0 ? 'wall' : 'virtual' }));
+    const [clone, virtual] = (await fork) as Machine[];
+    const saved = await machine.save();
+    await machine.pause();
+    await new Promise((resolve) => setTimeout(resolve, 4000));
+    assert.ok((await late(clone!)) < start + 2, 'a clone that runs later');
+    assert.ok((await late(machine)) < start + 2, 'a machine after a pause');
+    await using restored = await Machine.restore(saved, { time: 'wall' });
+    assert.ok((await late(restored)) < start + 2, 'a machine that was saved before');
+    // In virtual time nothing is brought forward; switched to wall time it goes on from where it is.
+    assert.ok((await late(virtual!)) > start + 3);
+    await virtual!.setTime('wall');
+    assert.ok((await late(virtual!)) > start + 3);
+    // One that is ahead of the host does not wait for it.
+    await virtual!.setTime('virtual');
+    await virtual!.exec(['sleep', '3600']);
+    await virtual!.setTime('wall');
+    assert.ok((await late(virtual!)) < -3000);
+  },
+);
+
 test('exact stops: steps, positions, pause', async () => {
   await using machine = await Machine.create({ bare: endlessProgram('quiet'), memory: '32M', seed: 1n });
   assert.deepEqual(await machine.step(5n), { round: 0n, hart: 0, step: 5 });

@@ -95,6 +95,8 @@ export interface HostState {
   readonly setup: Omit<Setup, 'boot' | 'state' | 'disks'> & { readonly disks: readonly DiskSource[] };
   readonly inputEnded: boolean;
   readonly panic: PanicState;
+  /** Of a machine in wall time: see `WallTime.origin`. */
+  readonly wallOrigin: bigint | undefined;
   /** Of a clone. */
   readonly held: readonly Held[] | undefined;
   /** Of the original: what it has the images of its disks by, in their order. */

@@ -37,6 +37,8 @@ export interface Assembled {
   readonly skipIdle: boolean | undefined;
   /** The disks, as a clone of the machine finds them in any thread. */
   readonly disks: readonly DiskSource[];
+  /** Of a machine that was saved in wall time: see `WallTime.epoch`. */
+  readonly wallEpoch?: bigint | undefined;
 }
 
 /** A new machine, or one from its saved state. */
@@ -58,7 +60,8 @@ export function assemble(engine: Engine, setup: Setup, outputs: Outputs): Assemb
         machine.free();
         throw error;
       }
-      return { machine, console: saved.console, files, skipIdle: machine.skipIdle, disks: sources };
+      const { wallEpoch } = saved;
+      return { machine, console: saved.console, files, skipIdle: machine.skipIdle, disks: sources, wallEpoch };
     }
     const slice = setup.slice === undefined ? {} : { slice: setup.slice };
     const hints = setup.hints === undefined ? {} : { hints: setup.hints };
@@ -179,13 +182,20 @@ function openRecordedDisk(
 }
 
 /** A record of `save`, as far as it is ours; the rest is checked by the core. */
-function checkSaved(value: unknown): { machine: unknown; disks: readonly DiskStamp[]; console: ConsoleDevice } {
+function checkSaved(value: unknown): {
+  machine: unknown;
+  disks: readonly DiskStamp[];
+  console: ConsoleDevice;
+  wallEpoch: bigint | undefined;
+} {
   const record = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
-  const { version, console, machine } = record;
+  const { version, console, machine, wallEpoch } = record;
   if (version !== 1 && version !== 2)
     throw new BraidError('ERR_BRAID_STATE', 'this is no saved machine of this version of Braid');
   if (console !== 'serial' && console !== 'virtio')
     throw new BraidError('ERR_BRAID_STATE', 'saved machine: console is unknown');
+  if (wallEpoch !== undefined && (typeof wallEpoch !== 'bigint' || BigInt.asUintN(63, wallEpoch) !== wallEpoch))
+    throw new BraidError('ERR_BRAID_STATE', 'saved machine: wallEpoch is no time from 1970 to 2261');
   // Version 1 knew nothing of what disks hold.
-  return { machine, disks: version === 1 ? [] : restoreStamps(record.disks), console };
+  return { machine, disks: version === 1 ? [] : restoreStamps(record.disks), console, wallEpoch };
 }

@@ -27,6 +27,7 @@ import type { Ending } from './ending.ts';
 import type { GuestCalls } from './guest-calls.ts';
 import { HeldOutput } from './held-output.ts';
 import type { HintPost } from './hint-post.ts';
+import type { WallTime } from './pace.ts';
 import type { Recording } from './recording.ts';
 import type { TypedInput } from './typed-input.ts';
 import type { WaitWatch } from './wait-watch.ts';
@@ -44,6 +45,7 @@ export interface ClonesHost {
   readonly hints: HintPost;
   readonly recording: Recording;
   readonly typed: TypedInput;
+  readonly turns: { readonly wallTime: WallTime };
   waitWatch: WaitWatch | undefined;
   /** The machine has been made. */
   begin(assembled: Assembled, setup: HostState['setup']): Made;
@@ -88,11 +90,12 @@ export class Clones {
   }
 
   private hostState(locks: HostState['locks'] = []): HostState {
-    const { setup, typed, ending, hints } = this.host;
+    const { setup, typed, ending, hints, turns } = this.host;
     return {
       setup: setup!,
       inputEnded: typed.ended,
       panic: ending.panicState,
+      wallOrigin: turns.wallTime.origin,
       ...this.held.state,
       locks,
       hints: hints.state,
@@ -118,6 +121,7 @@ export class Clones {
     }
     for (const input of inputs) machine.input(input);
     host.ending.arrive(state.panic, machine.exit !== undefined);
+    host.turns.wallTime.origin = state.wallOrigin;
     return host.begin(assembled, state.setup);
   }
 

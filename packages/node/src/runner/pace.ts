@@ -18,6 +18,8 @@ export const RUN_ALLOWANCE: Allowance = { bytes: 256 * 1024, work: 4_000_000 };
 export const PACED_STEPS_PER_NANOSECOND = 8;
 /** How far the guest's clock may be ahead before the machine sleeps, in ns. */
 const AHEAD = 2_000_000n;
+/** A machine that stood still for longer, in ns, goes on from where it stood: nine years. */
+const LONGEST = 1n << 58n;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** How many steps take so long. */
@@ -32,32 +34,55 @@ export class RunLength {
   }
 }
 
-/** Wall time: guest time goes as the host's does while the machine runs, and stands still with it. */
+/**
+ * Wall time: guest time goes as the host's does. A machine that stood still is brought forward when it runs again, but for the time
+ * that a debugger had it stopped.
+ */
 export class WallTime {
-  /** Host time (ms) at which guest time was 0. */
-  private origin = 0;
+  /**
+   * The host's monotonic time (ns; one for all threads) at which guest time was 0. Undefined before the machine runs in wall time.
+   */
+  origin: bigint | undefined;
   private running = false;
+  /** The host's time at which a debugger stopped the machine. */
+  private stoppedAt: bigint | undefined;
   /** Where a correction of time was queued: it enters at the end of that slice. */
   private correctedAt: Position | undefined;
 
-  /** The machine stands still. */
-  stop(): void {
+  /** The machine stands still, perhaps for a debugger. */
+  stop(debugged: boolean): void {
     this.running = false;
+    if (debugged) this.stoppedAt ??= process.hrtime.bigint();
   }
 
   /** Before a run: brings the machine's clock forward; false when it is ahead, and the machine has to sleep. */
   keepPace(machine: Machine): boolean {
-    if (!this.running) {
-      this.running = true;
-      this.origin = performance.now() - Number(machine.now) / 1e6;
-      return true;
-    }
-    const difference = this.hostTime() - machine.now;
+    const now = process.hrtime.bigint();
+    if (!this.running) this.start(machine, now);
+    const difference = now - this.origin! - machine.now;
     if (difference > 0n && !this.correctedAt) {
       this.correctedAt = { ...machine.position, step: 0 };
       machine.input({ kind: 'time', advance: difference });
     }
     return -difference <= AHEAD;
+  }
+
+  private start(machine: Machine, now: bigint): void {
+    this.running = true;
+    if (this.stoppedAt !== undefined && this.origin !== undefined) this.origin += now - this.stoppedAt;
+    this.stoppedAt = undefined;
+    const latest = now - machine.now;
+    // A clock that is ahead never waits: the machine came from one that ran in virtual time, or the host's clock was set back.
+    if (this.origin === undefined || this.origin > latest || latest - this.origin > LONGEST) this.origin = latest;
+  }
+
+  /** For a saved machine: the time of day (ns since 1970) at which guest time was 0. */
+  get epoch(): bigint | undefined {
+    return this.origin === undefined ? undefined : this.origin + sinceBoot();
+  }
+
+  set epoch(epoch: bigint | undefined) {
+    this.origin = epoch === undefined ? undefined : epoch - sinceBoot();
   }
 
   /** After a run, which may have ended because every hart waits. */
@@ -73,19 +98,23 @@ export class WallTime {
    * answers in microseconds of guest time.
    */
   jump(machine: Machine, until: bigint): boolean {
-    if (until - this.hostTime() > AHEAD) return false;
+    if (this.left(until) > AHEAD) return false;
     machine.input({ kind: 'time', advance: until - machine.now });
     return true;
   }
 
   /** Host time in ms until a guest time has come, as a timer takes it. */
   delay(until: bigint): number {
-    const ms = this.origin + Number(until) / 1e6 - performance.now();
-    return Math.min(MAX_TIMER_MS, Math.max(0, ms));
+    return Math.min(MAX_TIMER_MS, Math.max(0, Number(this.left(until)) / 1e6));
   }
 
-  /** Guest time by the host's clock. */
-  private hostTime(): bigint {
-    return BigInt(Math.round((performance.now() - this.origin) * 1e6));
+  /** Host time (ns) until a guest time has come. */
+  private left(until: bigint): bigint {
+    return this.origin! + until - process.hrtime.bigint();
   }
+}
+
+/** The time of day (ns since 1970) at which the host's monotonic time was 0. */
+function sinceBoot(): bigint {
+  return BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6)) - process.hrtime.bigint();
 }

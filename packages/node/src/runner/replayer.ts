@@ -149,6 +149,7 @@ export class Replayer {
       setup,
       inputEnded: false,
       panic: { message: undefined, suspicion: undefined },
+      wallOrigin: undefined,
       held: undefined,
       locks: [],
       before: [],

@@ -26,7 +26,17 @@ import { saveMachine } from '@braid/core/machine/save.ts';
 import { commitDisks, flushDisks, thawDisks } from '../disk/overlays.ts';
 import { stampDisk } from '../disk/stamp.ts';
 import { BraidError } from '../errors.ts';
-import type { CallName, Calls, ExecLimit, HostState, LeftDisk, Made, Request, Setup } from '../pool/protocol.ts';
+import type {
+  CallName,
+  Calls,
+  ExecLimit,
+  HostState,
+  LeftDisk,
+  Made,
+  Request,
+  Setup,
+  TimeMode,
+} from '../pool/protocol.ts';
 import { type Assembled, assemble, type DiskFile } from './assemble.ts';
 import { Callers } from './callers.ts';
 import { Clones, type ClonesHost } from './clones.ts';
@@ -63,7 +73,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
   readonly hostBranch: HostBranch;
   readonly debugging: DebugSession;
   waitWatch: WaitWatch | undefined;
-  private readonly turns: Turns;
+  readonly turns: Turns;
   /** Of programs that the agent has not been asked for yet, by the numbers of their calls. */
   private readonly limits = new Map<number, ExecLimit>();
 
@@ -221,12 +231,12 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
         return {
           version: 2,
           console: this.setup!.console,
+          ...(this.turns.wallTime.epoch === undefined ? {} : { wallEpoch: this.turns.wallTime.epoch }),
           disks: machine.platform.backends.map(({ inner }) => stampDisk(inner)),
           machine: saveMachine(machine),
         };
       case 'setTime':
-        this.setup = { ...this.setup!, time: (args as Calls['setTime'][0]).time };
-        this.turns.changePace();
+        this.setTime((args as Calls['setTime'][0]).time);
         return undefined;
       case 'pause':
         this.turns.paused = true;
@@ -344,7 +354,9 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
 
   private create(setup: Setup): Made {
     const { boot: _, state: __, ...rest } = setup;
-    return this.begin(assemble(this.engine, setup, this.outputs), rest);
+    const assembled = assemble(this.engine, setup, this.outputs);
+    if (setup.time === 'wall') this.turns.wallTime.epoch = assembled.wallEpoch;
+    return this.begin(assembled, rest);
   }
 
   begin({ machine, console, files, skipIdle, disks }: Assembled, setup: HostState['setup']): Made {
@@ -361,6 +373,13 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
       hasSignature: symbols.signature !== undefined,
       writesDisks: !this.clones.held.active && machine.platform.backends.some(({ readOnly }) => !readOnly),
     };
+  }
+
+  private setTime(time: TimeMode): void {
+    if (time === this.setup!.time) return;
+    this.setup = { ...this.setup!, time };
+    this.turns.changePace();
+    this.turns.wallTime.origin = undefined;
   }
 
   private dispose({ frozen }: Calls['dispose'][0]): Calls['dispose'][1] {

@@ -62,7 +62,7 @@ export class Turns {
   private timer: NodeJS.Timeout | undefined;
   private stalled = false;
   private runLength = new RunLength();
-  private readonly wallTime = new WallTime();
+  readonly wallTime = new WallTime();
 
   constructor(host: TurnsHost) {
     this.host = host;
@@ -78,6 +78,7 @@ export class Turns {
   /** The machine has become another one. */
   renewed(machine: Machine): void {
     this.skipIdle = machine.skipIdle;
+    this.wallTime.stop(false);
   }
 
   /** Guest time goes otherwise from now on. */
@@ -122,7 +123,7 @@ export class Turns {
     const wanted = this.free || callers.waits.size > 0 || inSlice;
     const held = this.paused || debugging.standing || hints.waiting;
     if (!wanted || held || reports.behind || recording.recorder?.behind) {
-      this.wallTime.stop();
+      this.wallTime.stop(debugging.standing);
       return false;
     }
     if (inSlice) machine.interrupt();
