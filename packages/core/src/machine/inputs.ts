@@ -177,9 +177,12 @@ export class Inputs {
 
   /** Applies an event and logs what of it was taken; returns what was not. */
   admit(event: InputEvent): InputEvent | undefined {
-    const { log, position, clock } = this.machine;
+    const { log, position, clock, platform } = this.machine;
     const { now } = clock;
-    const taken = this.apply(event);
+    // What a guest does not read yet it would throw away.
+    const offered =
+      event.kind === 'console' ? { ...event, bytes: event.bytes.subarray(0, platform.uart.ready) } : event;
+    const taken = this.apply(offered);
     if (!('bytes' in event)) {
       log.append(position, now, event);
       return undefined;

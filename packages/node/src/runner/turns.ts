@@ -61,6 +61,8 @@ export class Turns {
   private skipIdle: boolean | undefined;
   private timer: NodeJS.Timeout | undefined;
   private stalled = false;
+  /** Input that waited when every hart did, the last time. */
+  private refused = 0;
   private runLength = new RunLength();
   readonly wallTime = new WallTime();
 
@@ -208,7 +210,12 @@ export class Turns {
     ending.rests();
     if (callers.settle()) return true;
     if (this.endWatched(machine, (watch) => watch.holds(machine) ?? watch.idle(machine, until))) return true;
-    if (until === undefined && machine.backlog === 0) {
+    const { backlog } = machine;
+    const refused = backlog > 0 && backlog === this.refused;
+    this.refused = backlog;
+    // Input that came in the meantime is offered once more; what is refused then waits for a guest that never reads it.
+    if (until === undefined && backlog > 0 && !refused) return true;
+    if (until === undefined) {
       const live = this.free || (!typed.ended && callers.waits.live);
       ending.sayHalt();
       if (!live) {
@@ -221,7 +228,7 @@ export class Turns {
       }
       return false;
     }
-    if (setup!.time === 'virtual' || until === undefined) return false;
+    if (setup!.time === 'virtual') return false;
     if (this.wallTime.jump(machine, until)) return true;
     this.sleep(until);
     return false;

@@ -178,3 +178,44 @@ test('uart: a damaged record is refused', () => {
   assert.throws(() => uart.restore({ ...uart.save(), fifoControl: 0x02 }), /bits that do not exist/);
   assert.throws(() => uart.restore({ ...uart.save(), version: 2 }), /version/);
 });
+
+test('uart: input is taken when it would be read, and not while the port is set up', () => {
+  const { uart, get, put, type } = setUp();
+  const polls = (count: number) => {
+    for (let n = 0; n < count; n++) get(LSR);
+  };
+  // A driver that looks for the port: it reads what is there, clears the FIFOs, tries the loopback.
+  assert.equal(uart.ready, 0);
+  for (const offset of [LSR, DATA, IIR, LSR, DATA, LSR]) get(offset);
+  put(FCR, 0x07);
+  put(MCR, 0x10);
+  assert.equal(uart.ready, 0);
+  put(MCR, 0x0b);
+  // One that sends looks before each byte.
+  for (let n = 0; n < 20; n++) {
+    get(LSR);
+    put(DATA, 0x41);
+  }
+  assert.equal(uart.ready, 0);
+  // One that polls for input: a receiver full, and more when it has read that.
+  polls(8);
+  assert.equal(uart.ready, 16);
+  assert.equal(type('0123456789abcdef'), 16);
+  assert.equal(uart.ready, 0);
+  while ((get(LSR) & 1) !== 0) get(DATA);
+  polls(8);
+  assert.equal(uart.ready, 16 + 256);
+  // Set up anew, by a kernel after its loader.
+  put(FCR, 0x07);
+  assert.equal(uart.ready, 0);
+  put(IER, 0x01);
+  assert.equal(uart.ready, 16);
+  type('x');
+  get(DATA);
+  assert.equal(uart.ready, 16 + 256);
+  put(IER, 0x00);
+  assert.equal(uart.ready, 0);
+  // A firmware's console.
+  assert.equal(uart.take(4).length, 0);
+  assert.ok(uart.ready > 0);
+});

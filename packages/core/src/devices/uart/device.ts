@@ -34,6 +34,10 @@ import {
 
 /** Pending output is handed over without waiting for a flush when it reaches this many bytes. */
 const OUTPUT_SIZE = 4096;
+/** Input that waits for a guest which reads: little, as what follows may set the port up anew (a kernel after its loader). */
+const AHEAD = 256;
+/** So many looks at the line status in a row, and nothing else, are a driver's that polls for input; one that sends looks once a byte. */
+const POLLS = 8;
 
 const DATA = 0;
 const INTERRUPT_ENABLE = 1;
@@ -86,6 +90,10 @@ export class Uart implements Device<UartState> {
   #state = initialUart();
   readonly #received = new ByteQueue(FIFO_SIZE);
   readonly #inbox = new ByteQueue(INBOX_SIZE);
+  /** Looks at the line status since anything else was done. */
+  #polls = 0;
+  /** The guest has read a receiver full of input since it last set the receiver up. */
+  #reads = false;
   #pending = new Uint8Array(OUTPUT_SIZE);
   #pendingLength = 0;
 
@@ -95,8 +103,22 @@ export class Uart implements Device<UartState> {
     this.#output = output;
   }
 
+  /**
+   * How many bytes typed now would be read: while drivers probe and set the port up, they empty the receiver and read what they throw
+   * away. Input is taken once received bytes interrupt or the driver polls for them: a receiver full at first, and more when that has
+   * been read. No part of the state: it says when the host offers input, which is an event of its own.
+   */
+  get ready(): number {
+    const listens = (this.#state.interruptEnable & ON_RECEIVED) !== 0 || this.#polls >= POLLS;
+    if (!listens || this.#loopback) return 0;
+    const most = this.#reads ? AHEAD : 0;
+    return Math.max(0, this.#receiverRoom + most - this.#inbox.length);
+  }
+
   read(offset: number, _size: AccessSize): number {
     const state = this.#state;
+    if (offset === LINE_STATUS) this.#polls = Math.min(this.#polls + 1, POLLS);
+    else if (offset !== DATA) this.#polls = 0;
     switch (offset) {
       case DATA:
         if (this.#latchOpen) return state.divisor & 0xff;
@@ -136,6 +158,7 @@ export class Uart implements Device<UartState> {
   write(offset: number, _size: AccessSize, value: number): void {
     const state = this.#state;
     const byte = value & 0xff;
+    this.#polls = 0;
     switch (offset) {
       case DATA:
         if (this.#latchOpen) state.divisor = (state.divisor & 0xff00) | byte;
@@ -175,9 +198,11 @@ export class Uart implements Device<UartState> {
   take(max: number): Uint8Array {
     const bytes = new Uint8Array(max);
     let length = 0;
+    this.#polls = POLLS;
     while (length < max && this.#received.length > 0) {
       bytes[length++] = this.#received.shift() as number;
       this.#refill();
+      this.#reads ||= this.#received.length === 0;
     }
     this.#updateInterrupt();
     return bytes.slice(0, length);
@@ -217,6 +242,8 @@ export class Uart implements Device<UartState> {
   }
 
   #adopt(state: UartState): void {
+    this.#polls = 0;
+    this.#reads = false;
     this.#received.load(state.received);
     this.#inbox.load(state.inbox);
     this.#state = { ...state, received: new Uint8Array(0), inbox: new Uint8Array(0) };
@@ -240,10 +267,11 @@ export class Uart implements Device<UartState> {
   }
 
   #takeReceived(): number {
-    const byte = this.#received.shift() ?? 0;
+    const byte = this.#received.shift();
     this.#refill();
+    this.#reads ||= byte !== undefined && !this.#loopback && this.#received.length === 0;
     this.#updateInterrupt();
-    return byte;
+    return byte ?? 0;
   }
 
   /** Lets bytes from the line into the receiver. In loopback the receiver is cut off from the line. */
@@ -280,7 +308,10 @@ export class Uart implements Device<UartState> {
   #controlFifos(control: number): void {
     const enable = (control & FIFO_ENABLED) !== 0;
     // Turning the FIFOs on or off empties them, and the other bits count only together with the enable bit.
-    if (enable !== this.#fifosEnabled || (enable && (control & CLEAR_RECEIVER) !== 0)) this.#received.clear();
+    if (enable !== this.#fifosEnabled || (enable && (control & CLEAR_RECEIVER) !== 0)) {
+      this.#received.clear();
+      this.#reads = false;
+    }
     this.#state.fifoControl = enable ? control & FIFO_CONTROL_BITS : 0;
     this.#refill();
   }
