@@ -6,6 +6,7 @@
 import { AgentClient, type AgentState } from '../agent/client.ts';
 import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { END_OF_TIME } from '../devices/device.ts';
+import type { UartReader } from '../devices/uart/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
 import { PIECE, WORK } from './account.ts';
 import { HINT_RESULT } from './hints.ts';
@@ -22,6 +23,8 @@ export interface LinkState {
   readonly received: readonly Uint8Array[];
   /** It has sent more than that, which is lost. */
   readonly flooded: boolean;
+  /** How the guest reads what is typed. */
+  readonly reader: UartReader;
 }
 
 /**
@@ -33,11 +36,14 @@ const AGENT_HELD_A_STEP = 8;
 /** Lines that the client looks at, at one boundary. */
 const LINES_AT_ONCE = 8192;
 
+/** What a caller gives: an event, or what is typed on the serial console, which enters as `console` events when the guest reads it. */
+export type Input = InputEvent | { readonly kind: 'typed'; readonly bytes: Uint8Array };
+
 export class Inputs {
   /** The host's end of the guest agent. Its requests enter at boundaries. */
   readonly agent: AgentClient;
   private readonly machine: Machine;
-  private readonly queue: InputEvent[] = [];
+  private readonly queue: Input[] = [];
   private readonly fromAgent: Uint8Array[] = [];
   /** Bytes of them, those of bookkeeping included. */
   private heard = 0;
@@ -54,7 +60,7 @@ export class Inputs {
     this.agent = new AgentClient({ send: (bytes) => this.send(bytes), now: () => machine.now });
   }
 
-  add(event: InputEvent): void {
+  add(event: Input): void {
     this.queue.push(event);
   }
 
@@ -64,7 +70,7 @@ export class Inputs {
   }
 
   /** Takes out what waits. */
-  takeAll(): InputEvent[] {
+  takeAll(): Input[] {
     return this.queue.splice(0);
   }
 
@@ -144,7 +150,7 @@ export class Inputs {
       if (late) return late;
       // Taken out first: one that makes no sense throws, and does so once.
       const [event] = this.queue.splice(i, 1);
-      const rest = this.admit(event!);
+      const rest = event!.kind === 'typed' ? this.admitTyped(event.bytes) : this.admit(event!);
       if (rest) this.queue.splice(i++, 0, rest);
     }
     return undefined;
@@ -177,12 +183,9 @@ export class Inputs {
 
   /** Applies an event and logs what of it was taken; returns what was not. */
   admit(event: InputEvent): InputEvent | undefined {
-    const { log, position, clock, platform } = this.machine;
+    const { log, position, clock } = this.machine;
     const { now } = clock;
-    // What a guest does not read yet it would throw away.
-    const offered =
-      event.kind === 'console' ? { ...event, bytes: event.bytes.subarray(0, platform.uart.ready) } : event;
-    const taken = this.apply(offered);
+    const taken = this.apply(event);
     if (!('bytes' in event)) {
       log.append(position, now, event);
       return undefined;
@@ -194,6 +197,14 @@ export class Inputs {
     }
     if (taken > 0) log.append(position, now, { ...event, bytes: event.bytes.slice(0, taken) });
     return { ...event, bytes: event.bytes.subarray(taken) };
+  }
+
+  /** Lets in as much as the guest would read now; the rest it would throw away. */
+  private admitTyped(bytes: Uint8Array): Input | undefined {
+    const offered = bytes.subarray(0, this.machine.platform.uart.ready);
+    const refused = offered.length === 0 ? undefined : this.admit({ kind: 'console', bytes: offered });
+    const taken = offered.length - (refused && 'bytes' in refused ? refused.bytes.length : 0);
+    return taken === bytes.length ? undefined : { kind: 'typed', bytes: bytes.subarray(taken) };
   }
 
   /** Changes the machine; for bytes, how many were taken. */
@@ -249,14 +260,21 @@ export class Inputs {
   }
 
   saveLink(): LinkState {
-    return { agent: this.agent.save(), open: this.agentOpen, received: this.fromAgent.slice(), flooded: this.flooded };
+    return {
+      agent: this.agent.save(),
+      open: this.agentOpen,
+      received: this.fromAgent.slice(),
+      flooded: this.flooded,
+      reader: this.machine.platform.uart.reader,
+    };
   }
 
   /** See `AgentClient.restore`. */
   restoreLink(
-    { agent, open, received, flooded }: LinkState,
+    { agent, open, received, flooded, reader }: LinkState,
     handlersOf?: (key: string) => ExecHandlers | undefined,
   ): Map<string, ExecHandle> {
+    this.machine.platform.uart.reader = reader;
     this.agentOpen = open;
     this.forgetAgent();
     for (const bytes of received) this.received(bytes);

@@ -27,9 +27,9 @@ import { hartView, translate } from './guest-memory.ts';
 import { Harts } from './harts.ts';
 import { type HintCaller, Hints } from './hints.ts';
 import { serveHtif } from './htif.ts';
-import { Inputs, type LinkState } from './inputs.ts';
+import { type Input, Inputs, type LinkState } from './inputs.ts';
 import { Interceptions } from './interceptions.ts';
-import { EventLog, type InputEvent, type LogReader, type Position } from './log.ts';
+import { EventLog, type LogReader, type Position } from './log.ts';
 import {
   type Configuration,
   checkOptions,
@@ -226,7 +226,7 @@ export class Machine implements EngineHost {
   }
 
   /** Queues an event; it enters at the next slice boundary, or as far as there is room at the following ones. */
-  input(event: InputEvent): void {
+  input(event: Input): void {
     this.inputs.add(event);
   }
 
@@ -630,7 +630,7 @@ export class Machine implements EngineHost {
   }
 
   /** Input that has been queued and has not entered. */
-  takeInputs(): InputEvent[] {
+  takeInputs(): Input[] {
     return this.inputs.takeAll();
   }
 

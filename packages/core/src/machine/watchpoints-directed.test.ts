@@ -272,7 +272,7 @@ test('what the firmware writes, at the step of the call', () => {
   a.op('addi', { rd: t0, imm: 1 });
   const make = () => {
     const machine = bareMachine(a.bytes(), { boot: { kind: 'linux', kernel: a.bytes(), flat: true } });
-    machine.platform.uart.receive(new TextEncoder().encode('typed'));
+    machine.input({ kind: 'console', bytes: new TextEncoder().encode('typed') });
     return machine;
   };
   const single = make();

@@ -16,7 +16,8 @@ import type { WaitOptions as DetectorOptions, WaitProposal } from '@braid/core/b
 import type { PortableModule } from '@braid/core/engine/translator/installer.ts';
 import type { CapturedBlock } from '@braid/core/machine/disk-capture.ts';
 import type { Hint, HintQuotas } from '@braid/core/machine/hints.ts';
-import type { InputEvent, LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
+import type { Input } from '@braid/core/machine/inputs.ts';
+import type { LoggedEvent, Patch, Position } from '@braid/core/machine/log.ts';
 import type { Boot, Exit } from '@braid/core/machine/options.ts';
 import type { MapRoots } from '@braid/core/memory/frame-map.ts';
 import type { OutputPiece } from '@braid/core/timeline/captured-output.ts';
@@ -122,7 +123,7 @@ export interface HintAnswer {
 export interface Departed {
   readonly point: ForkPoint;
   readonly host: HostState;
-  readonly inputs: readonly InputEvent[];
+  readonly inputs: readonly Input[];
   /** Of a clone that is adopted: what has come in since it was made. */
   readonly events: readonly LoggedEvent[];
 }
@@ -131,7 +132,7 @@ export interface Departed {
 export interface Arrival {
   readonly point: ForkPoint;
   readonly host: HostState;
-  readonly inputs: readonly InputEvent[];
+  readonly inputs: readonly Input[];
   /** Whether it is a clone, that holds back what it sends, or the machine itself in another place. */
   readonly clone: boolean;
   readonly seed?: bigint;

@@ -3,6 +3,7 @@
 import type { ExecHandlers } from '@braid/core/agent/client.ts';
 import { type ForkPoint, freeForkPoint, machineFrom } from '@braid/core/branch/fork-point.ts';
 import { BranchPath } from '@braid/core/branch/path.ts';
+import { checkReader, type UartReader } from '@braid/core/devices/uart/device.ts';
 import { type BlockBackend, MemoryBackend } from '@braid/core/devices/virtio-block/backend.ts';
 import { FrameBlocks } from '@braid/core/disk/frame-blocks.ts';
 import { OverlayBackend } from '@braid/core/disk/overlay.ts';
@@ -61,6 +62,7 @@ export function assemble(engine: Engine, setup: Setup, outputs: Outputs): Assemb
         throw error;
       }
       const { wallEpoch } = saved;
+      if (saved.reader) machine.platform.uart.reader = saved.reader;
       return { machine, console: saved.console, files, skipIdle: machine.skipIdle, disks: sources, wallEpoch };
     }
     const slice = setup.slice === undefined ? {} : { slice: setup.slice };
@@ -187,9 +189,11 @@ function checkSaved(value: unknown): {
   disks: readonly DiskStamp[];
   console: ConsoleDevice;
   wallEpoch: bigint | undefined;
+  reader: UartReader | undefined;
 } {
   const record = (typeof value === 'object' && value !== null ? value : {}) as Record<string, unknown>;
   const { version, console, machine, wallEpoch } = record;
+  const reader = record.reader === undefined ? undefined : checkReader(record.reader, 'saved machine: reader');
   if (version !== 1 && version !== 2)
     throw new BraidError('ERR_BRAID_STATE', 'this is no saved machine of this version of Braid');
   if (console !== 'serial' && console !== 'virtio')
@@ -197,5 +201,5 @@ function checkSaved(value: unknown): {
   if (wallEpoch !== undefined && (typeof wallEpoch !== 'bigint' || BigInt.asUintN(63, wallEpoch) !== wallEpoch))
     throw new BraidError('ERR_BRAID_STATE', 'saved machine: wallEpoch is no time from 1970 to 2261');
   // Version 1 knew nothing of what disks hold.
-  return { machine, disks: version === 1 ? [] : restoreStamps(record.disks), console, wallEpoch };
+  return { machine, disks: version === 1 ? [] : restoreStamps(record.disks), console, wallEpoch, reader };
 }

@@ -231,6 +231,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
         return {
           version: 2,
           console: this.setup!.console,
+          reader: machine.platform.uart.reader,
           ...(this.turns.wallTime.epoch === undefined ? {} : { wallEpoch: this.turns.wallTime.epoch }),
           disks: machine.platform.backends.map(({ inner }) => stampDisk(inner)),
           machine: saveMachine(machine),

@@ -24,7 +24,7 @@ export class TypedInput {
     request: Extract<Request, { type: 'console' }>,
   ): void {
     const { bytes, reply } = request;
-    machine?.input(console === 'serial' ? { kind: 'console', bytes } : { kind: 'port', port: MAIN_PORT, bytes });
+    machine?.input(console === 'serial' ? { kind: 'typed', bytes } : { kind: 'port', port: MAIN_PORT, bytes });
     this.replies.push(reply);
     this.acknowledge(machine);
   }

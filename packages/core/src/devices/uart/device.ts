@@ -18,6 +18,7 @@
  * Output is gathered and handed over in pieces: `flushOutput` is for the end of a slice.
  */
 
+import { Fields } from '../../state/check.ts';
 import { ByteQueue } from '../byte-queue.ts';
 import type { AccessSize, Device, DeviceContext } from '../device.ts';
 import {
@@ -83,6 +84,24 @@ const DATA_SET_READY = 0x20;
 const RING = 0x40;
 const CARRIER = 0x80;
 
+/** What a guest has shown of how it reads typed input: plain data, which goes with a machine wherever that goes on. */
+export interface UartReader {
+  /** Looks at the line status since anything else was done. */
+  readonly polls: number;
+  /** It has read a receiver full of input since it last set the receiver up. */
+  readonly reads: boolean;
+}
+
+const NO_READER: UartReader = { polls: 0, reads: false };
+
+/** A reader from a record, which may come from anywhere. Throws `StateError`. */
+export function checkReader(record: unknown, where: string): UartReader {
+  const fields = new Fields(record, where);
+  const reader = { polls: fields.integer('polls', 0, POLLS), reads: fields.flag('reads') };
+  fields.end();
+  return reader;
+}
+
 export class Uart implements Device<UartState> {
   readonly #context: DeviceContext;
   readonly #output: (bytes: Uint8Array) => void;
@@ -90,9 +109,7 @@ export class Uart implements Device<UartState> {
   #state = initialUart();
   readonly #received = new ByteQueue(FIFO_SIZE);
   readonly #inbox = new ByteQueue(INBOX_SIZE);
-  /** Looks at the line status since anything else was done. */
   #polls = 0;
-  /** The guest has read a receiver full of input since it last set the receiver up. */
   #reads = false;
   #pending = new Uint8Array(OUTPUT_SIZE);
   #pendingLength = 0;
@@ -106,13 +123,23 @@ export class Uart implements Device<UartState> {
   /**
    * How many bytes typed now would be read: while drivers probe and set the port up, they empty the receiver and read what they throw
    * away. Input is taken once received bytes interrupt or the driver polls for them: a receiver full at first, and more when that has
-   * been read. No part of the state: it says when the host offers input, which is an event of its own.
+   * been read. It says when the host offers input, which is an event of its own.
    */
   get ready(): number {
     const listens = (this.#state.interruptEnable & ON_RECEIVED) !== 0 || this.#polls >= POLLS;
     if (!listens || this.#loopback) return 0;
     const most = this.#reads ? AHEAD : 0;
     return Math.max(0, this.#receiverRoom + most - this.#inbox.length);
+  }
+
+  /** How the guest reads, for `ready`: no part of the state, and of no hash. */
+  get reader(): UartReader {
+    return { polls: this.#polls, reads: this.#reads };
+  }
+
+  set reader({ polls, reads }: UartReader) {
+    this.#polls = polls;
+    this.#reads = reads;
   }
 
   read(offset: number, _size: AccessSize): number {
@@ -242,8 +269,7 @@ export class Uart implements Device<UartState> {
   }
 
   #adopt(state: UartState): void {
-    this.#polls = 0;
-    this.#reads = false;
+    this.reader = NO_READER;
     this.#received.load(state.received);
     this.#inbox.load(state.inbox);
     this.#state = { ...state, received: new Uint8Array(0), inbox: new Uint8Array(0) };
@@ -269,7 +295,7 @@ export class Uart implements Device<UartState> {
   #takeReceived(): number {
     const byte = this.#received.shift();
     this.#refill();
-    this.#reads ||= byte !== undefined && !this.#loopback && this.#received.length === 0;
+    if (byte !== undefined && !this.#loopback) this.#reads ||= this.#received.length === 0;
     this.#updateInterrupt();
     return byte ?? 0;
   }
