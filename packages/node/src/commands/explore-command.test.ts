@@ -77,7 +77,7 @@ test('options go before what the script says; exit codes', async (t) => {
     run(script, '--shell'),
     run('--help'),
   ]);
-  assert.match(missing.stderr, /none\.mjs cannot be read/);
+  assert.match(missing.stderr, /none\.mjs: there is no such file/);
   assert.match(broken.stderr, /broken\.mjs failed: .*SyntaxError/);
   assert.match(empty.stderr, /default export/);
   assert.match(beam.stderr, /a beam needs a width/);

@@ -77,8 +77,8 @@ test('a replay that is another run says where, and fails', async (t) => {
   const folder = temporaryFolder(t.after.bind(t));
   const { path } = await echoed(folder);
   const other = join(folder, 'other.rec');
-  // What turns the machine off is typed first.
-  writeFileSync(other, changed(path, 'events', 'abcq', 0x71));
+  // What turns the machine off is typed sooner.
+  writeFileSync(other, changed(path, 'events', 'bcq', 0x71));
   const [text, json] = await Promise.all([braid(['replay', other]), braid(['replay', other, '--json'])]);
   assert.deepEqual([text.code, json.code], [1, 1]);
   assert.match(text.stderr, /^braid: the replay differs from what was recorded at step \d+ \(\d+:0:\d+\): /);
@@ -115,7 +115,7 @@ test('what cannot be used is refused, and says what to do', async (t) => {
     /0 to 65535/,
     /--elf PROGRAM/,
     /none: .*with its symbols/,
-    /cannot be written/,
+    /there is no such file; give another path/,
     /add --record/,
     /is no recording; give another path/,
   ];
