@@ -1,6 +1,5 @@
 /** The command line: what commands there are, and what their errors look like. */
 
-import { constants } from 'node:os';
 import { Command, CommanderError } from 'commander';
 import type { ExploreFlags } from './commands/explore.ts';
 import {
@@ -11,6 +10,7 @@ import {
   count,
   type RunFlags,
 } from './commands/flags.ts';
+import { watchOutput } from './commands/lost-output.ts';
 import { addRecordingCommands } from './commands/recording-commands.ts';
 import { refuseRepeats } from './commands/repeats.ts';
 import { note, safeText, tell } from './commands/say.ts';
@@ -50,9 +50,7 @@ Exit codes:
 
 /** Runs a command line; the exit code is in `process.exitCode`. */
 export async function main(args: readonly string[]): Promise<void> {
-  // Whoever reads what we write may go away first: that ends us, quietly.
-  for (const stream of [process.stdout, process.stderr])
-    stream.on('error', () => process.exit(128 + constants.signals.SIGPIPE));
+  for (const stream of [process.stdout, process.stderr]) watchOutput(stream, EXIT.failed);
   const split = args.indexOf('--');
   const own = split < 0 ? args : args.slice(0, split);
   const rest = split < 0 ? undefined : args.slice(split + 1);

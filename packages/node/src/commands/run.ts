@@ -9,6 +9,7 @@ import { BraidError } from '../errors.ts';
 import { Machine } from '../machine.ts';
 import type { Program } from '../programs.ts';
 import { createOptions, type RunFlags } from './flags.ts';
+import { takeLostOutput } from './lost-output.ts';
 import { ResultFile } from './result-file.ts';
 import { awaitDebugger } from './run-debugger.ts';
 import { RunRecorder } from './run-recorder.ts';
@@ -17,6 +18,8 @@ import { Terminal } from './terminal.ts';
 
 /** How long a guest may take to power off before it is ended. */
 const POWER_OFF_MS = 15_000;
+/** How long its agent may take to answer before that. */
+const ANSWER_MS = 1000;
 
 /** How a run ended: for `--stats`, and as our exit code. */
 export interface Ending {
@@ -102,8 +105,10 @@ export async function shell(machine: Machine, flags: RunFlags): Promise<number> 
 class Session {
   readonly machine: Machine;
   terminal: Terminal | undefined;
-  /** A signal has ended it. */
+  /** A signal has ended it, or the end of its output. */
   interrupted = false;
+  private readonly stopProgram = new AbortController();
+  private hurry: () => void = () => {};
   private readonly flags: RunFlags;
   private readonly interactive: boolean;
   private program: Program | undefined;
@@ -121,15 +126,13 @@ class Session {
   }
 
   async run(command: readonly string[] | undefined, sync: boolean): Promise<Ending> {
-    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-    const caught = signals.map((signal) => {
-      const handler = () => {
-        this.interrupted = true;
-        this.leave({ reason: signal, code: 128 + constants.signals[signal] });
-      };
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
+    const caught: (() => void)[] = signals.map((signal) => {
+      const handler = () => this.interrupt({ reason: signal, code: 128 + constants.signals[signal] });
       process.on(signal, handler);
-      return () => process.off(signal, handler);
+      return () => void process.off(signal, handler);
     });
+    caught.push(takeLostOutput((lost) => this.interrupt(lost)));
     try {
       const work = command ? this.runCommand(command, sync) : this.runConsole();
       let left = false;
@@ -138,12 +141,38 @@ class Session {
       });
       // Who leaves ends what is under way: that is no failure.
       const finished = work.catch((error) => (left ? this.left : ended(error)));
-      return await Promise.race([finished, this.left]);
+      const ending = await Promise.race([finished, this.left]);
+      if (this.interrupted && sync) await this.settle();
+      return ending;
     } finally {
       for (const release of caught) release();
       // Input that does not end must not keep a process that has been told to.
       if (this.flags.input) process.stdin.destroy();
     }
+  }
+
+  /** Ends the session in order; told again, at once. */
+  private interrupt(ending: Ending): void {
+    if (this.interrupted) this.hurry();
+    this.interrupted = true;
+    this.leave(ending);
+  }
+
+  /** What an end owes to disks that are written: the program ends, and the guest writes what it holds and powers off. */
+  private async settle(): Promise<void> {
+    const { machine } = this;
+    this.stopProgram.abort();
+    const hurried = new Promise<void>((resolve) => {
+      this.hurry = resolve;
+    });
+    const orderly = async () => {
+      await machine.boot({ signal: AbortSignal.timeout(ANSWER_MS) });
+      await machine.shutdown({ signal: AbortSignal.timeout(POWER_OFF_MS) });
+    };
+    const done = orderly().catch((error: BraidError) => {
+      if (error.code !== 'ERR_BRAID_EXITED') tell(`the guest was not powered off: ${error.message}`);
+    });
+    await Promise.race([done, hurried]);
   }
 
   /** The console is the user's until the machine ends. */
@@ -253,6 +282,7 @@ class Session {
         const { columns, rows } = process.stdout;
         const program = machine.spawn(argv, {
           ...limits,
+          signal: this.stopProgram.signal,
           input: 'stream',
           terminal: { columns: columns || 80, rows: rows || 24 },
         });
@@ -269,6 +299,7 @@ class Session {
         const { exitCode } = await machine.exec(argv, {
           ...limits,
           ...input,
+          signal: this.stopProgram.signal,
           onStdout: (bytes) => write(process.stdout, bytes),
           onStderr: error,
         });
