@@ -23,6 +23,8 @@ const AGAIN = {
   // Modules of one region each are slow to make: small programs only.
   eager: /^packages\/core\/src\/(engine\/(?!exactness|workers|counters)|hart\/)[^/]*\.test\.ts$/,
 };
+/** Milliseconds that a file, and each test in it, may take: one that waits for ever fails by its name, and the others run. */
+const LIMIT = 10 * 60_000;
 const SKIPPED = new Set(['node_modules', 'prebuilt']);
 
 function* testFiles(folder) {
@@ -48,7 +50,7 @@ async function main() {
 
   const seed = process.env.BRAID_SEED || String(randomInt(2 ** 31));
   process.stdout.write(`seed base ${seed} (BRAID_SEED=${seed} npm test repeats it)\n`);
-  const options = ['--test', '--test-concurrency=2', '--test-reporter=spec', ...flags];
+  const options = ['--test', '--test-concurrency=2', `--test-timeout=${LIMIT}`, '--test-reporter=spec', ...flags];
   const failed = [];
   const run = async (some, settings, more = []) => {
     if (some.length === 0) return;
