@@ -185,6 +185,16 @@ test(
   },
 );
 
+test('time is switched while the machine runs', async () => {
+  await using machine = await Machine.create({ bare: endlessProgram('quiet'), memory: '32M', time: 'wall' });
+  await machine.run();
+  for (let n = 0; n < 20; n++) {
+    await machine.setTime(n % 2 === 0 ? 'virtual' : 'wall');
+    const { steps } = await machine.stats();
+    while ((await machine.stats()).steps === steps) await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+});
+
 test('exact stops: steps, positions, pause', async () => {
   await using machine = await Machine.create({ bare: endlessProgram('quiet'), memory: '32M', seed: 1n });
   assert.deepEqual(await machine.step(5n), { round: 0n, hart: 0, step: 5 });

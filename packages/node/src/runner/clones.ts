@@ -121,7 +121,7 @@ export class Clones {
     }
     for (const input of inputs) machine.input(input);
     host.ending.arrive(state.panic, machine.exit !== undefined);
-    host.turns.wallTime.origin = state.wallOrigin;
+    host.turns.wallTime.begin(state.wallOrigin);
     return host.begin(assembled, state.setup);
   }
 

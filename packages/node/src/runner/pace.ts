@@ -39,15 +39,19 @@ export class RunLength {
  * that a debugger had it stopped.
  */
 export class WallTime {
-  /**
-   * The host's monotonic time (ns; one for all threads) at which guest time was 0. Undefined before the machine runs in wall time.
-   */
-  origin: bigint | undefined;
+  #origin: bigint | undefined;
   private running = false;
   /** The host's time at which a debugger stopped the machine. */
   private stoppedAt: bigint | undefined;
   /** Where a correction of time was queued: it enters at the end of that slice. */
   private correctedAt: Position | undefined;
+
+  /** Guest time is another's: that of a machine that ran with such an origin, or in virtual time (none). */
+  begin(origin: bigint | undefined): void {
+    this.#origin = origin;
+    this.running = false;
+    this.stoppedAt = undefined;
+  }
 
   /** The machine stands still, perhaps for a debugger. */
   stop(debugged: boolean): void {
@@ -59,7 +63,7 @@ export class WallTime {
   keepPace(machine: Machine): boolean {
     const now = process.hrtime.bigint();
     if (!this.running) this.start(machine, now);
-    const difference = now - this.origin! - machine.now;
+    const difference = now - this.#origin! - machine.now;
     if (difference > 0n && !this.correctedAt) {
       this.correctedAt = { ...machine.position, step: 0 };
       machine.input({ kind: 'time', advance: difference });
@@ -69,20 +73,25 @@ export class WallTime {
 
   private start(machine: Machine, now: bigint): void {
     this.running = true;
-    if (this.stoppedAt !== undefined && this.origin !== undefined) this.origin += now - this.stoppedAt;
+    if (this.stoppedAt !== undefined && this.#origin !== undefined) this.#origin += now - this.stoppedAt;
     this.stoppedAt = undefined;
     const latest = now - machine.now;
     // A clock that is ahead never waits: the machine came from one that ran in virtual time, or the host's clock was set back.
-    if (this.origin === undefined || this.origin > latest || latest - this.origin > LONGEST) this.origin = latest;
+    if (this.#origin === undefined || this.#origin > latest || latest - this.#origin > LONGEST) this.#origin = latest;
+  }
+
+  /** The host's monotonic time (ns; one for all threads) at which guest time was 0. Undefined before the machine runs in wall time. */
+  get origin(): bigint | undefined {
+    return this.#origin;
   }
 
   /** For a saved machine: the time of day (ns since 1970) at which guest time was 0. */
   get epoch(): bigint | undefined {
-    return this.origin === undefined ? undefined : this.origin + sinceBoot();
+    return this.#origin === undefined ? undefined : this.#origin + sinceBoot();
   }
 
   set epoch(epoch: bigint | undefined) {
-    this.origin = epoch === undefined ? undefined : epoch - sinceBoot();
+    this.begin(epoch === undefined ? undefined : epoch - sinceBoot());
   }
 
   /** After a run, which may have ended because every hart waits. */
@@ -110,7 +119,7 @@ export class WallTime {
 
   /** Host time (ns) until a guest time has come. */
   private left(until: bigint): bigint {
-    return this.origin! + until - process.hrtime.bigint();
+    return this.#origin! + until - process.hrtime.bigint();
   }
 }
 

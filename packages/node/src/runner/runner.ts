@@ -380,7 +380,7 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
     if (time === this.setup!.time) return;
     this.setup = { ...this.setup!, time };
     this.turns.changePace();
-    this.turns.wallTime.origin = undefined;
+    this.turns.wallTime.begin(undefined);
   }
 
   private dispose({ frozen }: Calls['dispose'][0]): Calls['dispose'][1] {
