@@ -50,7 +50,7 @@ async function nodesPerSecond(machine: Machine, move: Move): Promise<number> {
   return nodes / time;
 }
 
-const report = new Report(
+using report = new Report(
   'explore',
   'Searches over clones of the default guest; a child is a fork with a command run in it.',
 );

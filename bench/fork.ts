@@ -253,7 +253,7 @@ using scratch = new Scratch();
 const program = compileProgram('fork', scratch);
 if (!program) throw new Error('This benchmark compiles its program: apt-get install gcc-riscv64-linux-gnu');
 const guest: Guest = { kernel: readKernel(), initrd: readInitramfs({ fork: program }) };
-const report = new Report('fork');
+using report = new Report('fork');
 benchPause(report, guest);
 benchSlowdown(report, guest, 32, 1.3);
 benchSlowdown(report, guest, 128);

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -60,6 +61,44 @@ describe('figures', () => {
     assert.equal(results.qemu!.median, 4);
     assert.deepEqual(Object.keys(results), ['braid', 'qemu']);
     await assert.rejects(alternate(2, { braid: () => 1 }), RangeError);
+  });
+
+  test('a peer that fails loses its run, one that goes on failing loses its place, and no row is lost', async () => {
+    let runs = 0;
+    const peers = {
+      once: () => {
+        if (runs++ === 0) throw new Error('it hung\nwhat it said last');
+        return 4;
+      },
+      always: () => Promise.reject(new Error('no prompt')),
+    };
+    using report = new Report('sample');
+    const results = await alternate(4, { braid: () => 2, ...peers });
+    report.add({ name: 'a', unit: 's', better: 'lower', results });
+    assert.deepEqual(results.once, { median: 4, spread: [4, 4], samples: [4, 4, 4] });
+    assert.deepEqual(Object.keys(results), ['braid', 'once']);
+    const { rows, failures } = report.toJSON();
+    assert.deepEqual(rows[0]!.ratio, { once: 2 });
+    assert.deepEqual(failures, ['once: it hung', 'always: no prompt', 'always: no prompt']);
+    const table = formatTable({ ...report.toJSON(), unfinished: true });
+    assert.match(table, /No figure of one run: once: it hung\n/);
+    assert.match(table, /rows are missing/);
+    await assert.rejects(alternate(3, { braid: () => Promise.reject(new Error('our own')) }), /our own/);
+  });
+
+  test('a benchmark that fails shows the rows that it has', () => {
+    const harness = new URL('./harness.ts', import.meta.url).href;
+    const script = `import { Report } from '${harness}';
+      using report = new Report('sample');
+      report.add({ name: 'a', unit: 's', better: 'lower', results: [1, 2, 3] });
+      throw new Error('then it failed');`;
+    const child = spawnSync(process.execPath, ['--input-type=module', '-e', script, '--', '--json'], {
+      encoding: 'utf8',
+    });
+    assert.equal(child.status, 1);
+    assert.match(child.stderr, /then it failed/);
+    const { rows, unfinished } = JSON.parse(child.stdout);
+    assert.deepEqual([rows.length, unfinished], [1, true]);
   });
 
   test('a ratio above 1 means that Braid is better', () => {
@@ -186,6 +225,7 @@ describe('a watched child', () => {
     await assert.rejects(late.until('never', 0.05), /more than 0.05 s/);
     await using none = new Watched('surely-not-a-command', []);
     await assert.rejects(none.until('x', 20), /could not start/);
+    await assert.rejects(late.exit(0.05), /did not end within 0.05 s/);
   });
 
   test('its use of time and memory, children included, until it is killed', linux, async () => {

@@ -1,13 +1,14 @@
 // What every benchmark shares: running Braid and its peers by turns, the report, and child processes watched from outside
 // (time to a pattern on their output, CPU time, peak memory). The report's forms for people are in lib/table.ts and lib/plot.ts.
 //
-//   const report = new Report('boot');
+//   using report = new Report('boot');
 //   const times = await alternate(3, { braid: () => bootBraid(), qemu: qemu && (() => bootQemu(qemu)) });
 //   report.add({ name: 'to the prompt', unit: 's', better: 'lower', results: times, group: 'boot', must: 1.2 });
 //   report.must('boot', 'qemu', 1); // the geometric mean of that group's ratios
 //   report.print();
 //
-// A ratio above 1 always means that Braid is better, whichever way the unit counts.
+// A ratio above 1 always means that Braid is better, whichever way the unit counts. A peer that fails or hangs loses that run of its own, and
+// no row of others; a benchmark that fails shows the rows that it has.
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { accessSync, constants, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -31,6 +32,10 @@ export interface BenchReport {
   geomean: Record<string, Record<string, number>>;
   /** What the project promises of these means. A peer that is not on this machine is left out. */
   musts?: GroupMust[];
+  /** Runs of peers that failed, and how: no row has them. */
+  failures?: readonly string[];
+  /** The benchmark failed before its end: rows are missing. */
+  unfinished?: true;
 }
 
 /** At least `bound` times better than the peer, and whether this run's geometric mean is. */
@@ -86,9 +91,36 @@ export function summarize(samples: number[]): Result {
   return { median: median(samples), spread: [Math.min(...samples), Math.max(...samples)], samples };
 }
 
+/** The same of samples that each competitor has gathered, and of those that have any. */
+export function summarizeAll(samples: Readonly<Record<string, number[]>>): Results {
+  const measured = Object.entries(samples).filter(([, values]) => values.length > 0);
+  return Object.fromEntries(measured.map(([name, values]) => [name, summarize(values)])) as Results;
+}
+
+const failures: string[] = [];
+
+/** What a peer does; undefined when it fails or hangs, which is noted in the report and on stderr. */
+export async function attempt<Outcome>(
+  peer: string,
+  work: () => Outcome | Promise<Outcome>,
+): Promise<Outcome | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    const [why] = (error as Error).message.split('\n');
+    failures.push(`${peer}: ${why}`);
+    process.stderr.write(`${peer} failed: ${(error as Error).message}\n`);
+    return undefined;
+  }
+}
+
+/** A peer that has failed so often in one row is not run again for it: each time may have cost minutes. */
+const MOST_FAILURES = 2;
+
 /**
  * Measures the competitors by turns, `reps` times each (at least 3), in an order that turns round every time, so
- * that a host that slows down or speeds up favours nobody. An undefined competitor is absent.
+ * that a host that slows down or speeds up favours nobody. An undefined competitor is absent, and so is a peer that
+ * fails each time. Braid's own failure is thrown.
  */
 export async function alternate(
   reps: number,
@@ -96,12 +128,19 @@ export async function alternate(
 ): Promise<Results> {
   if (!(reps >= 3)) throw new RangeError(`a median needs at least 3 runs, not ${reps}`);
   const present = Object.entries(competitors).filter((entry): entry is [string, Measure] => entry[1] !== undefined);
-  const samples = new Map(present.map(([name]) => [name, [] as number[]]));
+  const samples: Record<string, number[]> = Object.fromEntries(present.map(([name]) => [name, []]));
+  const failed = new Map<string, number>();
   for (let rep = 0; rep < reps; rep++) {
     const order = rep % 2 ? [...present].reverse() : present;
-    for (const [name, measure] of order) samples.get(name)!.push(await measure());
+    for (const [name, measure] of order) {
+      const failures = failed.get(name) ?? 0;
+      if (failures === MOST_FAILURES) continue;
+      const sample = name === 'braid' ? await measure() : await attempt(name, measure);
+      if (sample === undefined) failed.set(name, failures + 1);
+      else samples[name]!.push(sample);
+    }
   }
-  return Object.fromEntries([...samples].map(([name, values]) => [name, summarize(values)])) as Results;
+  return summarizeAll(samples);
 }
 
 export interface RowInput {
@@ -153,12 +192,14 @@ export function geomeans(rows: readonly Row[]): BenchReport['geomean'] {
   return Object.fromEntries(Object.entries(ratios).map(([group, peers]) => [group, mean(peers)]));
 }
 
-/** A benchmark's rows. */
-export class Report {
+/** A benchmark's rows. One that leaves its scope without having been printed shows what it has: the benchmark failed. */
+export class Report implements Disposable {
   readonly bench: string;
   readonly rows: Row[] = [];
   private readonly note: string | undefined;
   private readonly bounds: Omit<GroupMust, 'met'>[] = [];
+  private readonly earlier = failures.length;
+  private printed = false;
 
   constructor(bench: string, note?: string) {
     this.bench = bench;
@@ -185,6 +226,7 @@ export class Report {
       const mean = geomean[must.group]?.[must.peer];
       return mean === undefined ? [] : [{ ...must, met: mean >= must.bound }];
     });
+    const failed = failures.slice(this.earlier);
     return {
       bench: this.bench,
       host,
@@ -192,13 +234,23 @@ export class Report {
       rows: this.rows,
       geomean,
       ...(musts.length > 0 && { musts }),
+      ...(failed.length > 0 && { failures: failed }),
     };
   }
 
   /** As a table, or as one JSON object with `--json`. With `--save`, it is kept in docs/results as well. */
   print(): void {
-    process.stdout.write(`${process.argv.includes('--json') ? JSON.stringify(this) : formatTable(this.toJSON())}\n`);
+    this.write(this.toJSON());
     if (process.argv.includes('--save')) this.save(RESULTS);
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.printed && this.rows.length > 0) this.write({ ...this.toJSON(), unfinished: true });
+  }
+
+  private write(report: BenchReport): void {
+    this.printed = true;
+    process.stdout.write(`${process.argv.includes('--json') ? JSON.stringify(report) : formatTable(report)}\n`);
   }
 
   /** Writes it into a folder: the object, and a picture of the ratios when there are any. */
@@ -387,9 +439,14 @@ export class Watched implements AsyncDisposable {
     this.signal('SIGCONT');
   }
 
-  /** Waits for its end; resolves with its exit code, or null when a signal ended it. */
-  async exit(): Promise<number | null> {
-    await this.ended;
+  /** Waits for its end, `timeout` seconds at most; resolves with its exit code, or null when a signal ended it. */
+  async exit(timeout = 60): Promise<number | null> {
+    const late = AbortSignal.timeout(timeout * 1000);
+    const gaveUp = new Promise<never>((_, reject) => {
+      const why = `${this.child.spawnfile} did not end within ${timeout} s`;
+      late.addEventListener('abort', () => reject(new Error(`${why}\n${this.output.slice(-2000)}`)));
+    });
+    await Promise.race([this.ended, gaveUp]);
     return this.child.exitCode;
   }
 

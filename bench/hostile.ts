@@ -33,7 +33,7 @@ async function measure(name: string, reader: 'all' | 'none'): Promise<Measured> 
 }
 
 const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
-const report = new Report(
+using report = new Report(
   'hostile',
   'Guests that flood their host: memory above that of a quiet machine, and milliseconds until calls get through. The largest is the worst.',
 );

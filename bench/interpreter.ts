@@ -27,7 +27,7 @@ const KERNELS = {
 
 async function main(): Promise<void> {
   using scratch = new Scratch();
-  const report = new Report('interpreter');
+  using report = new Report('interpreter');
   const guest = new KernelGuest(['integer'], scratch);
   const braid = guest.bootBraid(new Engine(new Pool(), 0, { translate: false }));
   await using qemu = await guest.bootQemu();

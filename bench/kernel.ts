@@ -70,7 +70,7 @@ async function main(): Promise<void> {
   if (unknown) throw new Error(`There is no group or row "${unknown}": they are ${[...new Set(known)].join(', ')}.`);
 
   using scratch = new Scratch();
-  const report = new Report('kernel', 'On four harts `qemu` is the better of its two modes in each row.');
+  using report = new Report('kernel', 'On four harts `qemu` is the better of its two modes in each row.');
   for (const [group, { harts, rows, must }] of Object.entries(GROUPS)) {
     const chosen = Object.entries(rows).filter(
       ([name]) => named.length === 0 || named.includes(group) || named.includes(name),

@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { alternate, findQemu, quick, Report, type Results, summarize, Watched } from './harness.ts';
+import { alternate, findQemu, quick, Report, type Results, summarize, summarizeAll, Watched } from './harness.ts';
 import {
   DEFAULT_APPEND,
   type Guest,
@@ -150,7 +150,7 @@ async function benchKeystroke({ report, qemu, guest }: Context): Promise<void> {
     braid: measure('braid', () => keysInBraid(keys)),
     qemu: qemu ? measure('qemu', () => keysInPeer(qemu, args, keys)) : undefined,
   });
-  const half = Object.fromEntries(Object.entries(medians).map(([who, all]) => [who, summarize(all)])) as Results;
+  const half = summarizeAll(medians);
   report.add({ name: 'key to echo under load, p99', unit: 'ms', better: 'lower', results, must: 20 });
   report.add({ name: 'key to echo under load, median', unit: 'ms', better: 'lower', results: half });
 }
@@ -197,7 +197,8 @@ async function main(): Promise<void> {
     harts: 1,
     memory: 256,
   };
-  const context: Context = { report: new Report(GROUP, NOTE), scratch, qemu: findQemu(), guest };
+  using report = new Report(GROUP, NOTE);
+  const context: Context = { report, scratch, qemu: findQemu(), guest };
   context.report.must(GROUP, 'qemu', 1);
   const debianCommands = DEBIAN.filter(available);
   const system = (work: string): System => ({
@@ -242,7 +243,7 @@ async function main(): Promise<void> {
     } else await run(work ?? '');
   }
   addLeastRatio(context.report);
-  context.report.print();
+  report.print();
 }
 
 await main();

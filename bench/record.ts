@@ -11,7 +11,7 @@ import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Machine, Pool, type RecordingStatistics } from '../packages/node/src/index.ts';
-import { findPeer, quick, Report, type RowInput, summarize } from './harness.ts';
+import { attempt, findPeer, quick, Report, type RowInput, summarize } from './harness.ts';
 import { compileProgram, DEFAULT_APPEND, readInitramfs, readKernel, Scratch } from './lib/guest.ts';
 import { pairedRatio } from './lib/paired.ts';
 import { QemuRecorder, type RecordSample } from './lib/qemu-record.ts';
@@ -110,7 +110,7 @@ function makeDisk(scratch: Scratch): string | undefined {
 }
 
 class Recordings {
-  readonly report = new Report('record', 'x: CPU time recorded, over CPU time not recorded; of the whole process');
+  readonly report: Report;
   readonly path: string;
   private readonly scratch: Scratch;
   private readonly kernel: Uint8Array = readKernel();
@@ -118,7 +118,8 @@ class Recordings {
   private readonly peer: QemuRecorder | undefined;
   private image: string | undefined;
 
-  constructor(scratch: Scratch) {
+  constructor(scratch: Scratch, report: Report) {
+    this.report = report;
     this.scratch = scratch;
     this.path = join(scratch.folder, 'recording');
     this.initrd = readInitramfs(programs(scratch));
@@ -201,14 +202,18 @@ class Recordings {
   }
 
   private async peerRatios(program: string): Promise<number[] | undefined> {
-    if (!this.peer) return undefined;
+    const { peer } = this;
+    if (!peer) return undefined;
     const ratios: number[] = [];
     for (let n = 0; n < PEER_PAIRS; n++) {
-      const plain = await this.peer.run(program, 'plain');
-      const recorded = await this.peer.run(program, 'record');
-      ratios.push(recorded.cpuSeconds / plain.cpuSeconds);
+      const ratio = await attempt('qemu', async () => {
+        const plain = await peer.run(program, 'plain');
+        const recorded = await peer.run(program, 'record');
+        return recorded.cpuSeconds / plain.cpuSeconds;
+      });
+      if (ratio !== undefined) ratios.push(ratio);
     }
-    return ratios;
+    return ratios.length > 0 ? ratios : undefined;
   }
 }
 
@@ -219,12 +224,13 @@ async function main(): Promise<void> {
   const unknown = named.find((name) => !known.includes(name));
   if (unknown) throw new Error(`There is no row "${unknown}": they are ${known.join(', ')}.`);
   using scratch = new Scratch();
-  const recordings = new Recordings(scratch);
+  using report = new Report('record', 'x: CPU time recorded, over CPU time not recorded; of the whole process');
+  const recordings = new Recordings(scratch, report);
   for (const name of known.filter((name) => named.length === 0 || named.includes(name))) {
     if (name === 'logs') await recordings.logs();
     else await recordings.work(name);
   }
-  recordings.report.print();
+  report.print();
 }
 
 await main();

@@ -8,7 +8,7 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Machine, Pool, type Program, Replay } from '../packages/node/src/index.ts';
-import { quick, Report, type Results, summarize, Watched } from './harness.ts';
+import { attempt, quick, Report, summarizeAll, Watched } from './harness.ts';
 import { compileNative, compileProgram, readInitramfs, readKernel, Scratch } from './lib/guest.ts';
 import { numbers } from './lib/paired.ts';
 import { QemuRecorder } from './lib/qemu-record.ts';
@@ -177,20 +177,27 @@ async function compare({ report, scratch, path, kernel, initrd }: Context, rr: R
   for (let rep = 0; rep < REPS; rep++) replayed.braid!.push((await replayTimes(path)).warm.cpuSeconds);
   const peer = QemuRecorder.find(scratch, kernel, initrd);
   for (let rep = 0; peer && rep < REPS; rep++) {
-    const plain = await peer.run('rounds', 'plain');
-    const one = await peer.run('rounds', 'record');
-    (recorded.qemu ??= []).push(one.cpuSeconds / plain.cpuSeconds);
-    (replayed.qemu ??= []).push((await peer.run('rounds', 'replay')).cpuSeconds);
+    await attempt('qemu', async () => {
+      const plain = await peer.run('rounds', 'plain');
+      const one = await peer.run('rounds', 'record');
+      (recorded.qemu ??= []).push(one.cpuSeconds / plain.cpuSeconds);
+      (replayed.qemu ??= []).push((await peer.run('rounds', 'replay')).cpuSeconds);
+    });
   }
   const native = compileNative('reverse', scratch);
   for (let rep = 0; native && 'record' in rr && rep < REPS; rep++) {
-    const plain = await nativeSeconds([native]);
-    (recorded.rr ??= []).push((await nativeSeconds([...rr.record(), native])) / plain);
+    await attempt('rr', async () => {
+      const plain = await nativeSeconds([native]);
+      (recorded.rr ??= []).push((await nativeSeconds([...rr.record(), native])) / plain);
+    });
   }
-  const results = (by: Record<string, number[]>) =>
-    Object.fromEntries(Object.entries(by).map(([who, samples]) => [who, summarize(samples)])) as Results;
-  report.add({ name: `${ROUNDS} rounds: CPU time, recorded`, unit: 'x', better: 'lower', results: results(recorded) });
-  report.add({ name: '  its replay, CPU time', unit: 's', better: 'lower', results: results(replayed) });
+  report.add({
+    name: `${ROUNDS} rounds: CPU time, recorded`,
+    unit: 'x',
+    better: 'lower',
+    results: summarizeAll(recorded),
+  });
+  report.add({ name: '  its replay, CPU time', unit: 's', better: 'lower', results: summarizeAll(replayed) });
 }
 
 /** CPU seconds of a native run between its markers. */
@@ -207,7 +214,7 @@ const program = compileProgram('reverse', scratch);
 if (!program) throw new Error('This benchmark compiles its program: apt-get install gcc-riscv64-linux-gnu');
 const rounds = Buffer.from(`#!/bin/sh\necho "<work>"\nreverse ${ROUNDS}\necho "</work>"\n`);
 const rr = findRr(scratch);
-const report = new Report('reverse', 'refusal' in rr ? rr.refusal : undefined);
+using report = new Report('reverse', 'refusal' in rr ? rr.refusal : undefined);
 const context: Context = {
   report,
   scratch,

@@ -103,7 +103,7 @@ async function main(): Promise<void> {
   const rows = Object.keys(ROWS).filter((row) => !quick || techniques.some((name) => TECHNIQUES[name].row === row));
 
   using scratch = new Scratch();
-  const report = new Report('shadow', 'Peers are Braid without one technique: a ratio above 1 means that it pays.');
+  using report = new Report('shadow', 'Peers are Braid without one technique: a ratio above 1 means that it pays.');
   const files = compileDynamic('kernel', scratch);
   const subjects = new Map<number, Subject>();
   const subjectOf = (harts: number): Subject => {

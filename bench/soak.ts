@@ -137,7 +137,7 @@ async function main(): Promise<void> {
   const { name, statistics } = await record(path, minutes, scratch);
   const { steps, events, keyframes, bytes, logBytes } = statistics;
   const { seconds, verified, divergences } = await replayAll(path);
-  const report = new Report('soak', `${name}, ${HARTS} harts, at work for ${minutes} minutes; one run`);
+  using report = new Report('soak', `${name}, ${HARTS} harts, at work for ${minutes} minutes; one run`);
   const lower = { better: 'lower' } as const;
   report.add({ name: 'divergences', unit: '', ...lower, results: [divergences], must: 0 });
   report.add({ name: 'states compared', unit: '', better: 'higher', results: [verified + 1] });

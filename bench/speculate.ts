@@ -65,7 +65,7 @@ const turns = Math.round((TRIAL * WORK_MS) / median(trials.slice(2)));
 trial.kill(9);
 const program = await start(machine, turns);
 
-const report = new Report('speculate', `waits of ${WAIT_MS} ms, two continuations of ${turns} turns of a shell's loop`);
+using report = new Report('speculate', `waits of ${WAIT_MS} ms, two continuations of ${turns} turns of a shell's loop`);
 const both = { guesses: GUESSES, wait: WAIT_MS };
 const samples = { guessed: [] as number[], plain: [] as number[], work: [] as number[], missed: [] as number[] };
 // The first of each are slower: threads and code are cold.

@@ -228,7 +228,7 @@ async function main(): Promise<void> {
   if (!compiler) throw new Error('This benchmark compiles its programs: apt-get install gcc-riscv64-linux-gnu');
 
   using scratch = new Scratch();
-  const report = new Report('traps', 'Nanoseconds of the host for one turn of a loop with that in it.');
+  using report = new Report('traps', 'Nanoseconds of the host for one turn of a loop with that in it.');
   const qemu = findQemu();
   const engine = new Engine(new Pool());
   for (const [n, [name, row]] of Object.entries(ROWS).entries()) {

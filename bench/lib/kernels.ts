@@ -4,7 +4,7 @@
 // before its work and one after it, with what it computed; the time between the markers is the host's.
 
 import { Engine, Machine, Pool } from '../../packages/core/src/index.ts';
-import { alternate, findQemu, type Results, Watched } from '../harness.ts';
+import { alternate, attempt, findQemu, type Results, Watched } from '../harness.ts';
 import {
   compileNative,
   compileProgram,
@@ -85,7 +85,7 @@ export class KernelGuest {
     return new BraidGuest(engine, this.kernel, this.initramfs, this.harts);
   }
 
-  /** Undefined where there is no QEMU. */
+  /** Undefined where there is no QEMU, or it does not come up. */
   async bootQemu(mode: keyof typeof MODES = 'plain'): Promise<QemuGuest | undefined> {
     const qemu = findQemu();
     if (!qemu) return undefined;
@@ -93,8 +93,12 @@ export class KernelGuest {
     const initrd = this.scratch.write('initramfs', this.initramfs);
     const args = qemuArguments({ kernel, initrd, append: DEFAULT_APPEND, harts: this.harts, memory: MEMORY_MIB });
     const guest = new QemuGuest(qemu, [...args, ...MODES[mode]], mode === 'icount');
-    await guest.boot();
-    return guest;
+    const booted = await attempt('qemu', async () => {
+      await guest.boot();
+      return guest;
+    });
+    if (!booted) await guest[Symbol.asyncDispose]();
+    return booted;
   }
 }
 

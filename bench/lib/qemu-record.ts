@@ -58,7 +58,7 @@ export class QemuRecorder {
     if (mode === 'record') {
       await child.until(PROMPT);
       await type('poweroff -f\n');
-      await child.exit();
+      await child.exit(TIMEOUT);
     }
     return { cpuSeconds: cpuSeconds - before, wallSeconds: end - start };
   }

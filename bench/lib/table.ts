@@ -47,5 +47,7 @@ export function formatTable(report: BenchReport): string {
     }
   }
   if (peers.length > 0) lines.push('A ratio above 1 means that Braid is better.');
+  for (const failure of report.failures ?? []) lines.push(`No figure of one run: ${failure}`);
+  if (report.unfinished) lines.push('The benchmark failed before its end: rows are missing.');
   return lines.join('\n');
 }
