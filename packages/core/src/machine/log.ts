@@ -59,8 +59,16 @@ export interface LoggedEvent {
   readonly event: InputEvent;
 }
 
+/** Events by number, in their order: in memory, or in a file. */
+export interface LoggedEvents {
+  /** How many there are; more may come. */
+  readonly length: number;
+  /** Event `index`, or undefined where there is none. */
+  at(index: number): LoggedEvent | undefined;
+}
+
 /** Grows with what comes in; about 100 bytes an event besides its payload. */
-export class EventLog {
+export class EventLog implements LoggedEvents {
   readonly events: LoggedEvent[] = [];
 
   private held = 0;
@@ -84,6 +92,10 @@ export class EventLog {
   /** How many events there are: what a `LogReader` begins with that goes on from here. */
   get length(): number {
     return this.events.length;
+  }
+
+  at(index: number): LoggedEvent | undefined {
+    return this.events[index];
   }
 }
 
@@ -170,13 +182,13 @@ function restorePatch(state: unknown, where: string): Patch {
 
 /** Hands the events of a log out again, each at its position and time. */
 export class LogReader {
-  readonly log: EventLog;
+  readonly log: LoggedEvents;
   /** How many events it may hand out; the rest stays for later. */
   until = Number.POSITIVE_INFINITY;
   private next: number;
 
   /** `from`: how many events the machine has had already. */
-  constructor(log: EventLog, from = 0) {
+  constructor(log: LoggedEvents, from = 0) {
     this.log = log;
     this.next = from;
   }
@@ -188,7 +200,7 @@ export class LogReader {
 
   /** The next event if it belongs here. Throws when one was passed over: the run is not the one recorded. */
   take(position: Position, time: bigint): InputEvent | undefined {
-    const logged = this.log.events[this.next];
+    const logged = this.log.at(this.next);
     if (!logged || this.next >= this.until) return undefined;
     const order = comparePositions(logged.position, position);
     if (order < 0 || (order === 0 && logged.time < time)) throw new ReplayError(logged, position, time);
@@ -198,7 +210,7 @@ export class LogReader {
   }
 
   get finished(): boolean {
-    return this.next === this.log.events.length;
+    return this.next === this.log.length;
   }
 }
 

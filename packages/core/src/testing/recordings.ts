@@ -2,6 +2,7 @@
 
 import { forkPoint, freeForkPoint } from '../branch/fork-point.ts';
 import { recordedHash } from '../machine/hash.ts';
+import type { LoggedEvent, LoggedEvents } from '../machine/log.ts';
 import type { Machine } from '../machine/machine.ts';
 import { restoreMachine } from '../machine/save.ts';
 import { FrameMap, type MapRoots } from '../memory/frame-map.ts';
@@ -47,6 +48,10 @@ export function memorySource(bytes: Uint8Array): ByteSource {
       into.set(bytes.subarray(offset, offset + into.length));
     },
   };
+}
+
+export function eventsOf(log: LoggedEvents): LoggedEvent[] {
+  return Array.from({ length: log.length }, (_, n) => log.at(n)!);
 }
 
 export function infoOf({ options }: Machine): RecordingInfo {

@@ -1,5 +1,7 @@
 /** A small recording with all that there can be in one, and what it takes to pull it apart and put it together again. */
 
+import assert from 'node:assert/strict';
+import { isDeepStrictEqual } from 'node:util';
 import type { LoggedEvent, Position } from '../machine/log.ts';
 import { recordMachine } from '../machine/save.ts';
 import { PAGE } from '../memory/layout.ts';
@@ -9,7 +11,7 @@ import type { Mark, RecordingEnd, RecordingInfo } from '../timeline/recording/in
 import type { Recording } from '../timeline/recording/reader.ts';
 import { type KeyframeInput, RecordingWriter } from '../timeline/recording/writer.ts';
 import { recipeMachine, sharedEngine } from './machines.ts';
-import { infoOf, MemorySink } from './recordings.ts';
+import { eventsOf, infoOf, MemorySink } from './recordings.ts';
 
 const machine = recipeMachine({ harts: 2, sbi: false, seed: 1, rounds: 1 });
 export const SAMPLE_RECORD = recordMachine(machine);
@@ -141,10 +143,10 @@ export function allOf(recording: Recording) {
       blocks.push([index, disk, number, contentOf(into)]);
     }
   }
-  const { info, stretches, keyframes, marks, end, complete } = recording;
+  const { info, keyframes, marks, end, complete } = recording;
   return {
     info,
-    stretches,
+    stretches: recording.stretches.map(({ log, ...stretch }) => ({ ...stretch, events: eventsOf(log) })),
     keyframes,
     marks,
     end,
@@ -154,6 +156,24 @@ export function allOf(recording: Recording) {
     changed: keyframes.map(({ index }) => [...recording.changed(index)]),
     records: keyframes.map(({ index }) => recording.record(index)),
   };
+}
+
+/** Requires that what was found is the beginning of the whole: nothing in it is another thing. */
+export function requireBeginning(found: ReturnType<typeof allOf>, whole: ReturnType<typeof allOf>): void {
+  assert.deepEqual(found.info, whole.info);
+  for (const what of ['keyframes', 'pages', 'changed', 'records'] as const) {
+    assert.deepEqual(found[what], whole[what].slice(0, found[what].length), what);
+  }
+  for (const [n, { events, keyframes, ...stretch }] of found.stretches.entries()) {
+    const { events: allEvents, keyframes: all, ...same } = whole.stretches[n]!;
+    assert.deepEqual(stretch, same);
+    assert.deepEqual(events, allEvents.slice(0, events.length));
+    assert.ok(keyframes <= all);
+  }
+  for (const mark of found.marks) assert.ok(whole.marks.some((one) => isDeepStrictEqual(one, mark)));
+  for (const block of found.blocks) assert.ok(whole.blocks.some((one) => isDeepStrictEqual(one, block)));
+  if (found.complete) assert.deepEqual(found.end, whole.end);
+  else assert.ok(found.end.at <= whole.end.at);
 }
 
 /** Where the chunks of a recording are. */

@@ -9,7 +9,7 @@ import type { InputEvent } from '../machine/log.ts';
 import { recipeMachine, runSteps, runs, SEED, sharedEngine } from '../testing/machines.ts';
 import type { Recipe } from '../testing/programs.ts';
 import { Random } from '../testing/random.ts';
-import { MemorySink, memorySource, Recorder } from '../testing/recordings.ts';
+import { eventsOf, MemorySink, memorySource, Recorder } from '../testing/recordings.ts';
 import { Recording } from './recording/reader.ts';
 import { type Progress, Timeline } from './timeline.ts';
 
@@ -83,7 +83,7 @@ test(`every keyframe of recorded programs, from every engine (seed ${SEED})`, as
     fc.asyncProperty(recipe, choices, async (recipe, random) => {
       const { used } = pool;
       const recording = Recording.open(memorySource(await recorded(recipe, random)), []);
-      for (const { event } of recording.stretches[0]!.log.events) kinds.add(event.kind);
+      for (const { event } of eventsOf(recording.stretches[0]!.log)) kinds.add(event.kind);
       const hashes = new Map<bigint, string>();
       for (const engine of engines) {
         const timeline = new Timeline(engine, recording);

@@ -4,6 +4,7 @@ import { constants } from 'node:os';
 import { BraidError } from '../errors.ts';
 import { Replay } from '../replay/replay.ts';
 import { findGdb, gdbArguments, runGdb } from './gdb-client.ts';
+import { stoppedText } from './recording-text.ts';
 import { printJson, tell } from './say.ts';
 
 export interface GdbFlags {
@@ -24,6 +25,7 @@ export async function gdb(path: string, flags: GdbFlags, rest: readonly string[]
   // Before anything is opened: without a debugger there is nothing to do.
   const program = run ? findGdb(process.env.GDB) : undefined;
   await using recorded = await Replay.open(path);
+  if (recorded.stopped) tell(`${path}: ${stoppedText(recorded.stopped)}`);
   const where = socket !== undefined ? { socket } : port !== undefined ? { port } : {};
   await using listener = await recorded.gdb({ ...where, tasks });
   if (program !== undefined) return await runGdb(program, gdbArguments(listener.remote, rest ?? []));

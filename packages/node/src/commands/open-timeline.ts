@@ -6,15 +6,18 @@ import { Pool } from '@braid/core/memory/pool.ts';
 import { Timeline } from '@braid/core/timeline/timeline.ts';
 import { openRecording } from '../replay/recording-file.ts';
 import { destinationOf } from './destination.ts';
+import { stoppedText } from './recording-text.ts';
+import { tell } from './say.ts';
 import { carryOut, type WorkOptions } from './timeline-work.ts';
 
 export interface OpenTimeline extends Disposable {
   readonly timeline: Timeline;
 }
 
-/** Opens a recording at its beginning. Throws `BraidError`, and `StateError` for one whose states cannot be. */
+/** Opens a recording at its beginning, and tells where it ends before its file does. Throws `BraidError`, and `StateError` for one whose states cannot be. */
 export function openTimeline(path: string, outputs: Outputs = {}): OpenTimeline {
   const { recording, close } = openRecording(path);
+  if (recording.stopped) tell(`${path}: ${stoppedText(recording.stopped)}`);
   try {
     const timeline = new Timeline(new Engine(new Pool()), recording, outputs);
     return {

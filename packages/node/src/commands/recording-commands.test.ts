@@ -218,4 +218,13 @@ test('replay says that a recording is cut off', async (t) => {
   const [whole, part] = await Promise.all([braid(['replay', path]), braid(['replay', cut])]);
   assert.doesNotMatch(whole.stderr, /cut off/);
   assert.match(part.stderr, /the recording is cut off here/);
+  // A chunk that is damaged ends it likewise: the last one is that of the end.
+  const damaged = readFileSync(path);
+  damaged[damaged.length - 1]! ^= 1;
+  writeFileSync(cut, damaged);
+  const [text, json] = await Promise.all([braid(['replay', cut]), braid(['replay', cut, '--json'])]);
+  assert.match(text.stderr, /the recording ends here: it is used up to byte \d+ of its file, .*chunk \d+ is damaged/);
+  const { complete, stopped } = JSON.parse(json.stdout);
+  assert.deepEqual([text.code, json.code, complete], [0, 0, false]);
+  assert.ok(stopped.offset > 0 && stopped.offset < damaged.length && stopped.number > 0);
 });

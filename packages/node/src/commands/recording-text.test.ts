@@ -21,6 +21,7 @@ const recording: RecordingView = {
     title: 'notices',
   },
   complete: true,
+  stopped: undefined,
   bytes: {
     events: { stored: 120, raw: 300 },
     pages: { stored: 3 * 2 ** 20, raw: 12 * 2 ** 20 },
@@ -51,6 +52,10 @@ test('what a recording is, line by line', () => {
   const cut = infoLines({ ...recording, complete: false, marks: [], end: { ...recording.end, exit } });
   assert.match(cut[5]!, /at 8:1:20: poweroff, code 0$/);
   assert.match(cut.at(-1)!, /^Not whole it was cut off/);
+  const stopped = { offset: 7000, why: 'chunk 3 is damaged' };
+  const part = infoLines({ ...recording, complete: false, stopped, marks: [] });
+  assert.match(part.at(-1)!, /^Not whole it is used up to byte 7000 of its file, .*: chunk 3 is damaged$/);
+  assert.deepEqual((infoJson({ ...recording, stopped }) as { stopped?: object }).stopped, stopped);
 });
 
 test('marks in columns; those of one name can be told apart, and none can do anything to a terminal', () => {

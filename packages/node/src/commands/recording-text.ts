@@ -32,6 +32,8 @@ export interface RecordingView {
   };
   /** Whether it was ended, rather than cut off. */
   readonly complete: boolean;
+  /** The part of the file with which it ends although the file goes on. */
+  readonly stopped: { readonly offset: number; readonly why: string } | undefined;
   /** Bytes by kind of content: in the file, and when they are unpacked. */
   readonly bytes: Readonly<Record<string, { readonly stored: number; readonly raw: number }>>;
   readonly stretches: readonly { readonly log: { readonly length: number } }[];
@@ -44,7 +46,7 @@ export interface RecordingView {
 const NAME = 60;
 
 export function infoLines(recording: RecordingView): string[] {
-  const { info, end, keyframes, stretches, marks, complete } = recording;
+  const { info, end, keyframes, stretches, marks, complete, stopped } = recording;
   const begin = keyframes[0]!;
   const disks = info.disks.map(
     ({ name, size, readOnly }) => `${shown(name)}, ${formatBytes(size)}${readOnly ? ', read only' : ''}`,
@@ -62,12 +64,19 @@ export function infoLines(recording: RecordingView): string[] {
   if (stretches.length > 1) {
     rows.push(['Replaced', `${plural(stretches.length - 1, 'time')}: its state was that of another machine then`]);
   }
-  if (!complete) {
+  if (stopped) {
+    rows.push(['Not whole', stoppedText(stopped)]);
+  } else if (!complete) {
     const what = 'it was cut off, and is used up to its last whole part: what was recorded after that is lost';
     rows.push(['Not whole', what]);
   }
   if (marks.length > 0) rows.push(['', '"braid marks" lists the marks']);
   return rows.map(([name, text]) => `${name.padEnd(10)}${text}`.trimEnd());
+}
+
+/** Where a recording ends although its file goes on, and why. */
+export function stoppedText({ offset, why }: NonNullable<RecordingView['stopped']>): string {
+  return `it is used up to byte ${offset} of its file, where this is wrong: ${why}`;
 }
 
 function counted({ keyframes, stretches, marks }: RecordingView): string[] {
@@ -97,13 +106,14 @@ function momentText({ time, position }: Moment): string {
 }
 
 export function infoJson(recording: RecordingView): object {
-  const { info, end, keyframes, stretches, marks, complete, bytes } = recording;
+  const { info, end, keyframes, stretches, marks, complete, stopped, bytes } = recording;
   return {
     ...info,
     seed: String(info.seed),
     epoch: String(info.epoch),
     disks: info.disks.map((disk) => ({ ...disk, size: Number(disk.size) })),
     complete,
+    ...(stopped && { stopped }),
     bytes,
     begin: momentJson(keyframes[0]!),
     end: { ...momentJson(end), hash: end.hash, exit: end.exit, why: end.why },

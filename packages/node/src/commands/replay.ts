@@ -8,7 +8,7 @@ import { Replay } from '../replay/replay.ts';
 import { destinationOf } from './destination.ts';
 import { GuestOutput } from './guest-output.ts';
 import { ProgressLine } from './progress-line.ts';
-import { momentJson } from './recording-text.ts';
+import { momentJson, stoppedText } from './recording-text.ts';
 import { passed, progressText, replayOnlyJson, replayOnlyText, resultText } from './replay-text.ts';
 import { messageText, note, printJson, tell } from './say.ts';
 import { QueryFilter } from './terminal-queries.ts';
@@ -85,11 +85,14 @@ function tellResult(recorded: Replay, seconds: number, more: object | undefined)
   const result = { at, position, time, seconds, verified };
   if (!more) {
     tell(`${resultText(result)}`);
-    if (at === end.at && !recorded.complete) tell(CUT_OFF);
+    const { stopped } = recorded;
+    if (at === end.at && stopped) tell(`the recording ends here: ${stoppedText(stopped)}`);
+    else if (at === end.at && !recorded.complete) tell(CUT_OFF);
     return;
   }
   const speed = { hostSeconds: seconds, stepsPerSecond: seconds > 0 ? Number(at) / seconds : 0 };
-  const ending = at === end.at ? { exit: end.exit, why: end.why, complete: recorded.complete } : {};
+  const ending =
+    at === end.at ? { exit: end.exit, why: end.why, complete: recorded.complete, stopped: recorded.stopped } : {};
   const record = { diverged: false, ...momentJson(result), verified, ...speed, ...ending, ...more };
   printJson(record);
 }

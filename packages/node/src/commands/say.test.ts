@@ -58,7 +58,8 @@ test('nor on recordings, reports and progress, with such texts in every field', 
       const marks = [{ ...moment, kind: text, name: text }];
       const end = { ...moment, hash: text, exit: undefined, why: text };
       const bytes = { [text]: { stored: 1, raw: 1 } };
-      const view = { info, complete: true, bytes, stretches: [], keyframes: [moment], marks, end };
+      const stopped = { offset: 1, why: text };
+      const view = { info, complete: true, stopped, bytes, stretches: [], keyframes: [moment], marks, end };
       const report = { code: 1n, hart: 0, at: 0n, steps: 0n, output: [], truncated: false, error: text };
       const said = [...infoLines(view), ...markLines(marks), replayOnlyText(report as never)].map(safeText);
       for (const line of said) assert.doesNotMatch(line, ACTS);

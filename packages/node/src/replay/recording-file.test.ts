@@ -11,7 +11,7 @@ import { recordedHash } from '@braid/core/machine/hash.ts';
 import { LogReader } from '@braid/core/machine/log.ts';
 import { recipeMachine, runSteps, sharedEngine } from '@braid/core/testing/machines.ts';
 import { Random } from '@braid/core/testing/random.ts';
-import { memorySource, Recorder, restored } from '@braid/core/testing/recordings.ts';
+import { eventsOf, memorySource, Recorder, restored } from '@braid/core/testing/recordings.ts';
 import { CODEC } from '@braid/core/timeline/recording/chunk.ts';
 import { RecordingError } from '@braid/core/timeline/recording/errors.ts';
 import { Recording } from '@braid/core/timeline/recording/reader.ts';
@@ -237,7 +237,7 @@ test('a process that is killed while it records leaves a recording', async (t) =
       const { recording, close } = openRecording(path);
       assert.equal(recording.complete, false);
       assert.equal(recording.end.why, 'the recording is cut off');
-      const { events } = recording.stretches[0]!.log;
+      const events = eventsOf(recording.stretches[0]!.log);
       assert.ok(events.length >= told, `${events.length} events, of which ${told} were said to be there`);
       assert.deepEqual(
         events,
@@ -298,7 +298,8 @@ test('damage anywhere is noticed when it is read, at the latest', async () => {
     try {
       const found = recordingOf(bad);
       if (found instanceof RecordingError) throw found;
-      assert.deepEqual(allOf(found), expected);
+      if (found.stopped) noticed++;
+      else assert.deepEqual(allOf(found), expected);
     } catch (error) {
       assert.ok(error instanceof RecordingError, (error as Error).stack);
       noticed++;
@@ -314,7 +315,7 @@ function allOf(recording: Recording): unknown {
     ...recording.info,
     end: recording.end,
     marks: recording.marks,
-    stretches: recording.stretches,
+    stretches: recording.stretches.map(({ log, ...stretch }) => ({ ...stretch, events: eventsOf(log) })),
     keyframes: recording.keyframes.map(({ index }) => ({
       ...recording.keyframes[index],
       record: recording.record(index),

@@ -6,6 +6,7 @@
 
 import type { Position } from '@braid/core/machine/log.ts';
 import type { Point } from '@braid/core/timeline/points.ts';
+import type { Refused } from '@braid/core/timeline/recording/errors.ts';
 import type { Mark, RecordingEnd, RecordingInfo } from '@braid/core/timeline/recording/info.ts';
 import type { Recording } from '@braid/core/timeline/recording/reader.ts';
 import type { Interval, LastWrite, TimelineStop } from '@braid/core/timeline/timeline.ts';
@@ -69,6 +70,8 @@ export class Replay implements AsyncDisposable {
   readonly end: RecordingEnd;
   /** Whether the recording was ended, and not cut off. */
   readonly complete: boolean;
+  /** The chunk with which it ends although the file goes on: it is damaged, or refused. What is before it is there. */
+  readonly stopped: Refused | undefined;
   private readonly file: OpenedRecording;
   private readonly family: Family;
   private readonly link: Link;
@@ -78,13 +81,14 @@ export class Replay implements AsyncDisposable {
   private disposed = false;
 
   private constructor(path: string, file: OpenedRecording, family: Family, link: Link, standing: Standing) {
-    const { info, marks, end, complete } = file.recording;
+    const { info, marks, end, complete, stopped } = file.recording;
     this.path = path;
     this.file = file;
     this.info = info;
     this.marks = marks;
     this.end = end;
     this.complete = complete;
+    this.stopped = stopped;
     this.family = family;
     family.joined();
     this.link = link;

@@ -1,5 +1,6 @@
 /** Chunks of a source, checked; contents that are asked for again and again are kept for a while. */
 
+import { StateError } from '../../state/errors.ts';
 import { type ByteSource, type ChunkHeader, CODEC, type Codec, decodeHeader, HEADER_SIZE } from './chunk.ts';
 import type { Crc32 } from './crc32.ts';
 import { RecordingError } from './errors.ts';
@@ -149,6 +150,13 @@ export class ChunkReader {
     return content;
   }
 
+  /** What a chunk holds that has been placed before. Throws `RecordingError`. */
+  again({ offset, number }: { readonly offset: number; readonly number: number }): Uint8Array {
+    const place = this.place(number, offset);
+    if (!place) throw new RecordingError('the file has become shorter since it was opened', offset);
+    return this.content(place);
+  }
+
   read(offset: number, into: Uint8Array): void {
     try {
       this.source.read(offset, into);
@@ -168,13 +176,21 @@ export class KeptChunks {
     this.kept = new Kept(most);
   }
 
-  content({ offset, number }: { readonly offset: number; readonly number: number }): Uint8Array {
-    const kept = this.kept.get(offset);
+  content(place: { readonly offset: number; readonly number: number }): Uint8Array {
+    const kept = this.kept.get(place.offset);
     if (kept) return kept;
-    const place = this.reader.place(number, offset);
-    if (!place) throw new RecordingError('the file has become shorter since it was opened', offset);
-    const content = this.reader.content(place);
-    this.kept.put(offset, content);
+    const content = this.reader.again(place);
+    this.kept.put(place.offset, content);
     return content;
+  }
+}
+
+/** What is wrong in a chunk's content is wrong with the file. */
+export function told<T>({ offset, number, kind }: Pick<ChunkPlace, 'offset' | 'number' | 'kind'>, decode: () => T): T {
+  try {
+    return decode();
+  } catch (cause) {
+    if (!(cause instanceof StateError)) throw cause;
+    throw new RecordingError(`chunk ${number} (${kind}): ${cause.message}`, offset, { cause });
   }
 }

@@ -34,7 +34,8 @@
  *
  * Page contents and block contents have numbers, from 0 on in the order of the file. A keyframe comes after the contents that it
  * names. A file may end anywhere: what is there counts up to the last whole chunk, and contents that no keyframe names count for
- * nothing. Whatever is there whole has to be right.
+ * nothing. A chunk that is damaged, or that a reader refuses, ends it likewise: what is before it counts, from the first keyframe on.
+ * Contents of pages and blocks, and hashes, are looked at when they are asked for.
  */
 
 import { type Crc32, crc32 as ownCrc32 } from './crc32.ts';

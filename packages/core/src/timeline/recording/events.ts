@@ -28,7 +28,7 @@ const KINDS = [
   'hint',
 ] as const satisfies readonly InputEvent['kind'][];
 
-/** Bytes of a chunk's events at which the next one begins. */
+/** Bytes of a chunk's events from which on no other event begins in it. */
 const FULL = 2 ** 18;
 
 /** The contents of chunks of events: one at least. */
@@ -146,7 +146,9 @@ export function* readEvents(reader: ByteReader): Generator<LoggedEvent> {
   let hart = 0;
   let time = 0n;
   let least = 0n;
+  const whole = reader.left;
   for (let first = true; reader.left > 0; first = false) {
+    if (whole - reader.left >= FULL) reader.fail(`an event begins behind the first ${FULL} bytes of its chunk`);
     const head = reader.u8();
     const kind = KINDS[head & 15] ?? reader.fail(`event ${head & 15} is none of this build`);
     const rounds = reader.wide();

@@ -1,12 +1,13 @@
 /**
  * A recording that is there to be read: what it says about itself, its events, and its keyframes as tables. Contents of pages and blocks
- * are read when they are asked for.
+ * and events are read when they are asked for.
  *
- * Opening costs a look at every chunk's header, and reading all chunks but those of contents. Memory: about 200 bytes an event, 4 for
- * each page that a keyframe names, 28 for each block of a disk, and 80 MiB of contents that were used last.
+ * Opening costs a look at every chunk's header, and reading all chunks but those of contents. Memory: 4 bytes for each page that a
+ * keyframe names, 28 for each block of a disk, 80 MiB of contents that were used last, and the events of a chunk.
+ *
+ * A chunk that is damaged or makes no sense ends the recording there: what is before it is used, from the first keyframe on.
  */
 
-import { comparePositions, EventLog } from '../../machine/log.ts';
 import { currentRecord, type MachineRecord } from '../../machine/save.ts';
 import { PAGE } from '../../memory/layout.ts';
 import { decodeState } from '../../state/encode.ts';
@@ -26,10 +27,11 @@ import {
   HEADER_SIZE,
   LIMITS,
 } from './chunk.ts';
-import { type ChunkPlace, ChunkReader, type ContentPlace, ContentPlaces, KeptChunks } from './chunk-reader.ts';
+import { type ChunkPlace, ChunkReader, type ContentPlace, ContentPlaces, KeptChunks, told } from './chunk-reader.ts';
 import { type Crc32, crc32 as ownCrc32 } from './crc32.ts';
-import { RecordingError } from './errors.ts';
-import { readEvents, readEventsHead } from './events.ts';
+import { RecordingError, type Refused } from './errors.ts';
+import { EventChunks, StretchLog } from './event-chunks.ts';
+import { readEventsHead } from './events.ts';
 import {
   type Mark,
   type RecordingEnd,
@@ -60,7 +62,7 @@ export interface Stretch {
   readonly firstSteps: bigint;
   readonly firstKeyframe: number;
   readonly keyframes: number;
-  readonly log: EventLog;
+  readonly log: StretchLog;
 }
 
 /** How much of a file is what. */
@@ -83,15 +85,17 @@ const KEPT_BLOCKS = 16 * 2 ** 20;
 
 export class Recording {
   readonly info: RecordingInfo;
-  /** Whether it was ended, and not cut off. */
+  /** Whether its end is known, and it was not cut off. */
   readonly complete: boolean;
+  /** The chunk with which it ends for this reader although the file goes on: it is damaged, or refused. */
+  readonly stopped: Refused | undefined;
   readonly bytes: Readonly<Record<ChunkKind, KindSize>>;
   readonly stretches: readonly Stretch[];
   /** Ascending by `at`. */
   readonly keyframes: readonly Keyframe[];
   /** Ascending by `at`. */
   readonly marks: readonly Mark[];
-  /** Of a file that was cut off: the last moment that it says was reached. */
+  /** Of one that is not complete: the last moment that it says was reached. */
   readonly end: RecordingEnd;
   readonly disks: DiskHistory;
   private readonly reader: ChunkReader;
@@ -107,6 +111,7 @@ export class Recording {
 
   private constructor(scan: Scan) {
     this.info = scan.info!;
+    this.stopped = scan.stopped;
     this.complete = scan.end !== undefined;
     this.bytes = scan.bytes;
     this.stretches = scan.stretches;
@@ -125,7 +130,7 @@ export class Recording {
     this.keptBlocks = new KeptChunks(this.reader, KEPT_BLOCKS);
   }
 
-  /** Throws `RecordingError` for a file that is none, that is damaged, or that ends before its first keyframe. */
+  /** Throws `RecordingError` for a file that is none, or that ends or is damaged before its first keyframe. */
   static open(source: ByteSource, codecs: readonly Codec[], { crc32 = ownCrc32 }: RecordingOptions = {}): Recording {
     const reader = new ChunkReader(source, codecs, crc32);
     const scan = new Scan(reader);
@@ -248,16 +253,6 @@ function take(places: ContentPlaces, kept: KeptChunks, number: number, into: Uin
   into.set(kept.content(place).subarray(from, from + Math.min(into.length, PAGE)));
 }
 
-/** What is wrong in a chunk's content is wrong with the file. */
-function told<T>({ offset, number, kind }: Pick<ChunkPlace, 'offset' | 'number' | 'kind'>, decode: () => T): T {
-  try {
-    return decode();
-  } catch (cause) {
-    if (!(cause instanceof StateError)) throw cause;
-    throw new RecordingError(`chunk ${number} (${kind}): ${cause.message}`, offset, { cause });
-  }
-}
-
 function toldContent<T>({ offset, number }: ContentPlace, decode: () => T): T {
   return told({ offset, number, kind: 'changes' }, decode);
 }
@@ -266,8 +261,9 @@ function reject(where: string, why: string): never {
   throw new StateError(where, why);
 }
 
-function lastMoment({ keyframes, reached, marks }: Scan): RecordingEnd {
-  let last: RecordingEnd = { ...keyframes.at(-1)!, exit: undefined, why: 'the recording is cut off' };
+function lastMoment({ keyframes, reached, marks, stopped }: Scan): RecordingEnd {
+  const cut = stopped ? `the file cannot be used from byte ${stopped.offset} on` : 'the recording is cut off';
+  let last: RecordingEnd = { ...keyframes.at(-1)!, exit: undefined, why: cut };
   for (const { at, position, time, stretch } of [...reached, ...marks]) {
     if (at > last.at) last = { at, position, time, stretch, hash: undefined, exit: undefined, why: last.why };
   }
@@ -281,15 +277,15 @@ interface KeyframePlace {
   readonly hashes: ChunkPlace | undefined;
 }
 
-/** One pass over a file. */
+/** One pass over a file. What a chunk says is taken whole, or not at all. */
 class Scan {
   readonly reader: ChunkReader;
   version = 0;
   readonly bytes: Record<ChunkKind, { chunks: number; stored: number; raw: number }>;
   info: RecordingInfo | undefined;
   end: RecordingEnd | undefined;
-  readonly stretches: { from: bigint; firstSteps: bigint; firstKeyframe: number; keyframes: number; log: EventLog }[] =
-    [];
+  stopped: Refused | undefined;
+  readonly stretches: (Stretch & { keyframes: number })[] = [];
   readonly keyframes: Keyframe[] = [];
   readonly places: KeyframePlace[] = [];
   readonly named: NamedPages[] = [];
@@ -301,12 +297,13 @@ class Scan {
   readonly blocks = new ContentPlaces();
   private hashes: ChunkPlace | undefined;
   private namedPages = 0;
-  private events = 0;
+  private readonly events: EventChunks;
   private captures = 0;
   private epoch = 0;
 
   constructor(reader: ChunkReader) {
     this.reader = reader;
+    this.events = new EventChunks(reader);
     this.bytes = Object.fromEntries(
       CHUNK_KINDS.map((kind) => [kind, { chunks: 0, stored: 0, raw: 0 }]),
     ) as typeof this.bytes;
@@ -320,19 +317,32 @@ class Scan {
     this.version = checkHead(head);
     let offset = HEAD_SIZE;
     for (let number = 0; ; number++) {
-      const place = reader.place(number, offset);
-      if (!place) break;
-      if (number >= LIMITS.chunks) throw new RecordingError('there are too many chunks', offset);
-      told(place, () => this.chunk(place));
-      const size = this.bytes[place.kind];
-      size.chunks++;
-      size.stored += HEADER_SIZE + place.stored;
-      size.raw += place.size;
-      offset += HEADER_SIZE + place.stored;
+      try {
+        const next = this.next(number, offset);
+        if (next === undefined) break;
+        offset = next;
+      } catch (error) {
+        if (!(error instanceof RecordingError) || this.keyframes.length === 0) throw error;
+        this.stopped = { offset, number, why: error.why };
+        return;
+      }
     }
     if (this.keyframes.length === 0) {
       throw new RecordingError('the file is cut off before its first keyframe, there is nothing to replay', offset);
     }
+  }
+
+  /** Takes chunk `number`, and says where the next one begins. Throws `RecordingError`. */
+  private next(number: number, offset: number): number | undefined {
+    const place = this.reader.place(number, offset);
+    if (!place) return undefined;
+    if (number >= LIMITS.chunks) throw new RecordingError('there are too many chunks', offset);
+    told(place, () => this.chunk(place));
+    const size = this.bytes[place.kind];
+    size.chunks++;
+    size.stored += HEADER_SIZE + place.stored;
+    size.raw += place.size;
+    return offset + HEADER_SIZE + place.stored;
   }
 
   private chunk(place: ChunkPlace): void {
@@ -360,18 +370,13 @@ class Scan {
         this.info = restoreInfo(decodeState(content));
         return;
       case 'events':
-        return this.readEvents(new ByteReader(content));
+        return this.readEvents(place, new ByteReader(content));
       case 'keyframe':
         return this.readKeyframe(place, content, fail);
       case 'disk':
-        return this.readCaptures(new ByteReader(content), fail);
+        return this.readCaptures(content, fail);
       case 'marks':
-        for (const mark of restoreMarks(decodeState(content))) {
-          if (mark.stretch >= this.stretches.length) fail(`a mark is in stretch ${mark.stretch}, which is not there`);
-          this.marks.push(mark);
-        }
-        if (this.marks.length > LIMITS.marks) fail(`there are more than ${LIMITS.marks} marks`);
-        return;
+        return this.readMarks(content, fail);
       case 'end': {
         const end = restoreEnd(decodeState(content));
         if (end.stretch !== this.stretches.length - 1) fail('ends another stretch than the last one');
@@ -408,21 +413,20 @@ class Scan {
     places.add(place, count);
   }
 
-  private readEvents(reader: ByteReader): void {
+  private readMarks(content: Uint8Array, fail: (why: string) => never): void {
+    const marks = restoreMarks(decodeState(content));
+    for (const { stretch } of marks) {
+      if (stretch >= this.stretches.length) fail(`a mark is in stretch ${stretch}, which is not there`);
+    }
+    if (this.marks.length + marks.length > LIMITS.marks) fail(`there are more than ${LIMITS.marks} marks`);
+    for (const mark of marks) this.marks.push(mark);
+  }
+
+  private readEvents(place: ChunkPlace, reader: ByteReader): void {
     const { stretch, reached } = readEventsHead(reader);
     const current = this.stretches.at(-1);
     if (!current || stretch !== this.stretches.length - 1) return reader.fail(`stretch ${stretch} is not under way`);
-    const { log } = current;
-    const last = log.events.at(-1);
-    let first = true;
-    for (const { position, time, event } of readEvents(reader)) {
-      if (first && last && (comparePositions(last.position, position) > 0 || time < last.time)) {
-        reader.fail('its first event is before the last one of the chunk before');
-      }
-      first = false;
-      if (++this.events > LIMITS.events) reader.fail(`there are more than ${LIMITS.events} events`);
-      log.append(position, time, event);
-    }
+    current.log.append(place, reader, LIMITS.events);
     if (!reached) return;
     if (this.reached.at(-1)?.stretch === stretch) this.reached.pop();
     this.reached.push({ ...reached, stretch });
@@ -445,21 +449,23 @@ class Scan {
     const free = behind ? behind.firstContent + behind.contents : 0;
     if (firstContent < free || firstContent + count > this.pages.count) fail('names contents that are not its own');
     if (hashed && this.hashes?.size !== count * HASH) fail(`has no hashes of its ${count} contents`);
-    this.namedPages += pages.length;
-    if (this.namedPages > LIMITS.pages || index === LIMITS.keyframes) fail('there are too many keyframes');
+    if (this.namedPages + pages.length > LIMITS.pages || index === LIMITS.keyframes)
+      fail('there are too many keyframes');
     if (written.length !== this.info!.disks.length) fail(`tells of ${written.length} disks`);
     for (const [disk, blocks] of written.entries()) {
       if (blocks.length > 0 && blocks.at(-1)! >= blocksOf(this.info!.disks[disk]!.size))
         fail(`writes beyond disk ${disk}`);
-      if (index > 0) this.disks.written(disk, index - 1, blocks);
     }
+    // Nothing is refused from here on.
+    this.namedPages += pages.length;
+    if (index > 0) for (const [disk, blocks] of written.entries()) this.disks.written(disk, index - 1, blocks);
     if (stretch === begun) {
       this.stretches.push({
         from: moment.at,
         firstSteps: steps,
         firstKeyframe: index,
         keyframes: 0,
-        log: new EventLog(),
+        log: new StretchLog(this.events),
       });
     }
     this.stretches[stretch]!.keyframes++;
@@ -469,11 +475,14 @@ class Scan {
     this.hashes = undefined;
   }
 
-  private readCaptures(reader: ByteReader, fail: (why: string) => never): void {
+  private readCaptures(content: Uint8Array, fail: (why: string) => never): void {
     const disks = this.info!.disks.map(({ size }) => blocksOf(size));
-    for (const { disk, epoch, block } of decodeCaptures(reader, disks, this.epoch, this.keyframes.length)) {
-      if (this.captures === this.blocks.count) fail('names more blocks than there are contents');
-      if (this.captures === LIMITS.blocks) fail(`there are more than ${LIMITS.blocks} blocks`);
+    const captures = () => decodeCaptures(new ByteReader(content), disks, this.epoch, this.keyframes.length);
+    let count = this.captures;
+    for (const _ of captures()) count++;
+    if (count > this.blocks.count) fail('names more blocks than there are contents');
+    if (count > LIMITS.blocks) fail(`there are more than ${LIMITS.blocks} blocks`);
+    for (const { disk, epoch, block } of captures()) {
       this.epoch = epoch;
       this.disks.captured(disk, epoch, block, this.captures++);
     }
