@@ -23,6 +23,7 @@ import { COUNT, DATA, dataOf, HOST_PATH, PATTERN, POSITION, WAIT } from './check
 import { GDB_OPTIONS } from './gdb/listener.ts';
 import type { Machine, MachineEvents, SavedMachine } from './machine.ts';
 import { CREATE_OPTIONS, FORK_CHOICE, RESTORE_OPTIONS, TIME } from './options.ts';
+import { INPUT } from './pieces.ts';
 import type { WaitOptions } from './pool/link.ts';
 import type { Goal } from './pool/protocol.ts';
 import { ARGV, EXEC_OPTIONS, PROGRAM, SPAWN_OPTIONS } from './programs.ts';
@@ -156,7 +157,7 @@ export function machineCalls(machine: Schema<Machine>): CallsOf<Machine> {
           ),
         ),
       ],
-      type: [argument('input', DATA)],
+      type: [argument('input', INPUT)],
     },
     throws: {
       spawn: [argument('argv', ARGV), argument('options', optional(SPAWN_OPTIONS))],

@@ -31,6 +31,7 @@ import {
   setupOf,
 } from './options.ts';
 import { bytesOf, type Sink } from './output.ts';
+import { type InputPieces, isPieces, PieceReader } from './pieces.ts';
 import { Family } from './pool/family.ts';
 import type { Link, WaitOptions } from './pool/link.ts';
 import type { Pool } from './pool/pool.ts';
@@ -424,9 +425,19 @@ export class Machine implements AsyncDisposable {
     return this.link.call('shutdown', { mode }, wait);
   }
 
-  /** Types on the console; resolves when there is room for more. */
-  type(input: Uint8Array | string): Promise<void> {
-    return this.link.type(bytesOf(input));
+  /**
+   * Types on the console; resolves when there is room for more. A stream is read as the guest reads, a piece at a time, and the machine
+   * stands still while the next is awaited: what the guest does depends on what is typed, and not on when the pieces come.
+   */
+  async type(input: string | Uint8Array | InputPieces): Promise<void> {
+    if (!isPieces(input)) return this.link.type(bytesOf(input));
+    const reader = new PieceReader(input);
+    try {
+      await reader.feed((bytes) => this.link.type(bytes, true).then(() => true));
+    } finally {
+      reader.close();
+      await this.link.type(new Uint8Array(0)).catch(() => {});
+    }
   }
 
   /** Nobody will type any more: a guest that only waits for input has halted. */

@@ -20,6 +20,7 @@ import { checked, DATA, WAIT } from './check.ts';
 import { BraidError } from './errors.ts';
 import type { Machine } from './machine.ts';
 import { bytesOf, type Sink } from './output.ts';
+import { INPUT, type InputPieces, isPieces, PieceReader } from './pieces.ts';
 import type { Link, ProgramExit, WaitOptions } from './pool/link.ts';
 import type { Spawn } from './pool/protocol.ts';
 import type { ProgramKey } from './runner/conditions.ts';
@@ -42,7 +43,11 @@ export interface SpawnOptions extends WaitOptions {
 }
 
 export interface ExecOptions extends WaitOptions, Omit<SpawnOptions, 'input'> {
-  readonly input?: string | Uint8Array;
+  /**
+   * All of the program's input. A stream is read as the program reads, a piece at a time. In virtual time the machine stands still while the
+   * next piece is awaited: what the guest does depends on the pieces, and not on when they come. In wall time it runs on.
+   */
+  readonly input?: string | Uint8Array | InputPieces;
   /**
    * Called with output as it comes, which is then not collected. What it throws or rejects with ends the program, and the call rejects
    * with that.
@@ -61,8 +66,6 @@ export interface ExecResult extends ProgramExit {
 const SIDE: Schema<number> = integer(1, 65_535);
 const SIZE = record<{ readonly columns: number; readonly rows: number }>({ columns: SIDE, rows: SIDE });
 const VARIABLE = refined(guestText, 'the name of a variable: not empty, without "="', (name) => /^[^=]+$/s.test(name));
-const INPUT = optional(DATA);
-
 const SPAWN_FIELDS = {
   ...WAIT,
   env: optional(map(VARIABLE, optional(guestText))),
@@ -72,11 +75,11 @@ const SPAWN_FIELDS = {
   maxGuestTime: optional(whole(1n)),
 };
 
-export const SPAWN_OPTIONS: Schema<SpawnOptions> = record<SpawnOptions>({ ...SPAWN_FIELDS, input: INPUT });
+export const SPAWN_OPTIONS: Schema<SpawnOptions> = record<SpawnOptions>({ ...SPAWN_FIELDS, input: optional(DATA) });
 
 export const EXEC_OPTIONS: Schema<ExecOptions> = record<ExecOptions>({
   ...SPAWN_FIELDS,
-  input: INPUT,
+  input: optional(INPUT),
   onStdout: optional(callback),
   onStderr: optional(callback),
   maxOutput: optional(integer(0)),
@@ -115,6 +118,8 @@ const started = new WeakMap<Program, { readonly machine: Machine; readonly id: n
 export const PROGRAM: Schema<Program> = value('a program that spawn gave', (given) => started.has(given as Program));
 
 const MAX_OUTPUT = 64 * 2 ** 20;
+/** Bytes of input for an agent that takes it in one request. */
+const WHOLE_INPUT = 16 * 2 ** 20;
 
 function definedOf(env: NonNullable<SpawnOptions['env']>): [string, string][] {
   return Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined);
@@ -130,8 +135,29 @@ export class Programs {
     this.link = link;
   }
 
-  async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    const { onStdout, onStderr, maxOutput = MAX_OUTPUT, input, ...rest } = options;
+  async exec(argv: readonly string[], { input, ...options }: ExecOptions = {}): Promise<ExecResult> {
+    // Here all of it is a text, the word that asks `spawn` for a stream too.
+    if (!isPieces(input)) return this.collect(argv, options, input === undefined ? {} : { input: bytesOf(input) });
+    const reader = new PieceReader(input);
+    try {
+      return await this.collect(argv, options, { input: 'stream', awaitsInput: true }, reader);
+    } catch (error) {
+      // A stock agent takes no stream.
+      if ((error as Partial<BraidError>).kind !== 'unsupported') throw error;
+      return await this.collect(argv, options, { input: await reader.rest(WHOLE_INPUT) });
+    } finally {
+      reader.close();
+    }
+  }
+
+  /** Runs a program with some input, or what a reader gives, and collects its output. */
+  private async collect(
+    argv: readonly string[],
+    options: Omit<ExecOptions, 'input'>,
+    input: Pick<Spawn, 'input' | 'awaitsInput'>,
+    reader?: PieceReader,
+  ): Promise<ExecResult> {
+    const { onStdout, onStderr, maxOutput = MAX_OUTPUT, ...rest } = options;
     const limit = new AbortController();
     const signal = options.signal ? AbortSignal.any([options.signal, limit.signal]) : limit.signal;
     const collected: Record<'stdout' | 'stderr', Uint8Array[]> = { stdout: [], stderr: [] };
@@ -146,10 +172,15 @@ export class Programs {
         }
       };
     };
-    // Here all of it is a text, the word that asks `spawn` for a stream too.
-    const all = input === undefined ? {} : { input: bytesOf(input) };
-    const { outputs, exited } = this.start(argv, { ...rest, ...all, signal });
+    const { id, outputs, exited } = this.start(argv, { ...rest, signal }, input);
     const failed = (error: unknown) => limit.abort(error);
+    // A program may end, or read no more, before its input does.
+    const send = (bytes?: Uint8Array) =>
+      this.link.input(id, bytes).then(
+        () => true,
+        () => false,
+      );
+    reader?.feed(send).then((all) => all && send(), failed);
     outputs.stdout.to(onStdout ?? collect('stdout'), failed);
     outputs.stderr.to(onStderr ?? collect('stderr'), failed);
     try {
@@ -166,7 +197,9 @@ export class Programs {
   }
 
   spawn(argv: readonly string[], options: SpawnOptions = {}): Program {
-    const { id, outputs, exited } = this.start(argv, options);
+    const { input, ...rest } = options;
+    const all = input === undefined ? {} : { input: input === 'stream' ? (input as 'stream') : bytesOf(input) };
+    const { id, outputs, exited } = this.start(argv, rest, all);
     const send = (bytes: Uint8Array | undefined) => this.link.input(id, bytes);
     const program: Program = {
       stdin: new WritableStream({ write: (chunk) => send(bytesOf(chunk)), close: () => send(undefined) }),
@@ -202,8 +235,12 @@ export class Programs {
     throw new BraidError('ERR_BRAID_OPTION', 'the program is of another machine');
   }
 
-  private start(argv: readonly string[], options: SpawnOptions) {
-    const { env, cwd, input, terminal, maxSteps, maxGuestTime, signal } = options;
+  private start(
+    argv: readonly string[],
+    options: Omit<SpawnOptions, 'input'>,
+    input: Pick<Spawn, 'input' | 'awaitsInput'>,
+  ) {
+    const { env, cwd, terminal, maxSteps, maxGuestTime, signal } = options;
     const limit = {
       ...(maxSteps === undefined ? {} : { steps: BigInt(maxSteps) }),
       ...(maxGuestTime === undefined ? {} : { guestTime: BigInt(maxGuestTime) }),
@@ -212,7 +249,7 @@ export class Programs {
       argv: [...argv],
       ...(env === undefined ? {} : { env: definedOf(env).map(([name, value]) => `${name}=${value}`) }),
       ...(cwd === undefined ? {} : { cwd }),
-      ...(input === undefined ? {} : { input: input === 'stream' ? input : bytesOf(input) }),
+      ...input,
       ...(terminal === undefined ? {} : { terminal: { rows: terminal.rows, cols: terminal.columns } }),
       ...(Object.keys(limit).length === 0 ? {} : { limit }),
     };

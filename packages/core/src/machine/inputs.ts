@@ -52,6 +52,10 @@ export class Inputs {
   private agentOpen = false;
   /** The agent's client may send: events enter at boundaries only. */
   private admitting = false;
+  /** More will be typed. */
+  private expected = false;
+  /** What a run waits with for that. */
+  private arrival: PromiseWithResolvers<void> | undefined;
   /** The log that events are taken from, while they are. */
   following: LogReader | undefined;
 
@@ -62,6 +66,27 @@ export class Inputs {
 
   add(event: Input): void {
     this.queue.push(event);
+    this.arrived();
+  }
+
+  /**
+   * Whether more will be typed than has been. As long as it will, the machine waits where all of it has been let in: so what is typed piece
+   * by piece enters where it would enter as a whole.
+   */
+  expect(more: boolean): void {
+    this.expected = more;
+    if (!more) this.arrived();
+  }
+
+  private arrived(): void {
+    this.arrival?.resolve();
+    this.arrival = undefined;
+  }
+
+  private awaitTyped(): Promise<void> | undefined {
+    if (!this.expected || this.queue.some(({ kind }) => kind === 'typed' || kind === 'port')) return undefined;
+    this.arrival ??= Promise.withResolvers();
+    return this.arrival.promise;
   }
 
   /** Bytes that wait. */
@@ -126,7 +151,8 @@ export class Inputs {
    */
   letIn(): Promise<void> | undefined {
     const { following } = this;
-    return following ? this.follow(following) : (this.admitQueue() ?? this.settle() ?? this.hearAgent());
+    if (following) return this.follow(following);
+    return this.admitQueue() ?? this.awaitTyped() ?? this.settle() ?? this.hearAgent();
   }
 
   private follow(log: LogReader): Promise<void> | undefined {

@@ -230,6 +230,11 @@ export class Machine implements EngineHost {
     this.inputs.add(event);
   }
 
+  /** Whether more will be typed: see `Inputs.expect`. A run that waits for it stops as `stalled`. */
+  expectInput(more: boolean): void {
+    this.inputs.expect(more);
+  }
+
   /** Bytes of queued input that have not entered. */
   get backlog(): number {
     return this.inputs.backlog;

@@ -5,7 +5,8 @@ import type { Machine } from '../machine.ts';
 import type { ExecOptions } from '../programs.ts';
 
 /** A command with its options. */
-export interface CommandMove extends Pick<ExecOptions, 'env' | 'cwd' | 'input'> {
+export interface CommandMove extends Pick<ExecOptions, 'env' | 'cwd'> {
+  readonly input?: string | Uint8Array;
   readonly argv: readonly string[];
   /** For people; the command itself without it. */
   readonly name?: string;

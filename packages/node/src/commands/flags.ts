@@ -67,7 +67,7 @@ export function addMachineOptions(command: Command): Command {
 /** How the command of a run is run. */
 export function addCommandOptions(command: Command): Command {
   return command
-    .option('-i, --input', 'the command reads our standard input (read to its end before the machine starts)')
+    .option('-i, --input', 'the command reads our standard input (in virtual time the machine waits for it)')
     .option('-t, --tty', 'the command gets a terminal, and our keys')
     .option(
       '--exec-timeout <time>',

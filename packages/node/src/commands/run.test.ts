@@ -181,6 +181,28 @@ test('a signal ends a run in order', linux, async () => {
   assert.equal(await new Promise((resolve) => child.on('close', resolve)), 143);
 });
 
+test('input without end is read as the command reads it', linux, async (t) => {
+  const script = 'read -r line; echo "$line"; sleep 100; dd bs=1k count=1000 iflag=fullblock 2>/dev/null | wc -c';
+  const run = ['run', '--seed', '1', '--input', '--', 'sh', '-c', script];
+  const child = spawn(process.execPath, [MAIN, ...run], { stdio: ['pipe', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  const block = Buffer.alloc(65_536, 'y\n');
+  let taken = 0;
+  const pump = () => {
+    do taken += block.length;
+    while (child.stdin.write(block));
+  };
+  child.stdin.on('drain', pump).on('error', () => {});
+  pump();
+  let output = '';
+  child.stdout.setEncoding('latin1').on('data', (text) => {
+    output += text;
+  });
+  assert.equal(await new Promise((resolve) => child.once('close', resolve)), 0);
+  assert.equal(output, 'y\n1024000\n');
+  assert.ok(taken < 8 * 2 ** 20, `${taken} bytes were read`);
+});
+
 test('a signal ends a command whose input does not end', linux, async (t) => {
   const child = spawn(process.execPath, [MAIN, 'run', '--input', '--', 'true'], { stdio: ['pipe', 'ignore', 'pipe'] });
   t.after(() => child.kill('SIGKILL'));

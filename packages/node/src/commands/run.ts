@@ -1,12 +1,13 @@
 /** `braid run`: a machine on this terminal, for one command, or for a program of its own. */
 
-import { fstatSync, readFileSync } from 'node:fs';
+import { fstatSync } from 'node:fs';
 import { constants } from 'node:os';
 import type { Exit } from '@braid/core/machine/options.ts';
 import { decodeText } from '@braid/core/text/guest-text.ts';
 import { EXIT, explain } from '../cli.ts';
 import { BraidError } from '../errors.ts';
 import { Machine } from '../machine.ts';
+import { piecesOf } from '../pieces.ts';
 import type { Program } from '../programs.ts';
 import { createOptions, type RunFlags } from './flags.ts';
 import { takeLostOutput } from './lost-output.ts';
@@ -20,6 +21,8 @@ import { Terminal } from './terminal.ts';
 const POWER_OFF_MS = 15_000;
 /** How long its agent may take to answer before that. */
 const ANSWER_MS = 1000;
+/** Bytes of a command's input that are sent at a time. */
+const INPUT_PIECE = 256 * 1024;
 
 /** How a run ended: for `--stats`, and as our exit code. */
 export interface Ending {
@@ -57,7 +60,7 @@ export async function run(
     throw new BraidError('ERR_BRAID_OPTION', '--mark marks moments of a recording; add --record FILE');
 
   for (;;) {
-    const session = new Session(await Machine.create(options), flags, interactive);
+    const session = new Session(await Machine.create(options), flags, interactive, time === 'virtual');
     const { machine } = session;
     try {
       if (flags.signature !== undefined && !machine.hasSignature) {
@@ -94,7 +97,7 @@ export async function run(
 /** A machine that stands still gets this terminal, in the time of its user, until one of the two goes. The exit code. */
 export async function shell(machine: Machine, flags: RunFlags): Promise<number> {
   await machine.setTime('wall');
-  const session = new Session(machine, flags, true);
+  const session = new Session(machine, flags, true, false);
   try {
     return (await session.run(undefined, false)).code;
   } finally {
@@ -111,15 +114,18 @@ class Session {
   private hurry: () => void = () => {};
   private readonly flags: RunFlags;
   private readonly interactive: boolean;
+  /** Whether guest time is apart from ours. */
+  private readonly virtual: boolean;
   private program: Program | undefined;
   /** Ends the session from outside the machine. */
   private leave: (ending: Ending) => void = () => {};
   private readonly left: Promise<Ending>;
 
-  constructor(machine: Machine, flags: RunFlags, interactive: boolean) {
+  constructor(machine: Machine, flags: RunFlags, interactive: boolean, virtual: boolean) {
     this.machine = machine;
     this.flags = flags;
     this.interactive = interactive;
+    this.virtual = virtual;
     this.left = new Promise((resolve) => {
       this.leave = resolve;
     });
@@ -237,15 +243,17 @@ class Session {
     }
   }
 
-  /** Our standard input is typed on the console: a file before the machine starts, anything else as it comes. */
+  /** Our standard input is typed on the console: a file as the guest reads it, anything else as it comes. */
   private feedConsole(): void {
     const { machine } = this;
     const { stdin } = process;
     if (stdin.isTTY) return;
     if (isFile(0)) {
-      const bytes = readFileSync(0);
-      if (bytes.length > 0) machine.type(bytes).catch(() => {});
-      return machine.endInput();
+      machine.type(stdin).then(
+        () => machine.endInput(),
+        () => {},
+      );
+      return;
     }
     stdin.on('data', (bytes: Uint8Array) => {
       stdin.pause();
@@ -295,7 +303,7 @@ class Session {
         terminal.restore();
         ending = { reason: 'exec', code: exitCode };
       } else {
-        const input = flags.input ? { input: await readAll(process.stdin) } : {};
+        const input = flags.input ? { input: this.timed(process.stdin) } : {};
         const { exitCode } = await machine.exec(argv, {
           ...limits,
           ...input,
@@ -323,6 +331,11 @@ class Session {
       }
     }
     return ending;
+  }
+
+  /** Input of a command: in virtual time in pieces that a pipe does not decide, so that runs are the same. */
+  private timed(stream: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+    return this.virtual ? piecesOf(stream, INPUT_PIECE) : stream;
   }
 
   private notExecuted(message: string): Ending {
@@ -354,12 +367,6 @@ function write(stream: NodeJS.WriteStream, bytes: Uint8Array): Promise<void> {
   return new Promise((resolve) => {
     stream.write(bytes, () => resolve());
   });
-}
-
-async function readAll(stream: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const part of stream) parts.push(part);
-  return Buffer.concat(parts);
 }
 
 function isFile(fd: number): boolean {

@@ -193,8 +193,8 @@ export class Link {
     return answer;
   }
 
-  type(bytes: Uint8Array): Promise<void> {
-    return this.wait({}, (reply) => ({ type: 'console', bytes, reply })).promise as Promise<void>;
+  type(bytes: Uint8Array, more = false): Promise<void> {
+    return this.wait({}, (reply) => ({ type: 'console', bytes, more, reply })).promise as Promise<void>;
   }
 
   input(program: ProgramKey, bytes: Uint8Array | undefined): Promise<void> {

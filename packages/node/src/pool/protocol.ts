@@ -154,6 +154,8 @@ export interface Spawn {
   readonly env?: readonly string[];
   readonly cwd?: string;
   readonly input?: Uint8Array | 'stream';
+  /** In virtual time the machine stands still until more of the stream is here, or its end. */
+  readonly awaitsInput?: boolean;
   readonly terminal?: { readonly rows: number; readonly cols: number };
   readonly limit?: ExecLimit;
 }
@@ -402,7 +404,8 @@ export type Request =
     }[CallName]
   /** The caller of `id` does not wait any longer. */
   | { readonly type: 'cancel'; readonly id: number }
-  | { readonly type: 'console'; readonly bytes: Uint8Array; readonly reply: number }
+  /** Something is typed; the machine waits for the next if there will be `more`. */
+  | { readonly type: 'console'; readonly bytes: Uint8Array; readonly more: boolean; readonly reply: number }
   /** Of what was recorded so many bytes have been written; and a keyframe, which cost all threads so many ms. `full`: part of its room that is used up. */
   | {
       readonly type: 'written';
@@ -415,9 +418,17 @@ export type Request =
   | { readonly type: 'resize'; readonly columns: number; readonly rows: number }
   /** So many bytes of output have reached their consumer. */
   | { readonly type: 'taken'; readonly bytes: number }
-  | { readonly type: 'input'; readonly id: ProgramKey; readonly bytes: Uint8Array | undefined; readonly reply: number }
+  | ProgramInput
   | { readonly type: 'signal'; readonly id: ProgramKey; readonly signal: number }
   | { readonly type: 'terminal'; readonly id: ProgramKey; readonly rows: number; readonly cols: number };
+
+/** Input of a program, or its end. */
+export interface ProgramInput {
+  readonly type: 'input';
+  readonly id: ProgramKey;
+  readonly bytes: Uint8Array | undefined;
+  readonly reply: number;
+}
 
 /** To a worker: requests to one of its machines, or something that concerns all. */
 export type ToWorker =

@@ -6,7 +6,7 @@
 import type { ExecHandle, ExecHandlers } from '@braid/core/agent/client.ts';
 import { AgentError } from '@braid/core/agent/errors.ts';
 import type { Machine } from '@braid/core/machine/machine.ts';
-import type { CallName, Calls } from '../pool/protocol.ts';
+import type { CallName, Calls, ProgramInput } from '../pool/protocol.ts';
 import type { ProgramKey } from './conditions.ts';
 
 /** Guest time that a guest may take to power off. */
@@ -33,6 +33,8 @@ export class GuestCalls {
   private readonly running = new Map<number, ExecHandle>();
   /** Programs of the parent, in a clone: by their names there. */
   private readonly inherited = new Map<string, ExecHandle>();
+  /** Of ours whose next input is awaited: whether all that has come of it is with the guest. */
+  private readonly awaited = new Map<number, boolean>();
   /** What each is called, and the machine's steps when it was asked for. */
   private readonly started = new Map<number, { readonly name: string; readonly steps: bigint }>();
 
@@ -105,9 +107,40 @@ export class GuestCalls {
     this.host.act(() => {
       if (!this.host.waiting(id)) return;
       this.started.set(id, { name: request.argv[0] ?? '', steps: machine.totalSteps });
+      if (request.awaitsInput) this.awaited.set(id, true);
       const program = machine.agent.exec(request, this.handlers(machine, id));
       if (this.host.waiting(id)) this.running.set(id, program);
     });
+  }
+
+  /** Whether a program has been given all the input that has come, and the next is on its way. */
+  get awaitsInput(): boolean {
+    for (const [id, dry] of this.awaited) if (dry && this.host.waiting(id)) return true;
+    return false;
+  }
+
+  /** Input of a program, or its end, at the next boundary; answered at the one where the agent has taken it. */
+  input({ id, bytes, reply }: ProgramInput): void {
+    const { awaited } = this;
+    const own = typeof id === 'number' ? id : undefined;
+    const dry = (dry: boolean) => {
+      if (own !== undefined && awaited.has(own)) awaited.set(own, dry);
+    };
+    const done = (outcome: unknown) => {
+      this.host.answer(reply, () => {
+        if (!(outcome instanceof AgentError)) return dry(true);
+        // It reads no more.
+        if (own !== undefined) awaited.delete(own);
+        return outcome;
+      });
+    };
+    const act = (program: ExecHandle) => {
+      dry(false);
+      if (bytes) return program.write(bytes, done);
+      if (own !== undefined) awaited.delete(own);
+      program.end(done);
+    };
+    this.with(id, act, done);
   }
 
   private handlers(machine: Machine, id: number): ExecHandlers {
@@ -124,6 +157,7 @@ export class GuestCalls {
   /** A program is over, at so many steps of the machine. */
   exited(id: number, outcome: Parameters<ExecHandlers['exit']>[0], at: bigint): void {
     this.running.delete(id);
+    this.awaited.delete(id);
     const { name = '', steps: from = at } = this.started.get(id) ?? {};
     const steps = at - from;
     this.started.delete(id);
@@ -149,6 +183,7 @@ export class GuestCalls {
 
   private lose(id: number): void {
     this.running.delete(id);
+    this.awaited.delete(id);
     this.started.delete(id);
     const why = 'the machine has become one in which the program does not run';
     if (this.host.waiting(id)) this.answer(id, new AgentError('gone', 'exec', why));
@@ -180,6 +215,7 @@ export class GuestCalls {
 
   /** Nobody will read what it writes: it ends, at the machine's next chance. */
   cancel(id: number): void {
+    this.awaited.delete(id);
     const program = this.running.get(id);
     if (program) this.host.act(() => program.kill());
   }
@@ -188,6 +224,7 @@ export class GuestCalls {
   clear(): void {
     this.running.clear();
     this.inherited.clear();
+    this.awaited.clear();
     this.started.clear();
   }
 }

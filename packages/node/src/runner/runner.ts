@@ -12,8 +12,6 @@
  * What goes out, in order: `Reports`. How it ends: `Ending`. Forks of it, and being one: `Clones`.
  */
 
-import type { ExecHandle } from '@braid/core/agent/client.ts';
-import { AgentError } from '@braid/core/agent/errors.ts';
 import { type ForkPoint, rootsOf } from '@braid/core/branch/fork-point.ts';
 import { mergeDisk } from '@braid/core/branch/merge-disk.ts';
 import type { Engine } from '@braid/core/engine/engine.ts';
@@ -147,15 +145,8 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
         return this.machine?.input({ kind: 'resize', columns: request.columns, rows: request.rows });
       case 'taken':
         return this.reports.taken(request.bytes);
-      case 'input': {
-        const done = (outcome: unknown) =>
-          this.callers.answer(request.reply, () => (outcome instanceof AgentError ? outcome : undefined));
-        const act = (program: ExecHandle) => {
-          if (request.bytes) program.write(request.bytes, done);
-          else program.end(done);
-        };
-        return this.guest.with(request.id, act, done);
-      }
+      case 'input':
+        return this.guest.input(request);
       case 'signal':
         return this.guest.with(request.id, (program) => program.signal(request.signal));
       case 'terminal':

@@ -39,6 +39,7 @@ export interface TurnsHost {
   readonly typed: TypedInput;
   readonly hints: HintPost;
   readonly clones: Clones;
+  readonly guest: { readonly awaitsInput: boolean };
   readonly hostBranch: HostBranch;
   readonly debugging: DebugSession;
   readonly waitWatch: WaitWatch | undefined;
@@ -116,14 +117,15 @@ export class Turns {
 
   /** One run of the machine, or what has to happen instead; false when there is nothing to do now. */
   private turn(): boolean {
-    const { machine, callers, debugging, hints, reports, recording } = this.host;
+    const { machine, callers, guest, debugging, hints, reports, recording } = this.host;
     if (!machine || this.stalled) return false;
     if (machine.exit) return this.ended(machine, machine.exit);
     if (machine.schedule.atBoundary && callers.settle()) return true;
     this.reachGoals(machine);
     const inSlice = !machine.schedule.atBoundary && callers.due;
     const wanted = this.free || callers.waits.size > 0 || inSlice;
-    const held = this.paused || debugging.standing || hints.waiting;
+    const dry = this.host.setup!.time === 'virtual' && guest.awaitsInput;
+    const held = this.paused || debugging.standing || hints.waiting || dry;
     if (!wanted || held || reports.behind || recording.recorder?.behind) {
       this.wallTime.stop(debugging.standing);
       return false;

@@ -23,8 +23,9 @@ export class TypedInput {
     console: ConsoleDevice | undefined,
     request: Extract<Request, { type: 'console' }>,
   ): void {
-    const { bytes, reply } = request;
+    const { bytes, more, reply } = request;
     machine?.input(console === 'serial' ? { kind: 'typed', bytes } : { kind: 'port', port: MAIN_PORT, bytes });
+    machine?.expectInput(more);
     this.replies.push(reply);
     this.acknowledge(machine);
   }
