@@ -8,6 +8,7 @@ import { join } from 'node:path';
 export const RECORDED = {
   'packages/node/src/machine.test.ts': {},
   'packages/node/src/guest-edges.test.ts': {},
+  'packages/node/src/pieces.test.ts': {},
   'packages/node/src/branch/completion.test.ts': {},
   'packages/node/src/branch/converge.test.ts': { skip: 'whose thread dies', why: 'counts frames' },
   'packages/node/src/branch/decide.test.ts': {},
