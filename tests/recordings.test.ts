@@ -46,7 +46,7 @@ const RECORDINGS: Readonly<Record<string, { needs: string | false; make: (path: 
     make: async (path) => {
       const image = join(folder, 'image');
       writeFileSync(image, new Uint8Array(Uint32Array.from({ length: 640 * 128 }, (_, n) => n).buffer));
-      const disks = [{ path: image, serial: 'first' }];
+      const disks = [{ path: image }];
       await using machine = await Machine.create({ bare: compile('disk.c'), memory: '32M', harts: 2, seed: 7n, disks });
       await using _ = await machine.record(path, { title: 'a disk that is read and written', keyframeMs: 1 });
       assert.deepEqual(await machine.wait(), { kind: 'poweroff', code: 0 });

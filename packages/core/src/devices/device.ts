@@ -21,7 +21,10 @@ export interface DeviceContext {
   readonly memory: DmaMemory;
   /** Guest time in nanoseconds since power-on; never decreases. */
   now(): bigint;
-  /** Drives the device's interrupt line (level triggered; calls that change nothing are free). */
+  /**
+   * Reports the level of the device's interrupt line. Each report of a high level can make a request, so a device
+   * reports where it looks at its causes anew, and nowhere else (docs/devices.md).
+   */
   interrupt(level: boolean): void;
   /** The host has done so many units of work for the guest, about a nanosecond each. */
   worked(units: number): void;

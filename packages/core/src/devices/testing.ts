@@ -51,7 +51,11 @@ export class TestContext implements DeviceContext {
     return this.time;
   }
 
+  /** How often the device reported its line's level. */
+  reports = 0;
+
   interrupt(level: boolean): void {
+    this.reports += 1;
     if (level && !this.line) this.rises += 1;
     this.line = level;
   }

@@ -107,10 +107,10 @@ export class Platform {
       ['finisher', PLATFORM.test, this.finisher],
       ['rtc', PLATFORM.rtc, this.rtc],
       ['clint', PLATFORM.clint, this.clint],
-      ['plic', PLATFORM.plic, this.plic],
       ['uart', PLATFORM.uart, this.uart],
     ];
     for (const [, at, device] of named) windows.push({ base: at.base, size: at.size, device });
+    windows.push({ base: PLATFORM.plic.base, size: PLATFORM.plic.size, device: this.plic });
     this.bus = new Bus(windows);
     this.devices = new Map<string, Device>([
       ...named.map(([name, , device]) => [name, device] as const),
@@ -118,6 +118,8 @@ export class Platform {
       ['entropy', this.entropy],
       ['net', this.net],
       ...this.disks.map((disk, n) => [`disk${n}`, disk] as const),
+      // Last: devices that are restored report their lines, and what becomes of that is part of this record.
+      ['plic', this.plic],
     ]);
   }
 

@@ -5,6 +5,7 @@
  * again. Cost: a copy of every page that is not zero.
  */
 
+import { PLIC_VERSION } from '../devices/plic/state.ts';
 import type { Engine } from '../engine/engine.ts';
 import { type HartState, restoreHart, saveHart } from '../hart/record.ts';
 import type { MapRoots } from '../memory/frame-map.ts';
@@ -165,6 +166,16 @@ export function currentRecord(state: unknown): unknown {
     configuration: { ...configuration, pause: PAUSE_WITHOUT_RULE },
     schedule: { ...schedule, version: 2, pauses: 1, spinning: 0 },
   };
+}
+
+/**
+ * Whether a machine goes on as it did for the build that wrote the record: not where a device did otherwise. A saved
+ * state may be used all the same, a replay may not.
+ */
+export function goesOnAsThere(record: unknown): boolean {
+  const { devices } = (record ?? {}) as { devices?: { plic?: { version?: unknown } } };
+  const version = devices?.plic?.version;
+  return typeof version !== 'number' || version >= PLIC_VERSION;
 }
 
 /** A machine with the configuration of a record, and RAM that is there already or is to come. */

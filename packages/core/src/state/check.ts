@@ -24,15 +24,19 @@ export class Fields {
     this.#record = value as Record<string, unknown>;
   }
 
-  /** Requires the field `version` to be the one that this code writes. */
-  version(current: number): void {
+  /**
+   * Requires the field `version` to be the one that this code writes, or one from `oldest` on that the caller migrates.
+   * Returns it.
+   */
+  version(current: number, oldest = current): number {
     const found = this.#take('version');
-    if (found !== current) {
+    if (typeof found !== 'number' || !Number.isInteger(found) || found < oldest || found > current) {
       throw new StateError(
         `${this.where}.version`,
         `this build reads version ${current} and found ${describe(found)}; save it again with a matching build`,
       );
     }
+    return found;
   }
 
   /** An integer within `[minimum, maximum]`. */

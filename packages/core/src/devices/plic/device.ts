@@ -8,15 +8,19 @@
  *   0x200000 + 0x1000 * context  threshold of a context
  *   0x200004 + 0x1000 * context  read: claim, write: complete
  *
- * Each hart has two contexts, M then S: context 2h is hart h in M-mode, 2h + 1 in S-mode. Sources are level triggered. A high level
- * makes one request; the gateway makes the next one only after the completion of the first, if the level is still high then.
- * A request stays when its level drops before anybody claims it (RISC-V PLIC specification, "Interrupt Gateways").
+ * Each hart has two contexts, M then S: context 2h is hart h in M-mode, 2h + 1 in S-mode.
+ *
+ * Gateways are those of edge-triggered sources that count to one (RISC-V PLIC specification, "Interrupt Gateways").
+ * The edge is a device's report of a high level: it makes a request, which waits while the one before is served. A level
+ * that merely stays high makes none. QEMU's controller is made like this, and drivers that never clear the cause in their
+ * device depend on it: with level-triggered gateways they are interrupted for ever. docs/devices.md compares the two.
  */
 
 import type { AccessSize, Device } from '../device.ts';
 import {
   checkPlic,
   initialPlic,
+  PLIC_VERSION,
   type PlicContextState,
   type PlicState,
   PRIORITY_MASK,
@@ -51,17 +55,15 @@ export class Plic implements Device<PlicState> {
     this.#state = initialPlic(context.harts);
   }
 
-  /** Drives an interrupt line into the controller; `source` is 1 to 95. */
+  /** A device reports the level of its line, which may be the same as before; `source` is 1 to 95. */
   setLevel(source: number, level: boolean): void {
     if (!Number.isInteger(source) || source < 1 || source >= SOURCES) {
       throw new RangeError(`the interrupt controller has no source ${source}`);
     }
-    const { levels } = this.#state;
-    if (has(levels, source) === level) return;
-    put(levels, source, level);
-    if (!level) return;
-    this.#gate(source);
-    this.#updateLines();
+    const { pending, claimed } = this.#state;
+    if (!level || has(pending, source)) return;
+    put(pending, source, true);
+    if (!has(claimed, source)) this.#updateLines();
   }
 
   read(offset: number, size: AccessSize): number {
@@ -107,7 +109,7 @@ export class Plic implements Device<PlicState> {
           context.threshold = value & PRIORITY_MASK;
           break;
         case CLAIM:
-          this.#complete(context, value);
+          this.#complete(value);
           break;
         default:
           return;
@@ -124,19 +126,15 @@ export class Plic implements Device<PlicState> {
     return undefined;
   }
 
-  /** Everything back to power-on but the levels: those belong to the devices that drive them. */
   reset(): void {
-    const { levels } = this.#state;
-    this.#state = { ...initialPlic(this.#context.harts), levels };
-    for (let source = 1; source < SOURCES; source++) if (has(levels, source)) this.#gate(source);
+    this.#state = initialPlic(this.#context.harts);
     this.#updateLines();
   }
 
   save(): PlicState {
-    const { levels, pending, claimed, priorities, contexts } = this.#state;
+    const { pending, claimed, priorities, contexts } = this.#state;
     return {
-      version: 1,
-      levels: [...levels],
+      version: PLIC_VERSION,
       pending: [...pending],
       claimed: [...claimed],
       priorities: [...priorities],
@@ -149,11 +147,6 @@ export class Plic implements Device<PlicState> {
     this.#updateLines();
   }
 
-  /** A source's gateway: turns a high level into a request unless the last one is still being served. */
-  #gate(source: number): void {
-    if (!has(this.#state.claimed, source)) put(this.#state.pending, source, true);
-  }
-
   /** Takes the best request of a context; the threshold holds interrupts back but not claims. */
   #claim(context: PlicContextState): number {
     const source = this.#best(context, 0);
@@ -164,20 +157,18 @@ export class Plic implements Device<PlicState> {
     return source;
   }
 
-  /** Ends the service of a source; one that the context has not enabled is ignored, as the specification asks. */
-  #complete(context: PlicContextState, source: number): void {
-    if (source < 1 || source >= SOURCES || !has(context.enabled, source)) return;
-    put(this.#state.claimed, source, false);
-    if (has(this.#state.levels, source)) this.#gate(source);
+  /** Ends the service of a source, whichever context says so and whatever it has enabled, as on QEMU. */
+  #complete(source: number): void {
+    if (source > 0 && source < SOURCES) put(this.#state.claimed, source, false);
   }
 
   /** The enabled request of the highest priority above `floor`, the lowest number among equals; 0 when there is none. */
   #best(context: PlicContextState, floor: number): number {
-    const { pending, priorities } = this.#state;
+    const { pending, claimed, priorities } = this.#state;
     let best = 0;
     let priority = floor;
     for (let word = 0; word < WORDS; word++) {
-      let requests = (pending[word] as number) & (context.enabled[word] as number);
+      let requests = (pending[word] as number) & ~(claimed[word] as number) & (context.enabled[word] as number);
       while (requests !== 0) {
         const bit = 31 - Math.clz32(requests & -requests);
         requests &= requests - 1;

@@ -75,29 +75,33 @@ export class Rtc implements Device<RtcState> {
     switch (offset) {
       case TIME_LOW:
         this.#setTime((this.wallTime() & ~LOW) | word);
+        this.#ring();
         break;
       case TIME_HIGH:
         this.#setTime((word << 32n) | (this.wallTime() & LOW));
+        this.#ring();
         break;
       case ALARM_LOW:
         // The upper half was written before: the lower one completes the time and arms the alarm.
         state.alarm = (state.alarm & ~LOW) | word;
         state.armed = true;
+        this.#ring();
         break;
       case ALARM_HIGH:
         state.alarm = (word << 32n) | (state.alarm & LOW);
         break;
       case INTERRUPT_ENABLED:
         state.interruptEnabled = (value & 1) !== 0;
+        this.#updateInterrupt();
         break;
       case CLEAR_ALARM:
         state.armed = false;
         break;
       case CLEAR_INTERRUPT:
         state.interruptPending = false;
+        this.#updateInterrupt();
         break;
     }
-    this.#update();
   }
 
   deadline(): bigint | undefined {
@@ -107,14 +111,14 @@ export class Rtc implements Device<RtcState> {
   }
 
   advance(_now: bigint): Promise<void> | undefined {
-    this.#update();
+    this.#ring();
     return undefined;
   }
 
   /** Back to power-on but for the time, which a battery keeps. */
   reset(): void {
     this.#state = initialRtc(this.#state.epoch);
-    this.#update();
+    this.#updateInterrupt();
   }
 
   save(): RtcState {
@@ -123,20 +127,23 @@ export class Rtc implements Device<RtcState> {
 
   restore(state: unknown): void {
     this.#state = checkRtc(state);
-    this.#context.interrupt(this.#state.interruptEnabled && this.#state.interruptPending);
+    this.#updateInterrupt();
   }
 
   #setTime(time: bigint): void {
     this.#state.epoch = (time - this.#context.now()) & U64;
   }
 
-  /** Lets the alarm go off if its time has come, then drives the line. */
-  #update(): void {
+  /** Lets the alarm go off if its time has come. */
+  #ring(): void {
     const state = this.#state;
-    if (state.armed && this.wallTime() >= state.alarm) {
-      state.armed = false;
-      state.interruptPending = true;
-    }
-    this.#context.interrupt(state.interruptEnabled && state.interruptPending);
+    if (!state.armed || this.wallTime() < state.alarm) return;
+    state.armed = false;
+    state.interruptPending = true;
+    this.#updateInterrupt();
+  }
+
+  #updateInterrupt(): void {
+    this.#context.interrupt(this.#state.interruptEnabled && this.#state.interruptPending);
   }
 }

@@ -132,8 +132,15 @@ test('uart: loopback carries data and modem lines, overruns, and keeps the line 
   assert.equal(get(IIR), 0x06);
   assert.equal(get(LSR), 0x63);
   assert.equal(get(LSR), 0x61);
-  assert.equal(get(DATA), 0x55);
+  // The single register has the byte that came last; a FIFO keeps those that came first.
+  assert.equal(get(DATA), 0x66);
   assert.equal(get(LSR), 0x60);
+  put(FCR, 0x01);
+  for (let byte = 0; byte < 17; byte++) put(DATA, byte);
+  assert.equal(get(LSR), 0x63);
+  for (let byte = 0; byte < 16; byte++) assert.equal(get(DATA), byte);
+  assert.equal(get(LSR), 0x60);
+  put(FCR, 0x00);
   put(MCR, 0x0b);
   assert.equal(get(IIR), 0x00);
   assert.equal(get(MSR) & 0x02, 0x02);
@@ -141,6 +148,30 @@ test('uart: loopback carries data and modem lines, overruns, and keeps the line 
   assert.equal(String.fromCharCode(get(DATA)), 'o');
   uart.flushOutput();
   assert.equal(sent(), '');
+});
+
+test('uart: its line is reported where a cause is looked at anew, and nowhere else', () => {
+  const { put, get, type, context } = setUp();
+  const reported = (times: number, action: () => void) => {
+    const before = context.reports;
+    action();
+    assert.equal(context.reports - before, times);
+  };
+  reported(1, () => put(IER, 0x02));
+  reported(0, () => put(IER, 0x02));
+  for (const register of [SCR, LCR, MCR]) reported(0, () => put(register, 3));
+  for (const register of [IER, LCR, MCR, LSR, MSR, SCR]) reported(0, () => get(register));
+  // The line falls as the transmitter fills, and rises as it empties.
+  reported(2, () => put(DATA, 0x41));
+  reported(1, () => get(IIR));
+  reported(0, () => get(IIR));
+  reported(1, () => put(FCR, 0x05));
+  assert.equal(get(IIR), 0xc2);
+  reported(1, () => type('a'));
+  reported(1, () => get(DATA));
+  put(IER, 0x08);
+  reported(1, () => put(MCR, 0x13));
+  reported(1, () => get(MSR));
 });
 
 test('uart: registers beyond the eighth read zero and ignore writes', () => {

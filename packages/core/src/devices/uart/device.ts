@@ -11,6 +11,8 @@
  *   6        modem status                -
  *   7        scratch                     scratch
  *
+ * It interrupts where QEMU's does; docs/devices.md compares both with the chip's data sheet.
+ *
  * Differences from the chip, none of which a driver can rely on: a byte is on the line the moment it is written, so the
  * transmitter is always empty; the character timeout does not wait, so received bytes below the trigger level are announced at
  * once; a sender never overruns the receiver, because what does not fit waits in the inbox (the far end obeys flow control).
@@ -68,6 +70,7 @@ const FIFOS_WORK = 0xc0;
 
 /** FIFO control register. */
 const CLEAR_RECEIVER = 0x02;
+const CLEAR_TRANSMITTER = 0x04;
 const TRIGGER_LEVELS = [1, 4, 8, 14];
 
 /** Line status register. */
@@ -155,8 +158,10 @@ export class Uart implements Device<UartState> {
       case INTERRUPT_IDENTIFICATION: {
         const cause = this.#identify();
         // To be told that the transmitter is empty clears that cause; the other causes are cleared where they arose.
-        if (cause === TRANSMITTER_EMPTY_INTERRUPT) state.transmitterEmptied = false;
-        this.#updateInterrupt();
+        if (cause === TRANSMITTER_EMPTY_INTERRUPT) {
+          state.transmitterEmptied = false;
+          this.#updateInterrupt();
+        }
         return cause | (this.#fifosEnabled ? FIFOS_WORK : 0);
       }
       case LINE_CONTROL:
@@ -165,14 +170,16 @@ export class Uart implements Device<UartState> {
         return state.modemControl;
       case LINE_STATUS: {
         const status = TRANSMITTER_EMPTY | state.lineErrors | (this.#received.length > 0 ? DATA_READY : 0);
-        state.lineErrors = 0;
-        this.#updateInterrupt();
+        if (state.lineErrors !== 0) {
+          state.lineErrors = 0;
+          this.#updateInterrupt();
+        }
         return status;
       }
       case MODEM_STATUS: {
         const status = modemInputs(state.modemControl) | state.modemDelta;
         state.modemDelta = 0;
-        this.#updateInterrupt();
+        this.#updateModemInterrupt();
         return status;
       }
       case SCRATCH:
@@ -208,7 +215,6 @@ export class Uart implements Device<UartState> {
         state.scratch = byte;
         break;
     }
-    this.#updateInterrupt();
   }
 
   /** Puts bytes on the line to the guest; returns how many of them fit into the inbox. */
@@ -300,21 +306,32 @@ export class Uart implements Device<UartState> {
     return byte ?? 0;
   }
 
-  /** Lets bytes from the line into the receiver. In loopback the receiver is cut off from the line. */
-  #refill(): void {
-    if (this.#loopback) return;
+  /** Lets bytes from the line into the receiver; whether any came. In loopback the receiver is cut off from the line. */
+  #refill(): boolean {
+    if (this.#loopback) return false;
+    const waiting = this.#inbox.length;
     while (this.#receiverRoom > 0 && this.#inbox.length > 0) this.#received.pushByte(this.#inbox.shift() as number);
+    return this.#inbox.length < waiting;
   }
 
   #transmit(byte: number): void {
-    if (this.#loopback) {
-      if (this.#receiverRoom > 0) this.#received.pushByte(byte);
-      else this.#state.lineErrors |= OVERRUN;
-    } else {
-      this.#send(byte);
-    }
-    // The byte filled the transmitter and left it at once: it became empty again.
+    // The byte fills the transmitter and leaves it at once: the line falls, and rises again.
+    this.#state.transmitterEmptied = false;
+    this.#updateInterrupt();
+    if (this.#loopback) this.#loopBack(byte);
+    else this.#send(byte);
     this.#state.transmitterEmptied = true;
+    this.#updateInterrupt();
+  }
+
+  #loopBack(byte: number): void {
+    if (this.#receiverRoom === 0) {
+      this.#state.lineErrors |= OVERRUN;
+      // A full FIFO keeps what it has; the single register takes the byte that comes last.
+      if (this.#fifosEnabled) return;
+      this.#received.clear();
+    }
+    this.#received.pushByte(byte);
   }
 
   #send(byte: number): void {
@@ -328,18 +345,23 @@ export class Uart implements Device<UartState> {
     if (((enable ^ this.#state.interruptEnable) & ON_TRANSMITTER_EMPTY) !== 0) {
       this.#state.transmitterEmptied = (enable & ON_TRANSMITTER_EMPTY) !== 0;
     }
+    if (enable === this.#state.interruptEnable) return;
     this.#state.interruptEnable = enable;
+    this.#updateInterrupt();
   }
 
   #controlFifos(control: number): void {
     const enable = (control & FIFO_ENABLED) !== 0;
     // Turning the FIFOs on or off empties them, and the other bits count only together with the enable bit.
-    if (enable !== this.#fifosEnabled || (enable && (control & CLEAR_RECEIVER) !== 0)) {
+    const switched = enable !== this.#fifosEnabled;
+    if (switched || (enable && (control & CLEAR_RECEIVER) !== 0)) {
       this.#received.clear();
       this.#reads = false;
     }
+    if (switched || (enable && (control & CLEAR_TRANSMITTER) !== 0)) this.#state.transmitterEmptied = true;
     this.#state.fifoControl = enable ? control & FIFO_CONTROL_BITS : 0;
     this.#refill();
+    this.#updateInterrupt();
   }
 
   #controlModem(control: number): void {
@@ -350,7 +372,9 @@ export class Uart implements Device<UartState> {
     const ringEnded = (changed & before & RING) !== 0;
     this.#state.modemDelta |= ((changed & ~RING) | (ringEnded ? RING : 0)) >> 4;
     this.#state.modemControl = control;
-    this.#refill();
+    // The end of loopback lets in what waited on the line.
+    if (this.#refill()) this.#updateInterrupt();
+    else this.#updateModemInterrupt();
   }
 
   /** The most urgent cause of an interrupt, in the order of the chip's data sheet. */
@@ -364,6 +388,11 @@ export class Uart implements Device<UartState> {
     if ((interruptEnable & ON_TRANSMITTER_EMPTY) !== 0 && transmitterEmptied) return TRANSMITTER_EMPTY_INTERRUPT;
     if ((interruptEnable & ON_MODEM_STATUS) !== 0 && modemDelta !== 0) return MODEM_STATUS_INTERRUPT;
     return NO_INTERRUPT;
+  }
+
+  /** Changes of the modem's inputs are a cause only for those who asked for them. */
+  #updateModemInterrupt(): void {
+    if ((this.#state.interruptEnable & ON_MODEM_STATUS) !== 0) this.#updateInterrupt();
   }
 
   #updateInterrupt(): void {

@@ -41,8 +41,8 @@ export interface UartState {
 export function initialUart(): UartState {
   return {
     version: 1,
-    // 115200 baud from the 3.6864 MHz clock that the device tree of `virt` tells.
-    divisor: 2,
+    // As on QEMU; the data sheet gives it no value.
+    divisor: 12,
     interruptEnable: 0,
     fifoControl: 0,
     lineControl: 0,

@@ -5,9 +5,9 @@ import { describe, test } from 'node:test';
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import fc from 'fast-check';
 import { PAGE } from '../../memory/layout.ts';
-import { runs, SEED } from '../../testing/machines.ts';
+import { runs, SEED, sharedEngine } from '../../testing/machines.ts';
 import { Random } from '../../testing/random.ts';
-import { memorySource } from '../../testing/recordings.ts';
+import { MemorySink, memorySource } from '../../testing/recordings.ts';
 import {
   allOf,
   chunksOf,
@@ -17,6 +17,7 @@ import {
   SAMPLE_INFO,
   SAMPLE_RECORD,
   sampleEvent,
+  sampleKeyframe,
   sampleRecording,
 } from '../../testing/sample-recording.ts';
 import {
@@ -33,6 +34,7 @@ import { RecordingError } from './errors.ts';
 import { applyRuns, changeAt } from './page-changes.ts';
 import { PageVersions } from './page-versions.ts';
 import { Recording } from './reader.ts';
+import { RecordingWriter } from './writer.ts';
 
 const open = (bytes: Uint8Array, codecs: readonly Codec[] = []) => Recording.open(memorySource(bytes), codecs);
 
@@ -110,6 +112,18 @@ function version1(recording: Uint8Array, change = (pages: Uint8Array) => pages, 
 
 test('a recording of version 1 says the same', () => {
   assert.deepEqual(allOf(open(version1(good))), allOf(open(good)));
+});
+
+test('a recording of a machine whose devices did otherwise is refused, and told apart from a damaged one', async () => {
+  const sink = new MemorySink();
+  const writer = new RecordingWriter(sink, sharedEngine().pool);
+  const { free, ...keyframe } = sampleKeyframe(0, 0);
+  const devices = { ...SAMPLE_RECORD.devices, plic: { version: 1 } };
+  void writer.start(SAMPLE_INFO);
+  void writer.keyframe({ ...keyframe, record: { ...SAMPLE_RECORD, devices } });
+  await writer.end({ ...SAMPLE_END, stretch: 0 });
+  free();
+  assert.throws(() => open(sink.bytes()).record(0), /interrupted in another way than by this build: use the one/);
 });
 
 test('what was written is read', () => {

@@ -8,7 +8,7 @@
  * A chunk that is damaged or makes no sense ends the recording there: what is before it is used, from the first keyframe on.
  */
 
-import { currentRecord, type MachineRecord } from '../../machine/save.ts';
+import { currentRecord, goesOnAsThere, type MachineRecord } from '../../machine/save.ts';
 import { PAGE } from '../../memory/layout.ts';
 import { decodeState } from '../../state/encode.ts';
 import { StateError } from '../../state/errors.ts';
@@ -141,7 +141,12 @@ export class Recording {
   /** The machine's state at a keyframe, but for its pages; whoever uses it checks it. Throws `RecordingError`. */
   record(keyframe: number): MachineRecord {
     const { place } = this.place(keyframe);
-    return currentRecord(told(place, () => decodeState(this.keyframe(keyframe).record))) as MachineRecord;
+    const record = currentRecord(told(place, () => decodeState(this.keyframe(keyframe).record))) as MachineRecord;
+    if (goesOnAsThere(record)) return record;
+    throw new RecordingError(
+      `its machine was interrupted in another way than by this build: use the one that made it (${this.info.braid})`,
+      place.offset,
+    );
   }
 
   /** What is wrong with a keyframe, said as an error that names its place in the file. */
