@@ -33,8 +33,8 @@ export function qemuMissing(): string | false {
   return checked;
 }
 
-/** Runs to the end on QEMU. */
-export async function runQemu(image: Uint8Array, timeout = 100_000): Promise<Outcome> {
+/** Runs to the end on QEMU, with `more` arguments. */
+export async function runQemu(image: Uint8Array, timeout = 100_000, more: readonly string[] = []): Promise<Outcome> {
   const folder = mkdtempSync(join(tmpdir(), 'braid-bare-'));
   const remove = () => rmSync(folder, { recursive: true, force: true });
   try {
@@ -46,6 +46,7 @@ export async function runQemu(image: Uint8Array, timeout = 100_000): Promise<Out
       ...['-M', 'virt,memory-backend=ram', '-cpu', CPU, '-m', `${MEMORY >> 20}M`, '-smp', '2'],
       ...['-object', `memory-backend-file,id=ram,size=${MEMORY},mem-path=${ram},share=on`],
       ...['-bios', program, '-display', 'none', '-serial', 'null', '-monitor', 'none', '-net', 'none'],
+      ...more,
     ];
     let errors = '';
     const child = spawn(QEMU, args, { stdio: ['ignore', 'ignore', 'pipe'], timeout });
@@ -75,14 +76,17 @@ export async function runQemu(image: Uint8Array, timeout = 100_000): Promise<Out
   }
 }
 
-/** On both; QEMU runs beside us. */
-export async function runBoth(image: Uint8Array): Promise<{ braid: Outcome; qemu: Outcome }> {
-  const other = runQemu(image);
+/** On both; QEMU runs beside us, always with two harts. */
+export async function runBoth(
+  image: Uint8Array,
+  options: { readonly harts?: number; readonly qemu?: readonly string[] } = {},
+): Promise<{ braid: Outcome; qemu: Outcome }> {
+  const other = runQemu(image, undefined, options.qemu);
   // Let the child start before we are busy.
   await new Promise((resolve) => setImmediate(resolve));
   let braid: Outcome;
   try {
-    braid = runBraid(image);
+    braid = runBraid(image, options);
   } catch (error) {
     (await other)[Symbol.dispose]();
     throw error;

@@ -21,8 +21,8 @@ export function plainMachine(
 }
 
 /** Runs to the end on Braid; `chunk` steps at a time. */
-export function runBraid(image: Uint8Array, limit = 3e8, chunk = 1e8): Outcome {
-  const machine = plainMachine(image);
+export function runBraid(image: Uint8Array, options: { harts?: number } = {}, limit = 1e10, chunk = 1e8): Outcome {
+  const machine = plainMachine(image, options);
   for (let left = limit; ; left -= chunk) {
     const stop = machine.run(chunk);
     if (stop.reason === 'exit') break;
