@@ -98,6 +98,20 @@ test('as it was written it comes to its end', () => {
   assert.equal(outcomeOf(good), 'end');
 });
 
+test('whoever waits can leave at each of many keyframes of one moment', async () => {
+  const machine = recipeMachine({ harts: 1, sbi: false, seed: 3, rounds: 10 });
+  const sink = new MemorySink();
+  const recorder = new Recorder(machine, sink);
+  const count = 20;
+  for (let n = 0; n < count; n++) await recorder.keyframe();
+  recorder.free();
+  const timeline = new Timeline(sharedEngine(), Recording.open(memorySource(sink.bytes()), []));
+  let turns = 0;
+  for (const _ of timeline.run()) turns++;
+  timeline.free();
+  assert.ok(turns >= count - 1, `${turns} turns`);
+});
+
 test('a bit that is another one, in each chunk', () => {
   let keyframes = 0;
   for (const { to, kind } of chunksOf(good)) {

@@ -556,6 +556,8 @@ export class Timeline {
         }
         return;
       }
+      // A file may have any number of these at one moment.
+      if (rung === undefined) yield { at: this.at };
     }
   }
 
