@@ -7,12 +7,16 @@
  *   7 array: count u32, values | 8 record: count u32, (key as a string without its tag, value)... | 9 words: count u32, u32...
  *   10 bigint i64 (a negative one)
  * ```
- * Little-endian. `decodeState` takes bytes from outside: it is bounded and throws `StateError`.
+ * Little-endian. `decodeState` takes bytes from outside: it is bounded in depth and in memory, and throws `StateError`.
  */
 
 import { StateError } from './errors.ts';
 
 const MAX_DEPTH = 32;
+/** Bytes that V8 takes for a value of each kind, and for what is in it. */
+const HELD = { record: 200, field: 48, list: 200, item: 16, bytes: 240, text: 24, number: 32 } as const;
+/** Bytes that a decoded value may take: these, and so many for each byte that it is decoded from. States of machines need a fifth. */
+const HELD_AT_MOST = { first: 2 ** 24, each: 8 } as const;
 
 export type Plain =
   | undefined
@@ -105,12 +109,20 @@ export function encodeState(value: unknown): Uint8Array {
   return bytes.slice(0, length);
 }
 
-/** The value that `encodeState` made the bytes from. Throws `StateError` for anything else. */
+/**
+ * The value that `encodeState` made the bytes from. Throws `StateError` for anything else, and for a value that would take much more memory than
+ * its bytes: at most 16 MiB and 8 bytes for each of them.
+ */
 export function decodeState(bytes: Uint8Array): Plain {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let at = 0;
   const fail = (why: string): never => {
     throw new StateError(`byte ${at}`, why);
+  };
+  let room = HELD_AT_MOST.first + HELD_AT_MOST.each * bytes.length;
+  const hold = (n: number): void => {
+    room -= n;
+    if (room < 0) fail('the record takes too much memory for its bytes');
   };
   const take = (n: number): number => {
     if (n > bytes.length - at) fail('the record is cut off');
@@ -122,6 +134,7 @@ export function decodeState(bytes: Uint8Array): Plain {
   const string = () => {
     const size = u32();
     const from = take(size);
+    hold(HELD.text + 2 * size);
     try {
       return new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(from, from + size));
     } catch {
@@ -139,28 +152,37 @@ export function decodeState(bytes: Uint8Array): Plain {
       case 2:
         return true;
       case 3:
+        hold(HELD.number);
         return view.getFloat64(take(8), true);
       case 4:
+        hold(HELD.number);
         return view.getBigUint64(take(8), true);
       case 5:
         return string();
       case 6: {
         const size = u32();
         const from = take(size);
+        hold(HELD.bytes + size);
         return bytes.slice(from, from + size);
       }
       case 7: {
         const items: Plain[] = [];
-        for (let left = u32(); left > 0; left--) items.push(get(depth + 1));
+        hold(HELD.list);
+        for (let left = u32(); left > 0; left--) {
+          hold(HELD.item);
+          items.push(get(depth + 1));
+        }
         return items;
       }
       case 8: {
         const record: Record<string, Plain> = Object.create(null);
         let previous = '';
+        hold(HELD.record);
         for (let left = u32(); left > 0; left--) {
           const key = string();
           if (key <= previous && previous !== '') fail('keys of a record are not in order');
           previous = key;
+          hold(HELD.field);
           record[key] = get(depth + 1);
         }
         return record;
@@ -168,9 +190,11 @@ export function decodeState(bytes: Uint8Array): Plain {
       case 9: {
         const count = u32();
         const from = take(count * 4);
+        hold(HELD.bytes + 4 * count);
         return Uint32Array.from({ length: count }, (_, i) => view.getUint32(from + 4 * i, true));
       }
       case 10:
+        hold(HELD.number);
         return view.getBigInt64(take(8), true);
       default:
         return fail(`unknown tag ${tag}`);

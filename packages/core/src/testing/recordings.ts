@@ -14,6 +14,7 @@ import {
   type ChunkSink,
   encodeHead,
   encodeHeader,
+  HEAD_SIZE,
 } from '../timeline/recording/chunk.ts';
 import type { RecordingInfo } from '../timeline/recording/info.ts';
 import type { Recording } from '../timeline/recording/reader.ts';
@@ -23,10 +24,12 @@ import { sharedEngine } from './machines.ts';
 export class MemorySink implements ChunkSink {
   private readonly parts: Uint8Array[] = [encodeHead()];
   private chunks = 0;
+  size = HEAD_SIZE;
 
   async append(kind: ChunkKind, content: Uint8Array, contents = 0): Promise<void> {
     const header = encodeHeader(this.chunks++, kind, 0, content, content.length, undefined, contents);
     this.parts.push(header, content.slice());
+    this.size += header.length + content.length;
   }
 
   bytes(): Uint8Array {

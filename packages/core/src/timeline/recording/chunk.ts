@@ -79,21 +79,20 @@ export interface ChunkSink {
    * settled. `contents`: of a chunk of changes, how many they are. A failure ends the recording.
    */
   append(kind: ChunkKind, content: Uint8Array, contents?: number): Promise<void>;
+  /** Bytes of the recording that have been written so far. */
+  readonly size: number;
 }
 
-/** What a recording may have at most: its readers have memory for it. */
+/** What a recording may have at most; what its readers hold of it is bounded in `allowance.ts`. */
 export const LIMITS = {
   /** Bytes of a chunk's content. */
   content: 2 ** 25,
+  /** Bytes of the content of a start, marks, or an end. */
+  text: 2 ** 24,
   chunks: 2 ** 26,
-  keyframes: 2 ** 20,
-  /** Pages that keyframes name, all together. */
-  pages: 2 ** 27,
-  /** Page contents, those that no keyframe names too. */
+  /** Contents of pages, and of blocks, those that no keyframe names too. */
   contents: 2 ** 28,
-  blocks: 2 ** 25,
   events: 2 ** 24,
-  marks: 2 ** 20,
 } as const;
 
 /** Page or block contents of a chunk, where each has 4096 bytes. */

@@ -46,6 +46,7 @@ test(`events are found in whatever order they are asked for (seed ${SEED})`, asy
         const index = number % (log.length + 2);
         assert.deepEqual(log.at(index), expected[stretch]![index]);
       }
+      assert.equal(recording.stretches[0]!.log.at(-1), undefined);
       for (const [n, { log }] of recording.stretches.entries()) {
         assert.deepEqual(eventsOf(log), expected[n]);
         const reader = new LogReader(log, 1);

@@ -66,7 +66,7 @@ export class StretchLog implements LoggedEvents {
   }
 
   at(index: number): LoggedEvent | undefined {
-    return index < this.length ? this.chunks.at(this.first + index) : undefined;
+    return index >= 0 && index < this.length ? this.chunks.at(this.first + index) : undefined;
   }
 
   /** Adds what a chunk has, all of it or nothing: `reader` is behind the chunk's head. Throws `StateError`. */

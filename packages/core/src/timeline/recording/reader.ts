@@ -3,7 +3,8 @@
  * and events are read when they are asked for.
  *
  * Opening costs a look at every chunk's header, and reading all chunks but those of contents. Memory: 4 bytes for each page that a
- * keyframe names, 28 for each block of a disk, 80 MiB of contents that were used last, and the events of a chunk.
+ * keyframe names, 28 for each block of a disk, 80 MiB of contents that were used last, and the events of a chunk. `allowance.ts` bounds
+ * both for files that nobody recorded.
  *
  * A chunk that is damaged or makes no sense ends the recording there: what is before it is used, from the first keyframe on.
  */
@@ -13,6 +14,7 @@ import { PAGE } from '../../memory/layout.ts';
 import { decodeState } from '../../state/encode.ts';
 import { StateError } from '../../state/errors.ts';
 import { DiskHistory } from '../disk-history.ts';
+import { Allowance, HELD, heldOfMark } from './allowance.ts';
 import { ByteReader } from './bytes.ts';
 import { decodeCaptures } from './captures.ts';
 import {
@@ -301,7 +303,7 @@ class Scan {
   readonly pages = new ContentPlaces();
   readonly blocks = new ContentPlaces();
   private hashes: ChunkPlace | undefined;
-  private namedPages = 0;
+  private readonly allowance = new Allowance();
   private readonly events: EventChunks;
   private captures = 0;
   private epoch = 0;
@@ -347,7 +349,7 @@ class Scan {
     size.chunks++;
     size.stored += HEADER_SIZE + place.stored;
     size.raw += place.size;
-    return offset + HEADER_SIZE + place.stored;
+    return endOf(place);
   }
 
   private chunk(place: ChunkPlace): void {
@@ -369,6 +371,9 @@ class Scan {
         this.hashes = place;
         return;
     }
+    if (TEXTS.has(place.kind) && place.size > LIMITS.text) fail(`has ${place.size} bytes, more than ${LIMITS.text}`);
+    if (!this.allowance.unpack(place.size, endOf(place)))
+      fail('more has been unpacked than a file of this size may hold');
     const content = this.reader.content(place);
     switch (place.kind) {
       case 'start':
@@ -379,9 +384,9 @@ class Scan {
       case 'keyframe':
         return this.readKeyframe(place, content, fail);
       case 'disk':
-        return this.readCaptures(content, fail);
+        return this.readCaptures(place, content, fail);
       case 'marks':
-        return this.readMarks(content, fail);
+        return this.readMarks(place, content, fail);
       case 'end': {
         const end = restoreEnd(decodeState(content));
         if (end.stretch !== this.stretches.length - 1) fail('ends another stretch than the last one');
@@ -390,6 +395,12 @@ class Scan {
         return;
       }
     }
+  }
+
+  /** Charges for what is held from now on. Throws `StateError`. */
+  private hold(place: ChunkPlace, bytes: number, what: string): void {
+    if (this.allowance.hold(bytes, endOf(place))) return;
+    throw new StateError(`chunk ${place.number}`, `there are more ${what} than a file of this size may hold`);
   }
 
   private contents(place: ChunkPlace, places: ContentPlaces): void {
@@ -418,12 +429,16 @@ class Scan {
     places.add(place, count);
   }
 
-  private readMarks(content: Uint8Array, fail: (why: string) => never): void {
+  private readMarks(place: ChunkPlace, content: Uint8Array, fail: (why: string) => never): void {
     const marks = restoreMarks(decodeState(content));
     for (const { stretch } of marks) {
       if (stretch >= this.stretches.length) fail(`a mark is in stretch ${stretch}, which is not there`);
     }
-    if (this.marks.length + marks.length > LIMITS.marks) fail(`there are more than ${LIMITS.marks} marks`);
+    this.hold(
+      place,
+      marks.reduce((sum, mark) => sum + heldOfMark(mark), 0),
+      'marks',
+    );
     for (const mark of marks) this.marks.push(mark);
   }
 
@@ -454,15 +469,14 @@ class Scan {
     const free = behind ? behind.firstContent + behind.contents : 0;
     if (firstContent < free || firstContent + count > this.pages.count) fail('names contents that are not its own');
     if (hashed && this.hashes?.size !== count * HASH) fail(`has no hashes of its ${count} contents`);
-    if (this.namedPages + pages.length > LIMITS.pages || index === LIMITS.keyframes)
-      fail('there are too many keyframes');
     if (written.length !== this.info!.disks.length) fail(`tells of ${written.length} disks`);
     for (const [disk, blocks] of written.entries()) {
       if (blocks.length > 0 && blocks.at(-1)! >= blocksOf(this.info!.disks[disk]!.size))
         fail(`writes beyond disk ${disk}`);
     }
+    const lists = pages.length * HELD.page + written.reduce((sum, { length }) => sum + length * HELD.written, 0);
+    this.hold(place, HELD.keyframe + (stretch === begun ? HELD.stretch : 0) + lists, 'keyframes');
     // Nothing is refused from here on.
-    this.namedPages += pages.length;
     if (index > 0) for (const [disk, blocks] of written.entries()) this.disks.written(disk, index - 1, blocks);
     if (stretch === begun) {
       this.stretches.push({
@@ -480,18 +494,25 @@ class Scan {
     this.hashes = undefined;
   }
 
-  private readCaptures(content: Uint8Array, fail: (why: string) => never): void {
+  private readCaptures(place: ChunkPlace, content: Uint8Array, fail: (why: string) => never): void {
     const disks = this.info!.disks.map(({ size }) => blocksOf(size));
     const captures = () => decodeCaptures(new ByteReader(content), disks, this.epoch, this.keyframes.length);
     let count = this.captures;
     for (const _ of captures()) count++;
     if (count > this.blocks.count) fail('names more blocks than there are contents');
-    if (count > LIMITS.blocks) fail(`there are more than ${LIMITS.blocks} blocks`);
+    this.hold(place, (count - this.captures) * HELD.block, 'blocks');
     for (const { disk, epoch, block } of captures()) {
       this.epoch = epoch;
       this.disks.captured(disk, epoch, block, this.captures++);
     }
   }
+}
+
+/** Kinds whose content is a record as a whole. */
+const TEXTS: ReadonlySet<ChunkKind> = new Set(['start', 'marks', 'end']);
+
+function endOf({ offset, stored }: ChunkPlace): number {
+  return offset + HEADER_SIZE + stored;
 }
 
 function blocksOf(size: bigint): number {

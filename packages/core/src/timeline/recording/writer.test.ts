@@ -20,6 +20,7 @@ test('a writer that has failed once writes nothing more', async () => {
         kinds.push(kind);
         if (kinds.length === 2) throw new Error('no room');
       },
+      size: 0,
     },
     pool,
   );
@@ -78,6 +79,7 @@ test('a writer has many pages in batches, and few of them under way at once', as
         await sink.append(kind, content, contents);
         underWay--;
       },
+      size: 0,
     },
     pool,
   );

@@ -8,6 +8,7 @@ import type { MachineRecord } from '../../machine/save.ts';
 import { CHANGES_SCRATCH, PAGE } from '../../memory/layout.ts';
 import type { Pool } from '../../memory/pool.ts';
 import { encodeState } from '../../state/encode.ts';
+import { Allowance, HELD, heldOfMark } from './allowance.ts';
 import { type DiskCaptureItem, encodeCaptures } from './captures.ts';
 import { type ChunkSink, HASH, LIMITS } from './chunk.ts';
 import { RecordingError } from './errors.ts';
@@ -38,6 +39,8 @@ export interface KeyframeInput {
 
 /** Batches of pages that may be on their way at the same time. */
 const UNDER_WAY = 4;
+/** Marks of a chunk: with names as long as names may be they are within `LIMITS.text`. */
+const MARKS = 1024;
 
 export class RecordingWriter {
   private readonly sink: ChunkSink;
@@ -45,8 +48,9 @@ export class RecordingWriter {
   private last: Promise<void> = Promise.resolve();
   private readonly encoders: ChangesEncoder[] = [];
   private bases: PageBases | undefined;
-  /** What readers have room for; see `LIMITS`. */
-  private readonly counts = { keyframes: 0, pages: 0, blocks: 0, events: 0, marks: 0 };
+  /** What readers have room for. */
+  private readonly allowance = new Allowance();
+  private logged = 0;
   private contents = 0;
   /** Bytes of changes that keyframes have had so far, before they are compressed. */
   changed = 0;
@@ -80,7 +84,8 @@ export class RecordingWriter {
         throw new RecordingError(`event ${first.event.kind} is earlier than the last one before it`);
       }
       this.lastEvent = events.at(-1) ?? last;
-      this.count('events', events.length);
+      this.logged += events.length;
+      if (this.logged > LIMITS.events) throw full(`${LIMITS.events} events`);
       return events.length === 0 && !reached ? [] : encodeEvents(stretch, events, reached);
     });
   }
@@ -89,7 +94,8 @@ export class RecordingWriter {
   keyframe(input: KeyframeInput): Promise<void> {
     const { stretch, at, record, hash, written } = input;
     return this.enqueue(() => {
-      this.count('keyframes', 1);
+      const lists = written.reduce((sum, { length }) => sum + length * HELD.written, 0);
+      this.hold(HELD.keyframe + (stretch === this.stretch ? 0 : HELD.stretch) + lists, 'keyframes');
       if (stretch !== this.stretch && stretch !== this.stretch + 1) {
         throw new RecordingError(`a keyframe of stretch ${stretch} comes in stretch ${this.stretch}`);
       }
@@ -106,7 +112,7 @@ export class RecordingWriter {
   /** Contents are copied at once. */
   disk(captures: readonly DiskCaptureItem[]): Promise<void> {
     return this.enqueue(() => {
-      this.count('blocks', captures.length);
+      this.hold(captures.length * HELD.block, 'blocks');
       const chunks = encodeCaptures(captures);
       return async () => {
         for (const { blocks, disk } of chunks) {
@@ -118,8 +124,15 @@ export class RecordingWriter {
 
   marks(marks: readonly Mark[]): Promise<void> {
     return this.append('marks', () => {
-      this.count('marks', marks.length);
-      return marks.length === 0 ? [] : [encodeState(saveMarks(marks))];
+      this.hold(
+        marks.reduce((sum, mark) => sum + heldOfMark(mark), 0),
+        'marks',
+      );
+      const chunks: Uint8Array[] = [];
+      for (let from = 0; from < marks.length; from += MARKS) {
+        chunks.push(encodeState(saveMarks(marks.slice(from, from + MARKS))));
+      }
+      return chunks;
     });
   }
 
@@ -127,11 +140,8 @@ export class RecordingWriter {
     return this.append('end', () => [encodeState(saveEnd(end))]);
   }
 
-  private count(what: keyof RecordingWriter['counts'], more: number): void {
-    this.counts[what] += more;
-    if (this.counts[what] > LIMITS[what]) {
-      throw new RecordingError(`it is full: more than ${LIMITS[what]} ${what}; begin another one`);
-    }
+  private hold(bytes: number, what: string): void {
+    if (!this.allowance.hold(bytes, this.sink.size)) throw full(`readers have room for of ${what}`);
   }
 
   private append(kind: 'start' | 'events' | 'marks' | 'end', encode: () => Uint8Array[]): Promise<void> {
@@ -179,7 +189,7 @@ export class RecordingWriter {
     };
     for (const page of pages) {
       const number = frame(page);
-      this.count('pages', 1);
+      this.hold(HELD.page, 'pages');
       const zero = number === 0 || changes.isZero(number);
       encoder.page(page, zero);
       if (zero) {
@@ -213,4 +223,8 @@ export class RecordingWriter {
   private takeEncoder(): ChangesEncoder {
     return this.encoders.pop() ?? new ChangesEncoder(this.pool, CHANGES_SCRATCH);
   }
+}
+
+function full(what: string): RecordingError {
+  return new RecordingError(`it is full: more than ${what}; begin another one`);
 }
