@@ -14,10 +14,13 @@ import { stateHash } from '../packages/core/src/machine/hash.ts';
 import type { Machine } from '../packages/core/src/machine/machine.ts';
 import { plainMachine } from '../packages/core/src/testing/bare.ts';
 import { clockProgram } from '../packages/core/src/testing/clock-program.ts';
+import { driverProgram } from '../packages/core/src/testing/driver-program.ts';
+import { Journal } from '../packages/core/src/testing/inputs.ts';
 import { loopProgram } from '../packages/core/src/testing/loop-program.ts';
-import { bareMachine, recipeMachine, runSteps, SEED } from '../packages/core/src/testing/machines.ts';
+import { bareMachine, recipeMachine, runSteps, SEED, sharedEngine } from '../packages/core/src/testing/machines.ts';
+import { Mishap } from '../packages/core/src/testing/mishap.ts';
 import { modifyingProgram } from '../packages/core/src/testing/modifying-program.ts';
-import { disturb, perturbedEngines, Twin } from '../packages/core/src/testing/perturbed.ts';
+import { disturb, overlayDisk, PROVOCATIONS, perturbedEngines, Twin } from '../packages/core/src/testing/perturbed.ts';
 import { PrivilegedProgram } from '../packages/core/src/testing/privileged-program.ts';
 import { Random } from '../packages/core/src/testing/random.ts';
 import { registerProgram } from '../packages/core/src/testing/register-program.ts';
@@ -95,3 +98,32 @@ for (const [what, [share, make]] of Object.entries(KINDS)) {
     }
   });
 }
+
+test(`devices and what comes from outside: perturbed as repeated from the journal (seed ${SEED})`, () => {
+  for (let n = 0; n < PROGRAMS * 2; n++) {
+    const seed = SEED * 1000 + n;
+    const random = new Random(seed);
+    const harts = random.pick([1, 1, 2, 3, 4, 8]);
+    const image = driverProgram(random, { harts, length: random.pick([20, 60, 200]) });
+    const slice = random.pick([31, 300, 5000, 50_000]);
+    const stepsPerNanosecond = random.pick([1, 1, 8]);
+    const content = new Uint8Array(1 << 16);
+    const outputs = new Mishap();
+    const make = (engine = sharedEngine()) => {
+      const disks = [{ backend: overlayDisk(content, engine.pool) }];
+      const net = { backend: outputs };
+      return bareMachine(image, { harts, slice, stepsPerNanosecond, disks, net }, outputs, engine);
+    };
+    const choices = new Random(seed + 1);
+    const journal = new Journal();
+    const twin = new Twin(make(), journal);
+    const first = make(choices.pick(perturbedEngines()));
+    try {
+      const provocations = PROVOCATIONS.filter((each) => each !== 'full');
+      disturb(first, STEPS, choices, { twin, journal, anew: make, outputs, pieces: 20, provocations }).free();
+    } catch (cause) {
+      throw new Error(`seed ${seed}`, { cause });
+    }
+    twin.free();
+  }
+});

@@ -20,6 +20,8 @@ export const WORK = {
   access: 200,
   /** A call of the firmware in the monitor, a request of a test program (HTIF), a hint. */
   call: 2000,
+  /** An idle gap that the agent's client ends. */
+  jump: 10_000,
   /** A change of physical memory protection, which drops what was derived from it. */
   protection: 20_000,
 } as const;

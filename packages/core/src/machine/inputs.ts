@@ -237,6 +237,7 @@ export class Inputs {
   private apply(event: InputEvent): number {
     const { machine } = this;
     const { uart, console, net, entropy } = machine.platform;
+    machine.lookAround();
     switch (event.kind) {
       case 'console':
         return uart.receive(event.bytes);
@@ -277,12 +278,10 @@ export class Inputs {
 
   /** For the agent's client, which runs at boundaries. */
   private send(bytes: Uint8Array): number {
-    const { platform, log, position, clock } = this.machine;
     // Requests that somebody makes at another time wait for the next boundary, and so do those that meet a late device.
     if (!this.admitting || this.settle()) return 0;
-    const taken = platform.console.send(AGENT, bytes);
-    if (taken > 0) log.append(position, clock.now, { kind: 'port', port: AGENT, bytes: bytes.slice(0, taken) });
-    return taken;
+    const rest = this.admit({ kind: 'port', port: AGENT, bytes });
+    return bytes.length - (rest && 'bytes' in rest ? rest.bytes.length : 0);
   }
 
   saveLink(): LinkState {

@@ -44,7 +44,10 @@ import { sbiHost } from './sbi-host.ts';
 import { defaultSlice, Schedule } from './schedule.ts';
 import { Watchpoints } from './watchpoints.ts';
 
-/** Where a machine's output goes. Called while it runs; the arrays are the receiver's to keep. */
+/**
+ * Where a machine's output goes. Called while it runs; the arrays are the receiver's to keep. What a call throws comes out of `run` behind
+ * the instruction under way, which is done, and the next run goes on there.
+ */
 export interface Outputs {
   /** The serial port, and the firmware's console. */
   console?(bytes: Uint8Array): void;
@@ -111,6 +114,8 @@ export class Machine implements EngineHost {
   /** Budget of the run under way: what the clock does not know yet. */
   private budget = 0;
   private broken: unknown;
+  /** What the host has thrown in the work of a device. */
+  private thrown: { readonly error: unknown } | undefined;
 
   /** Throws `MachineError` and `BootError`, and `PoolFullError` when the pool has no room. */
   constructor(engine: Engine, options: MachineOptions, outputs: Outputs = {}, start: Start = { kind: 'boot' }) {
@@ -142,16 +147,12 @@ export class Machine implements EngineHost {
       setSupervisorExternal: (hart, level) => this.hartSet.setSupervisorExternal(hart, level),
       finish: (exit) => this.finish(exit),
       worked: (units) => this.account.worked(units),
-      console: (bytes) => {
-        this.account.sent(bytes.length);
-        this.outputs.console?.(bytes);
-      },
+      console: (bytes) => this.send('console', bytes),
       port: (port, bytes) => {
-        this.account.sent(bytes.length);
-        if (port !== AGENT) return this.outputs.terminal?.(bytes);
-        this.inputs.received(bytes);
-        this.outputs.agent?.(bytes);
+        if (port === AGENT) this.inputs.received(bytes);
+        this.send(port === AGENT ? 'agent' : 'terminal', bytes);
       },
+      frame: (bytes) => this.guarded(() => options.net?.backend.send(bytes)),
     });
     const finish = (exit: Exit) => this.finish(exit);
     this.sbi = new Sbi(sbiHost(this, { memory: this.dma(), finish }));
@@ -294,6 +295,9 @@ export class Machine implements EngineHost {
    */
   private settle(): Stop | undefined {
     const due = this.exit ? undefined : this.doDue();
+    const { thrown } = this;
+    this.thrown = undefined;
+    if (thrown) throw thrown.error;
     if (due?.reason === 'stalled') return due;
     const heard = this.watchpoints.take() ?? this.breakpoints.take() ?? this.interceptions.take();
     if (heard) return heard;
@@ -462,8 +466,11 @@ export class Machine implements EngineHost {
       const client = this.inputs.deadline();
       const next = client !== undefined && (own === undefined || client < own) ? client : own;
       if (next !== undefined && this.mayJump?.(next) === false) return { reason: 'idle', until: next };
+      // The client may wake up again and again, without an end.
+      if (this.account.spent) return { reason: 'attention' };
       if (this.skipIdle && client !== undefined && (own === undefined || client < own)) {
         // The client is outside the machine: its waking up is an event.
+        this.account.worked(WORK.jump);
         this.inputs.admit({ kind: 'time', advance: client > clock.now ? client - clock.now : 1n });
       } else if (this.skipIdle && own !== undefined) {
         clock.now = own;
@@ -471,6 +478,14 @@ export class Machine implements EngineHost {
         return { reason: 'idle', until: next };
       }
     }
+  }
+
+  /**
+   * At a boundary, before something enters: looks at the harts as if nothing came, since the lines of their timers follow the time when
+   * they are looked at. So a state does not tell whether the machine stood here before that came.
+   */
+  lookAround(): void {
+    if (!this.runnable(this.schedule.hart)) this.anyCanRun();
   }
 
   private runnable(hart: number): boolean {
@@ -502,6 +517,21 @@ export class Machine implements EngineHost {
         return ram.write(address, bytes);
       },
     };
+  }
+
+  private send(to: keyof Outputs, bytes: Uint8Array): void {
+    this.account.sent(bytes.length);
+    this.guarded(() => this.outputs[to]?.(bytes));
+  }
+
+  /** Calls the host out of the work of a device, which is done whole whatever the host throws: that is told when the step has been made. */
+  private guarded(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      this.thrown ??= { error };
+      this.engine.attention();
+    }
   }
 
   private finish(exit: Exit): void {
@@ -645,6 +675,7 @@ export class Machine implements EngineHost {
     this.broken = undefined;
     this.breakpoints.moved();
     this.wanted = false;
+    this.thrown = undefined;
     this.inputs.following = undefined;
     this.interceptions.renew();
     this.log.clear();

@@ -11,7 +11,6 @@ import { EmptySlot } from '../devices/virtio/empty.ts';
 import { VirtioBlock } from '../devices/virtio-block/device.ts';
 import { VirtioConsole } from '../devices/virtio-console/device.ts';
 import { VirtioEntropy } from '../devices/virtio-entropy/device.ts';
-import { noneBackend } from '../devices/virtio-net/backend.ts';
 import { VirtioNet } from '../devices/virtio-net/device.ts';
 import { Bus, type Window } from './bus.ts';
 import { type Configuration, type Exit, MachineError } from './options.ts';
@@ -32,6 +31,7 @@ export interface PlatformHost {
   worked(units: number): void;
   console(bytes: Uint8Array): void;
   port(port: number, bytes: Uint8Array): void;
+  frame(bytes: Uint8Array): void;
 }
 
 const MSIP = 1n << 3n;
@@ -95,9 +95,13 @@ export class Platform {
       output: (port, bytes) => host.port(port, bytes),
     });
     this.entropy = new VirtioEntropy(slot(rest + 1), options.seed);
-    this.net = new VirtioNet(slot(rest + 2), options.net?.backend ?? noneBackend, {
-      mac: options.net?.mac ?? DEFAULT_MAC,
-    });
+    this.net = new VirtioNet(
+      slot(rest + 2),
+      { send: (frame) => host.frame(frame) },
+      {
+        mac: options.net?.mac ?? DEFAULT_MAC,
+      },
+    );
     if (!options.net) this.net.setLink(false);
     const inSlots: Device[] = [...this.disks];
     while (inSlots.length < rest) inSlots.push(new EmptySlot());

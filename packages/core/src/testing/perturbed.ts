@@ -6,16 +6,21 @@
 
 import assert from 'node:assert/strict';
 import { becomeForkPoint, type ForkPoint, forkPoint, freeForkPoint } from '../branch/fork-point.ts';
+import { MemoryBackend } from '../devices/virtio-block/backend.ts';
+import { FrameBlocks } from '../disk/frame-blocks.ts';
+import { OverlayBackend } from '../disk/overlay.ts';
 import { type AccessTrace, Engine, type EngineOptions } from '../engine/engine.ts';
 import { saveHart } from '../hart/record.ts';
-import { stateHash } from '../machine/hash.ts';
+import { stateHash, visibleState } from '../machine/hash.ts';
 import type { Interception } from '../machine/interceptions.ts';
 import { formatPosition, LogReader } from '../machine/log.ts';
-import type { Machine } from '../machine/machine.ts';
+import type { Machine, Outputs } from '../machine/machine.ts';
 import type { Stop } from '../machine/options.ts';
-import type { Attachments } from '../machine/save.ts';
+import { type Attachments, recordMachine } from '../machine/save.ts';
 import { Pool, PoolFullError } from '../memory/pool.ts';
+import { type Journal, randomEvent } from './inputs.ts';
 import { reborn, runSteps } from './machines.ts';
+import { type Mishap, MishapError } from './mishap.ts';
 import type { Random } from './random.ts';
 
 /** What is done to a machine between two pieces of its run. */
@@ -30,6 +35,7 @@ export const DISTURBANCES = [
   'other',
   'fork',
   'reset',
+  'input',
 ] as const;
 export type Disturbance = (typeof DISTURBANCES)[number];
 
@@ -45,6 +51,10 @@ export const PROVOCATIONS = [
   'replay-only',
   'own',
   'full',
+  'time',
+  'no-jump',
+  'account',
+  'throw',
 ] as const;
 export type Provocation = (typeof PROVOCATIONS)[number];
 
@@ -84,17 +94,23 @@ export function stateOf(machine: Machine) {
 /** A machine that runs beside another one, in one piece from stop to stop, and is the same there. It is freed by `free`. */
 export class Twin {
   private readonly machine: Machine;
+  private readonly journal: Journal | undefined;
 
-  constructor(machine: Machine) {
+  /** With a journal, what comes from outside comes from there. */
+  constructor(machine: Machine, journal?: Journal) {
     this.machine = machine;
+    this.journal = journal;
+    journal?.feed(machine);
   }
 
   /** Fails, with what differs, unless both are the same at the other's position. */
   compare(other: Machine, what = ''): void {
+    this.journal?.gather(other);
     runSteps(this.machine, Number(other.totalSteps - this.machine.totalSteps));
     const [found, expected] = [stateOf(other), stateOf(this.machine)];
     if (found.hash === expected.hash && found.steps === expected.steps) return;
-    assert.deepEqual(found, expected, what);
+    const whole = (state: typeof found, of: Machine) => ({ ...state, ...visibleState(recordMachine(of)) });
+    assert.deepEqual(whole(found, other), whole(expected, this.machine), what);
   }
 
   free(): void {
@@ -113,29 +129,59 @@ export interface PerturbOptions {
   readonly engines?: readonly Engine[];
   /** Compared with at each stop. */
   readonly twin?: Twin;
+  /** What comes from outside comes at random, and is kept here; without one nothing comes. */
+  readonly journal?: Journal;
+  /** The same machine from its beginning, on no engine of `engines`: compared with now and then, in one piece. */
+  readonly anew?: () => Machine;
+  readonly outputs?: Mishap;
 }
+
+/** Enough for every piece; but an agent's client may wake up for ever. */
+const BOUNDED = { bytes: Number.POSITIVE_INFINITY, work: 1e6 };
 
 /**
  * Runs `steps` steps in pieces of random length, has them end in every way, and disturbs the machine between them. Gives the machine back,
  * which may be a new one.
  */
 export function disturb(start: Machine, steps: number, choices: Random, options: PerturbOptions = {}): Machine {
-  const { pieces = 12, kinds = DISTURBANCES, provocations = PROVOCATIONS, other, twin } = options;
+  const {
+    pieces = 12,
+    kinds = DISTURBANCES,
+    provocations = PROVOCATIONS,
+    other,
+    twin,
+    journal,
+    anew,
+    outputs,
+  } = options;
   const engines = options.engines ?? perturbedEngines();
   let machine = start;
   const end = machine.totalSteps + BigInt(steps);
   const held: { point: ForkPoint; pool: Pool }[] = [];
   const trail: string[] = [];
+  let idles = 0;
   while (machine.totalSteps < end) {
     const left = Number(end - machine.totalSteps);
     // Short pieces are as interesting as long ones.
     const wanted = choices.chance(0.5) ? 1 + choices.below(Math.ceil((2 * steps) / pieces)) : 1 + choices.below(40);
     const piece = Math.min(left, wanted);
     const provocation = choices.pick(provocations);
-    const stop = provoked(machine, piece, provocation, choices);
+    const before = machine.totalSteps;
+    if (journal) machine.account.allowance = BOUNDED;
+    let stop = provoked(machine, piece, provocation, choices, outputs);
+    // Not all of the boundary has been done: the rest of it may be an idle gap without an end.
+    for (let n = 0; stop.reason === 'attention' && n < 5; n++) {
+      if (n === 3 && journal) machine.input({ kind: 'skip-idle', on: false });
+      stop = machine.run(0);
+    }
     trail.push(`${provocation} ${piece}: ${stop.reason} at ${machine.totalSteps}`);
     const what = () => `after ${trail.slice(-8).join('; ')}`;
     twin?.compare(machine, what());
+    if (anew && choices.chance(0.2)) {
+      const fresh = new Twin(anew(), journal);
+      fresh.compare(machine, `anew, ${what()}`);
+      fresh.free();
+    }
     const kind = choices.pick(kinds);
     trail.push(kind);
     switch (kind) {
@@ -152,10 +198,10 @@ export function disturb(start: Machine, steps: number, choices: Random, options:
         machine.engine.dropShadows();
         break;
       case 'reborn':
-        machine = reborn(machine, machine.engine, attached(machine));
+        machine = moved(machine, machine.engine, outputs);
         break;
       case 'move':
-        machine = reborn(machine, choices.pick(engines), attached(machine));
+        machine = moved(machine, choices.pick(engines), outputs);
         break;
       case 'hash':
         stateHash(machine);
@@ -171,17 +217,47 @@ export function disturb(start: Machine, steps: number, choices: Random, options:
       case 'reset':
         goAndComeBack(machine, 1 + choices.below(500));
         break;
+      case 'input':
+        if (journal) for (let n = choices.below(3); n >= 0; n--) machine.input(randomEvent(choices));
+        break;
     }
     if (kind !== 'stop') twin?.compare(machine, what());
+    const sleeps =
+      stop.reason === 'idle' || (stop.reason === 'attention' && piece > 0 && machine.totalSteps === before);
+    if (sleeps && journal && idles++ < 40) {
+      // As a host does: the time of a part of the gap, of all of it or more has gone by; or something else comes.
+      const until = stop.reason === 'idle' ? stop.until : undefined;
+      const gap = until === undefined ? 1000n : until - machine.now;
+      if (choices.chance(0.5)) machine.input({ kind: 'time', advance: (gap * BigInt(1 + choices.below(12))) / 8n });
+      else machine.input(randomEvent(choices));
+      continue;
+    }
     if (stop.reason === 'exit' || stop.reason === 'idle' || stop.reason === 'stalled') break;
   }
   release(held);
   return machine;
 }
 
-/** A machine that is saved and restored keeps its disks. */
-function attached({ options: { disks = [] } }: Machine): Attachments {
-  return { disks };
+/** A machine that is saved and restored keeps its disks; those that can be written are copied, as their blocks are of a pool. */
+function attached({ options: { disks = [], net }, platform }: Machine, { pool }: Engine): Attachments {
+  const kept = disks.map((disk, n) => {
+    const { inner } = platform.backends[n]!;
+    if (inner.readOnly) return disk;
+    const content = new Uint8Array(Number(inner.size));
+    inner.read(0, content);
+    return { ...disk, backend: overlayDisk(content, pool) };
+  });
+  return { disks: kept, ...(net && { net }) };
+}
+
+function moved(machine: Machine, engine: Engine, outputs?: Outputs): Machine {
+  return reborn(machine, engine, attached(machine, engine), outputs);
+}
+
+/** A disk that can be written and forked. */
+export function overlayDisk(content: Uint8Array, pool: Pool): OverlayBackend {
+  const base = new MemoryBackend(content);
+  return new OverlayBackend(base, new FrameBlocks(pool, base.size), { frozen: true });
 }
 
 function release(held: readonly { point: ForkPoint; pool: Pool }[]): void {
@@ -189,7 +265,13 @@ function release(held: readonly { point: ForkPoint; pool: Pool }[]): void {
 }
 
 /** One run of a machine, which ends as the provocation has it, or after so many steps. Nothing of it stays with the machine. */
-function provoked(machine: Machine, steps: number, provocation: Provocation, choices: Random): Stop {
+function provoked(
+  machine: Machine,
+  steps: number,
+  provocation: Provocation,
+  choices: Random,
+  outputs: Mishap | undefined,
+): Stop {
   const { breakpoints, watchpoints, interceptions, traces, hartSet } = machine;
   const hart = choices.below(machine.harts);
   const undo: (() => void)[] = [];
@@ -242,6 +324,38 @@ function provoked(machine: Machine, steps: number, provocation: Provocation, cho
       return machine.run(steps, { hart, steps: 1 + choices.below(steps) });
     case 'full':
       return runFull(machine, steps, choices.below(4));
+    case 'time':
+      machine.timeLimit = machine.now + BigInt(choices.pick([0, 1, 2, 50, 100, 3000]));
+      undo.push(() => {
+        machine.timeLimit = undefined;
+      });
+      break;
+    case 'no-jump': {
+      machine.mayJump = () => choices.chance(0.5);
+      const stop = machine.run(steps);
+      machine.mayJump = undefined;
+      // The gap is a part of the run to whoever may jump it.
+      return stop.reason === 'idle' ? machine.run(0) : stop;
+    }
+    case 'account': {
+      const { allowance } = machine.account;
+      undo.push(() => {
+        machine.account.allowance = allowance;
+      });
+      machine.account.allowance = { bytes: choices.pick([0, 300, 1e9]), work: choices.pick([0, 500, 20_000]) };
+      break;
+    }
+    case 'throw':
+      if (!outputs) break;
+      outputs.choices = choices;
+      try {
+        return machine.run(steps);
+      } catch (error) {
+        if (!(error instanceof MishapError)) throw error;
+        return { reason: 'steps' };
+      } finally {
+        outputs.choices = undefined;
+      }
   }
   const stop = machine.run(steps);
   for (const each of undo) each();
@@ -269,10 +383,12 @@ function goAndComeBack(machine: Machine, steps: number): void {
   const point = forkPoint(machine);
   const { following } = machine;
   const events = machine.log.events.slice();
+  const waiting = machine.takeInputs();
   machine.follow(following && new LogReader(following.log, following.index));
-  runSteps(machine, steps);
+  machine.run(steps);
   becomeForkPoint(machine, point);
   machine.log.events.push(...events);
   machine.follow(following);
+  for (const input of waiting) machine.input(input);
   freeForkPoint(machine.engine.pool, point);
 }

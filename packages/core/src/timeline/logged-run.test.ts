@@ -4,10 +4,11 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { stateHash } from '../machine/hash.ts';
-import { formatPosition, type InputEvent, LogReader, ReplayError } from '../machine/log.ts';
+import { formatPosition, LogReader, ReplayError } from '../machine/log.ts';
 import type { Machine } from '../machine/machine.ts';
 import { decodeState, encodeState } from '../state/encode.ts';
 import { StateError } from '../state/errors.ts';
+import { randomEvent } from '../testing/inputs.ts';
 import { guestMissing, linuxMachine, recipeMachine, runSteps, runs, SEED, sharedEngine } from '../testing/machines.ts';
 import { disturb, perturbedEngines, Twin } from '../testing/perturbed.ts';
 import type { Recipe } from '../testing/programs.ts';
@@ -22,20 +23,6 @@ const recipe: fc.Arbitrary<Recipe> = fc.record({
 });
 const choices = fc.integer({ min: 0, max: 0xffff_ffff }).map((seed) => new Random(seed));
 const STEPS = 10_000;
-
-function randomEvent(choices: Random): InputEvent {
-  const bytes = Uint8Array.from({ length: choices.below(40) }, () => choices.below(256));
-  return choices.pick<InputEvent>([
-    { kind: 'console', bytes },
-    { kind: 'port', port: 0, bytes },
-    { kind: 'port-open', port: choices.below(2), open: choices.chance(0.5) },
-    { kind: 'resize', columns: choices.below(300), rows: choices.below(100) },
-    { kind: 'time', advance: BigInt(choices.below(3000)) },
-    { kind: 'skip-idle', on: choices.chance(0.7) },
-    { kind: 'frame', bytes },
-    { kind: 'link', up: choices.chance(0.5) },
-  ]);
-}
 
 /** Runs with inputs at random times; an idle machine whose gaps are not skipped is moved on by hand, as a host in wall time does. */
 function eventful(machine: Machine, steps: number, choices: Random): void {
