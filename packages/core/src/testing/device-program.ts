@@ -1,51 +1,40 @@
 /**
- * Random programs for the devices of `virt`, with nothing but loads and stores, in M-mode with interrupts disabled.
+ * Random programs for the devices of `virt`: rows of accesses to one of them, in any order.
  *
- * A program is a row of steps. Each does one thing to one device and then writes a record: what the step read, the
- * pending bits of hart 0's `mip`, what the interrupt controller has pending, and, where the step asks for it, what a
- * claim gave. So a record shows each edge of an interrupt line that the step made. Two machines are alike when their
- * records are.
- *
- * Programs keep out of the differences that docs/devices.md lists, and each place says which. Waits are in guest time,
- * so the other machine needs a clock that follows its instructions (QEMU: `-icount`).
+ * They keep out of the differences that docs/devices.md lists, and each place says which.
  */
 
-import { PLATFORM } from '../boot/device-tree.ts';
-import { Assembler } from './assembler.ts';
+import {
+  A,
+  B,
+  C,
+  CLINT,
+  COUNT,
+  DeviceAccesses,
+  PLIC,
+  QUEUE_SIZE,
+  RING,
+  RTC,
+  SOURCES,
+  UART,
+  VALUE,
+  VIRTIO,
+} from './device-access.ts';
 import type { Random } from './random.ts';
-
-export const DEVICE_LOG = 0x8100_0000;
-/** What a step read, `mip`, the first word of pending bits, the claim. */
-export const DEVICE_LOG_WORDS = 4;
 
 export type DeviceKind = 'uart' | 'plic' | 'clint' | 'rtc' | 'virtio';
 
-const UART = PLATFORM.uart.base;
-const PLIC = PLATFORM.plic.base;
-const CLINT = PLATFORM.clint.base;
-const RTC = PLATFORM.rtc.base;
-const FINISHER = PLATFORM.test.base;
-/** The entropy device has the seventh slot. */
-const VIRTIO_SLOT = 6;
-const VIRTIO = PLATFORM.virtio.base + VIRTIO_SLOT * PLATFORM.virtio.stride;
-const SOURCES = { uart: PLATFORM.uart.irq, rtc: PLATFORM.rtc.irq, virtio: PLATFORM.virtio.irq + VIRTIO_SLOT };
-const RING = 0x8180_0000;
 /** Four characters of 12 bits at the highest speed, in microseconds. */
 const FIFO_TIMEOUT = 150;
 
-// Registers of the program.
-const [VALUE, A, B, C, LOG, CLAIM, COUNT] = [10, 5, 6, 7, 8, 11, 9] as const;
-/** MSIP, MTIP, SEIP and MEIP: SSIP and STIP belong to software. */
-const MIP_LINES = 0xa88;
-const MIP = 0x344;
-const TIME = 0xc01;
-const MHARTID = 0xf14;
+/** Of one byte, two and four; registers of the serial port take all of them alike. */
+const LOADS = ['lbu', 'lhu', 'lwu'];
+const STORES = ['sb', 'sh', 'sw'];
+/** How many of these are aligned at an address. */
+const sizes = (address: number) => (address % 4 === 0 ? 3 : address % 2 === 0 ? 2 : 1);
 
-export class DeviceProgram {
-  /** What each step does, for messages. */
-  readonly steps: string[] = [];
+export class DeviceProgram extends DeviceAccesses {
   private readonly random: Random;
-  private readonly code = new Assembler(0x8000_0000n);
   /** Of the interrupt controller's contexts. */
   private readonly thresholds = [0, 0, 0, 0];
   /** Of the serial port: loopback and FIFO are on. */
@@ -53,82 +42,13 @@ export class DeviceProgram {
   private fifo = false;
 
   constructor(random: Random, kind: DeviceKind, count: number) {
+    super();
     this.random = random;
-    const { code } = this;
-    code.csrr(A, MHARTID);
-    code.branch('beq', A, 0, 'first');
-    code.label('park');
-    code.op('wfi');
-    code.jump(0, 'park');
-    code.label('first');
-    code.csrw(0x304, 0);
-    code.li(LOG, DEVICE_LOG);
-    // Out of reset OUT2 and the timers' interrupts are on there, and off here.
-    this.store(UART + 4, 0, 'sb');
-    for (const hart of [0, 1]) for (const half of [0, 4]) this.store(CLINT + 0x4000 + 8 * hart + half, -1);
-    // The divisor's highest speed.
-    this.store(UART + 3, 0x83, 'sb');
-    this.store(UART, 1, 'sb');
-    this.store(UART + 3, 3, 'sb');
+    this.quiet();
     if (kind === 'plic') this.prepareLines();
-    else if (kind !== 'clint') this.enableSource(SOURCES[kind]);
+    else if (kind !== 'clint') this.enable(SOURCES[kind]);
     if (kind === 'virtio') this.startVirtio();
     for (let n = 0; n < count; n++) this[kind]();
-    code.li(A, FINISHER);
-    code.li(B, 0x5555);
-    code.op('sw', { rs1: A, rs2: B });
-    code.jump(0, 'park');
-  }
-
-  image(): Uint8Array {
-    return this.code.bytes();
-  }
-
-  // --- Pieces of programs
-
-  private store(address: number, value: number, op = 'sw'): void {
-    this.code.li(A, address);
-    this.code.li(B, value | 0);
-    this.code.op(op, { rs1: A, rs2: B });
-  }
-
-  private load(address: number, op = 'lwu', rd: number = VALUE): void {
-    this.code.li(A, address);
-    this.code.op(op, { rd, rs1: A });
-  }
-
-  /** Guest time passes. */
-  private wait(microseconds: number): void {
-    const again = this.code.newLabel();
-    this.code.csrr(A, TIME);
-    this.code.li(B, microseconds * 10);
-    this.code.op('add', { rd: A, rs1: A, rs2: B });
-    this.code.label(again);
-    this.code.csrr(B, TIME);
-    this.code.branch('bltu', B, A, again);
-  }
-
-  /** Ends a step: what is in VALUE, the lines, and a claim at a context, if one is given. */
-  private record(what: string, claim?: number): void {
-    const { code } = this;
-    code.op('sd', { rs1: LOG, rs2: VALUE });
-    code.csrr(A, MIP);
-    code.li(B, MIP_LINES);
-    code.op('and', { rd: A, rs1: A, rs2: B });
-    code.op('sd', { rs1: LOG, rs2: A, imm: 8 });
-    this.load(PLIC + 0x1000, 'lwu', CLAIM);
-    code.op('sd', { rs1: LOG, rs2: CLAIM, imm: 16 });
-    code.li(CLAIM, 0);
-    if (claim !== undefined) this.load(claimRegister(claim), 'lwu', CLAIM);
-    code.op('sd', { rs1: LOG, rs2: CLAIM, imm: 24 });
-    code.op('addi', { rd: LOG, rs1: LOG, imm: 8 * DEVICE_LOG_WORDS });
-    code.li(VALUE, 0);
-    this.steps.push(claim === undefined ? what : `${what}, claim at ${claim}`);
-  }
-
-  private enableSource(source: number): void {
-    this.store(PLIC + 4 * source, 1);
-    for (const context of [0, 1, 3]) this.store(PLIC + 0x2000 + 0x80 * context, 1 << source);
   }
 
   /** Ends a step of a device; services begin and end now and then. */
@@ -136,7 +56,7 @@ export class DeviceProgram {
     const { random } = this;
     this.record(what, random.chance(0.4) ? random.pick([0, 1, 3]) : undefined);
     if (!random.chance(0.3)) return;
-    this.store(claimRegister(random.below(4)), source);
+    this.complete(random.below(4), source);
     this.record('complete');
   }
 
@@ -145,11 +65,11 @@ export class DeviceProgram {
   private uart(): void {
     const { random } = this;
     const put = (register: number, value: number) => {
-      this.store(UART + register, value, 'sb');
+      this.store(UART + register, value, random.pick(STORES.slice(0, sizes(register))));
       return `uart[${register}] = 0x${value.toString(16)}`;
     };
     const get = (register: number) => {
-      this.load(UART + register, 'lbu');
+      this.load(UART + register, random.pick(LOADS.slice(0, sizes(register))));
       return `uart[${register}]`;
     };
     let what: string;
@@ -236,11 +156,7 @@ export class DeviceProgram {
   private prepareLines(): void {
     this.store(UART + 1, 2, 'sb');
     this.store(RTC + 0x10, 1);
-    this.enableSource(SOURCES.uart);
-    this.enableSource(SOURCES.rtc);
-    for (const context of [0, 1, 3]) {
-      this.store(PLIC + 0x2000 + 0x80 * context, (1 << SOURCES.uart) | (1 << SOURCES.rtc));
-    }
+    this.enable(SOURCES.uart, SOURCES.rtc);
   }
 
   private plic(): void {
@@ -275,7 +191,7 @@ export class DeviceProgram {
         ]);
         this.store(PLIC + 0x2000 + 0x80 * context, value);
         // There the lines do not follow before something else happens: a completion of nothing.
-        this.store(claimRegister(context), 0);
+        this.complete(context, 0);
         this.load(PLIC + 0x2000 + 0x80 * context);
         return this.record(`enables of ${context} = 0x${(value >>> 0).toString(16)}`, claim);
       }
@@ -291,7 +207,7 @@ export class DeviceProgram {
         return this.record('a word of pending bits', claim);
       default: {
         const done = random.pick([source, source, source, 0, 96, -1]);
-        this.store(claimRegister(context), done);
+        this.complete(context, done);
         return this.record(`complete ${done} at ${context}`, claim);
       }
     }
@@ -349,7 +265,7 @@ export class DeviceProgram {
   private rtc(): void {
     const { random } = this;
     let what: string;
-    switch (random.below(8)) {
+    switch (random.below(9)) {
       case 0:
         what = 'an alarm in the past';
         this.store(RTC + 0xc, 0);
@@ -381,11 +297,20 @@ export class DeviceProgram {
         this.load(RTC + 0x10);
         break;
       }
-      case 5:
+      case 5: {
+        const [low, high] = [random.below(2 ** 32), 0x7000_0000 + random.below(2 ** 24)];
+        const half = random.pick([8, 0xc]);
+        what = `half ${half} of an alarm that does not come`;
+        this.store(RTC + 0xc, high);
+        this.store(RTC + 8, low);
+        this.load(RTC + half);
+        break;
+      }
+      case 6:
         what = 'clear the alarm';
         this.store(RTC + 0x14, 1);
         break;
-      case 6:
+      case 7:
         what = 'clear the interrupt';
         this.store(RTC + 0x1c, 1);
         break;
@@ -396,64 +321,28 @@ export class DeviceProgram {
     this.served(what, SOURCES.rtc);
   }
 
-  // --- A virtio device: the entropy device, of which any number of bytes may come
+  // --- A virtio device
 
   private startVirtio(): void {
-    const { code } = this;
-    const put = (register: number, value: number) => this.store(VIRTIO + register, value);
-    put(0x70, 0);
-    put(0x70, 1);
-    put(0x70, 3);
-    put(0x24, 1);
-    put(0x20, 1); // version 1 of the specification
-    put(0x24, 0);
-    put(0x20, 0);
-    put(0x70, 11);
-    put(0x30, 0);
-    put(0x38, 8);
-    for (const [n, register] of [0x80, 0x90, 0xa0].entries()) {
-      put(register, RING + 0x1000 * n);
-      put(register + 4, 0);
-    }
-    // Descriptor 0: 8 bytes to write to. The driver's index goes up with each request.
-    code.li(A, RING);
-    code.li(B, RING + 0x4000);
-    code.op('sd', { rs1: A, rs2: B });
-    code.li(B, 8);
-    code.op('sw', { rs1: A, rs2: B, imm: 8 });
-    code.li(B, 2);
-    code.op('sw', { rs1: A, rs2: B, imm: 12 });
-    this.store(RING + 0x1000, 0);
-    this.store(RING + 0x2000, 0);
-    code.li(COUNT, 0);
-    put(0x44, 1);
-    put(0x70, 15);
-    this.load(VIRTIO + 0x70);
-    this.record('started');
+    // With event indices, or without.
+    const indices = this.random.chance(0.5);
+    this.startEntropy(indices ? 1 << 29 : 0);
+    // There the first request interrupts whatever the index says.
+    this.askEntropy();
+    this.load(VIRTIO + 0x60);
+    this.record(`started with${indices ? '' : 'out'} indices`);
   }
 
   private virtio(): void {
     const { random, code } = this;
     let what: string;
-    switch (random.below(6)) {
+    switch (random.below(8)) {
       case 0:
-      case 1: {
+      case 1:
         what = 'a request';
-        code.op('addi', { rd: COUNT, rs1: COUNT, imm: 1 });
-        code.li(A, RING + 0x1000);
-        code.op('sh', { rs1: A, rs2: COUNT, imm: 2 });
-        this.store(VIRTIO + 0x50, 0);
-        // It is done when the device's index is the driver's.
-        const again = code.newLabel();
-        code.label(again);
-        this.load(RING + 0x2002, 'lhu', C);
-        code.op('slli', { rd: B, rs1: COUNT, imm: 48 });
-        code.op('srli', { rd: B, rs1: B, imm: 48 });
-        code.branch('bne', C, B, again);
-        this.wait(20);
+        this.askEntropy();
         this.load(VIRTIO + 0x60);
         break;
-      }
       case 2: {
         const value = random.pick([1, 1, 1, 2, 3, 0]);
         what = `acknowledge ${value}`;
@@ -477,6 +366,21 @@ export class DeviceProgram {
         this.store(VIRTIO + 0x30, 0);
         break;
       }
+      case 5: {
+        const flags = random.below(2);
+        what = `the driver wants ${flags === 1 ? 'no ' : ''}interrupts`;
+        this.store(RING.driver, flags, 'sh');
+        break;
+      }
+      case 6: {
+        // Behind the driver's ring: an interrupt is wanted when this many more have been used.
+        const ahead = random.below(3);
+        what = `an interrupt after ${ahead} more`;
+        this.code.op('addi', { rd: C, rs1: COUNT, imm: ahead });
+        this.code.li(A, RING.driver + 4 + 2 * QUEUE_SIZE);
+        this.code.op('sh', { rs1: A, rs2: C });
+        break;
+      }
       default:
         what = 'a reset';
         this.store(VIRTIO + 0x70, 0);
@@ -486,8 +390,4 @@ export class DeviceProgram {
     }
     this.served(what, SOURCES.virtio);
   }
-}
-
-function claimRegister(context: number): number {
-  return PLIC + 0x20_0004 + 0x1000 * context;
 }
