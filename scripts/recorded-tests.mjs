@@ -26,6 +26,7 @@ export const RECORDED = {
 /** Files, and folders of files, that make machines, and why they are not among them. */
 export const NOT_RECORDED = {
   'packages/node/src/arguments.test.ts': 'calls everything with bad values, recording too',
+  'packages/node/src/boot-options.test.ts': 'its programs say two letters each',
   'packages/node/src/exec-limits.test.ts': 'compares runs by their hashes itself; half a minute',
   'packages/node/src/listeners.test.ts': 'is about listeners, those of recordings too',
   'packages/node/src/disk/stamp.test.ts': 'is about what save notes; its machines hardly run',

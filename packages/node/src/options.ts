@@ -92,7 +92,10 @@ export interface RestoreOptions extends AttachOptions {
 export interface CreateOptions extends AttachOptions {
   /** A Linux image or ELF, possibly packed with gzip. Without it, and without `bare`, Braid's own. */
   readonly kernel?: FileOption;
-  /** The kernel is a flat binary without a header, for S-mode, 2 MiB above the start of RAM. */
+  /**
+   * The kernel is a flat binary for S-mode, whatever it looks like: it goes 2 MiB above the start of RAM, or to the next multiple of
+   * 2 MiB behind a firmware.
+   */
   readonly flat?: boolean;
   /** Without it and without `kernel`, Braid's own. */
   readonly initrd?: FileOption;
@@ -272,8 +275,11 @@ async function bootOf(options: CreateOptions, memory: number): Promise<{ boot: B
     const name = typeof source === 'string' ? `${what} ${source}` : what;
     return unpack(name, await file(what, source), Math.max(memory, LARGEST_UNPACKED));
   };
+  if (flat && bare === undefined && kernel === undefined)
+    throw new BraidError('ERR_BRAID_OPTION', 'flat says how a kernel is read; give the kernel, or leave flat out');
   if (bare !== undefined) {
-    const other = Object.entries({ firmware, kernel, initrd, append }).find(([, value]) => value !== undefined);
+    const others = { firmware, kernel, flat: flat || undefined, initrd, append };
+    const other = Object.entries(others).find(([, value]) => value !== undefined);
     if (other) throw new BraidError('ERR_BRAID_OPTION', `a bare program has no ${other[0]}; give one or the other`);
     return { boot: { kind: 'bare', image: await file('program', bare) }, console: 'serial' };
   }
@@ -288,6 +294,7 @@ async function bootOf(options: CreateOptions, memory: number): Promise<{ boot: B
       kind: 'firmware',
       firmware: firmwareBytes,
       ...(kernelBytes ? { kernel: kernelBytes } : {}),
+      ...(flat ? { flat } : {}),
       ...(initrdBytes ? { initrd: initrdBytes } : {}),
       ...line,
     };

@@ -20,6 +20,8 @@ export interface ElfSegment {
 }
 
 export interface ElfImage {
+  /** Whether it runs anywhere (`ET_DYN`): where it was linked says only how its parts lie to each other. */
+  readonly relocatable: boolean;
   /** The entry as a physical address: `e_entry` through the segment that holds it. */
   readonly entry: bigint;
   /** The loadable segments that are not empty, by ascending physical address; at least one, none overlapping. */
@@ -127,6 +129,7 @@ export function parseElf(bytes: Uint8Array): ElfImage {
   };
   entry = toPhysical(entry);
   return {
+    relocatable: type === ET_DYN,
     entry,
     segments,
     lookup(name) {
@@ -144,10 +147,10 @@ function findSymbol(bytes: Uint8Array, view: DataView, name: Uint8Array): bigint
   if (offset === 0n || count === 0) return undefined; // stripped of sections
   if (stride < SECTION_HEADER_SIZE) throw corrupt(`its section headers are ${stride} bytes each, less than 64`);
   const table = range(offset, BigInt(count * stride), bytes.length, 'the section header table');
-  let local: bigint | undefined;
   for (let i = 0; i < count; i++) {
     const at = table + i * stride;
     if (view.getUint32(at + 4, true) !== SHT_SYMTAB) continue;
+    let local: bigint | undefined;
     const link = view.getUint32(at + 40, true);
     if (link >= count) throw corrupt('its symbol table names a string table that does not exist');
     const symbolBytes = view.getBigUint64(at + 32, true);
@@ -168,8 +171,10 @@ function findSymbol(bytes: Uint8Array, view: DataView, name: Uint8Array): bigint
       if (bytes[symbol + 4]! >> 4 !== 0) return value;
       local ??= value;
     }
+    // A file has one (gABI, "Sections"): more of them, all of the same bytes, would cost without bound.
+    return local;
   }
-  return local;
+  return undefined;
 }
 
 /** `[offset, offset + length)` of the file, checked; the offset as a number. */

@@ -116,6 +116,43 @@ test('bare: flat at the start of RAM, ELF by its addresses, with the symbols of 
   assert.equal(made.start.mode, 'M');
 });
 
+test('an ELF that runs anywhere goes to RAM when it was linked elsewhere', () => {
+  const segments = [
+    { address: 0x1000n, data: code, memorySize: 3 * MiB },
+    { address: 0x40_0000n, data: code },
+  ];
+  const entry = 0x1002n;
+  const symbols = { tohost: 0x40_0000n };
+  const anywhere = buildElf({ segments, entry, symbols, relocatable: true });
+  const firmware = plan({ kind: 'firmware', firmware: anywhere, kernel: code });
+  assert.deepEqual(
+    firmware.writes.slice(0, 3).map(({ address }) => address),
+    [0x8000_1000, 0x8040_0000, 0x8060_0000],
+  );
+  assert.equal(firmware.start.pc, 0x8000_1002n);
+  const bare = plan({ kind: 'bare', image: anywhere });
+  assert.equal(bare.start.pc, 0x8000_1002n);
+  assert.deepEqual(bare.symbols, { tohost: 0x8040_0000 });
+  const there = { address: 0x8100_0000n, data: code };
+  assert.equal(
+    plan({ kind: 'bare', image: buildElf({ segments: [there], relocatable: true }) }).start.pc,
+    0x8100_0000n,
+  );
+  // One that does not run anywhere is refused.
+  refused({ kind: 'bare', image: buildElf({ segments, entry }) }, /at 0x1000 lies outside RAM/);
+  refused({ kind: 'firmware', firmware: anywhere }, /its segment of 3 MiB|does not fit/, 2 * MiB);
+});
+
+test('with firmware, a kernel that is called flat is taken as it is', () => {
+  const elf = buildElf({ segments: [{ address: 0x8100_0000n, data: code }] });
+  for (const kernel of [elf, buildImage(64, { textOffset: 1n << 40n }), Uint8Array.of(0x1f, 0x8b, 8)]) {
+    const made = plan({ kind: 'firmware', firmware: code, kernel, flat: true });
+    assert.equal(write(made, 'kernel').address, 0x8020_0000);
+    assert.deepEqual(write(made, 'kernel').data, kernel);
+  }
+  refused({ kind: 'firmware', firmware: code, kernel: new Uint8Array(0), flat: true }, /kernel: it is empty/);
+});
+
 test('what does not fit is refused with its size and what is in its way', () => {
   const kernel = buildImage(4 * MiB, { imageSize: 12n * 2n ** 20n });
   refused(

@@ -10,7 +10,8 @@
  *
  * Firmware, entered in M-mode, with everything where QEMU puts it:
  *
- *     0x8000_0000                 firmware (flat, or an ELF by its physical addresses)
+ *     0x8000_0000                 firmware (flat, or an ELF by its physical addresses; a position-independent one
+ *                                 that was linked elsewhere goes here)
  *     next multiple of 2 MiB      kernel (flat, or an ELF by its physical addresses)
  *     below the device tree       initial RAM disk, then the page of struct fw_dynamic_info
  *     top, rounded down to 2 MiB  device tree
@@ -108,8 +109,9 @@ function planFirmware(boot: Extract<Boot, { kind: 'firmware' }>, ram: Ram, tree:
   let end: number;
   if (isElf(boot.firmware)) {
     const elf = parseElf(boot.firmware);
-    end = placeElf(ram, 'firmware', elf, 0n);
-    pc = entryOf(elf, ram);
+    const shift = shiftOf(elf, ram, RAM);
+    end = placeElf(ram, 'firmware', elf, shift);
+    pc = entryOf(elf, ram, shift);
   } else {
     refuseEmpty(boot.firmware, 'firmware');
     refuseCompressed(boot.firmware, 'firmware');
@@ -119,7 +121,10 @@ function planFirmware(boot: Extract<Boot, { kind: 'firmware' }>, ram: Ram, tree:
   let next = 0;
   if (boot.kernel !== undefined) {
     const address = Math.ceil(end / HUGE_PAGE) * HUGE_PAGE;
-    if (isElf(boot.kernel)) next = placeKernelElf(ram, parseElf(boot.kernel), address);
+    if (boot.flat) {
+      refuseEmpty(boot.kernel, 'kernel');
+      next = ram.place('kernel', address, boot.kernel);
+    } else if (isElf(boot.kernel)) next = placeKernelElf(ram, parseElf(boot.kernel), address);
     else if (isLinuxImage(boot.kernel)) next = placeImage(ram, boot.kernel, address);
     else {
       // What runs in S-mode above firmware may be another loader, a flat file of any form.
@@ -146,9 +151,10 @@ function planBare(boot: Extract<Boot, { kind: 'bare' }>, ram: Ram, tree: TreeBas
   let symbols: BootSymbols = {};
   if (isElf(boot.image)) {
     const elf = parseElf(boot.image);
-    placeElf(ram, 'program', elf, 0n);
-    pc = entryOf(elf, ram);
-    symbols = symbolsOf(elf, ram);
+    const shift = shiftOf(elf, ram, RAM);
+    placeElf(ram, 'program', elf, shift);
+    pc = entryOf(elf, ram, shift);
+    symbols = symbolsOf(elf, ram, shift);
   } else {
     refuseEmpty(boot.image, 'program');
     refuseCompressed(boot.image, 'program');
@@ -175,9 +181,19 @@ function placeImage(ram: Ram, bytes: Uint8Array, address: number | undefined): n
  */
 function placeKernelElf(ram: Ram, elf: ElfImage, address: number): number {
   const lowest = elf.segments[0]!.physical;
-  const shift = lowest === 0n ? BigInt(address) : 0n;
+  const shift = lowest === 0n ? BigInt(address) : shiftOf(elf, ram, address);
   placeElf(ram, 'kernel', elf, shift);
   return Number(lowest + shift);
+}
+
+/**
+ * How far from where it was linked an ELF goes: one that runs anywhere and was not linked for RAM goes to `base`, a multiple of 2 MiB. No
+ * segment asks for a larger alignment.
+ */
+function shiftOf(elf: ElfImage, ram: Ram, base: number): bigint {
+  const lowest = elf.segments[0]!.physical;
+  if (!elf.relocatable || (lowest >= BigInt(RAM) && lowest < BigInt(ram.end))) return 0n;
+  return BigInt(base) - (lowest & ~BigInt(HUGE_PAGE - 1));
 }
 
 /** An ELF's segments; returns the address after the last. */
@@ -197,18 +213,20 @@ function placeElf(ram: Ram, what: string, elf: ElfImage, shift: bigint): number 
   return Number(last.physical + last.memorySize + shift);
 }
 
-function entryOf(elf: ElfImage, ram: Ram): number {
-  if (elf.entry < BigInt(RAM) || elf.entry >= BigInt(ram.end) || elf.entry % 2n !== 0n) {
-    const why = elf.entry % 2n !== 0n ? 'is odd' : `lies outside RAM (${ram.extent()})`;
-    throw new BootError('ELF file', `its entry ${hex(elf.entry)} ${why}`, 'link it for this machine');
+function entryOf(elf: ElfImage, ram: Ram, shift: bigint): number {
+  const entry = elf.entry + shift;
+  if (entry < BigInt(RAM) || entry >= BigInt(ram.end) || entry % 2n !== 0n) {
+    const why = entry % 2n !== 0n ? 'is odd' : `lies outside RAM (${ram.extent()})`;
+    throw new BootError('ELF file', `its entry ${hex(entry)} ${why}`, 'link it for this machine');
   }
-  return Number(elf.entry);
+  return Number(entry);
 }
 
-function symbolsOf(elf: ElfImage, ram: Ram): BootSymbols {
+function symbolsOf(elf: ElfImage, ram: Ram, shift: bigint): BootSymbols {
   const address = (name: string, length: number) => {
-    const value = elf.lookup(name);
-    if (value === undefined) return undefined;
+    const linked = elf.lookup(name);
+    if (linked === undefined) return undefined;
+    const value = linked + shift;
     if (value < BigInt(RAM) || value + BigInt(length) > BigInt(ram.end)) {
       throw new BootError(
         'ELF file',

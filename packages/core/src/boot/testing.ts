@@ -8,6 +8,8 @@ export interface SegmentSpec {
 }
 
 export interface ElfSpec {
+  /** It runs anywhere (`ET_DYN`). */
+  readonly relocatable?: boolean;
   readonly entry?: bigint;
   readonly segments: readonly SegmentSpec[];
   readonly symbols?: Readonly<Record<string, bigint>>;
@@ -41,7 +43,7 @@ export function buildElf(spec: ElfSpec): Uint8Array {
   const u64 = (offset: number, value: number | bigint) => view.setBigUint64(offset, BigInt(value), true);
 
   bytes.set([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]);
-  u16(16, 2);
+  u16(16, spec.relocatable ? 3 : 2);
   u16(18, 243);
   u32(20, 1);
   u64(24, spec.entry ?? segments[0]?.virtual ?? segments[0]?.address ?? 0n);

@@ -24,6 +24,8 @@ export type Boot =
       readonly kind: 'firmware';
       readonly firmware: Uint8Array;
       readonly kernel?: Uint8Array;
+      /** The kernel is a flat binary, whatever it looks like. */
+      readonly flat?: boolean;
       readonly initrd?: Uint8Array;
       readonly append?: string;
     }
