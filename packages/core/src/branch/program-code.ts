@@ -38,6 +38,7 @@ const SYMBOL_SIZE = 24;
 const RELOCATION_SIZE = 24;
 const MAX_SEGMENTS = 128;
 const MAX_SECTIONS = 65_535;
+/** Entries of all tables of symbols and relocations together: many sections may be the same bytes. */
 const MAX_SYMBOLS = 2 ** 22;
 const MAX_NAME = 1024;
 /** How many symbols of one address, or of functions around one, are looked at. */
@@ -86,6 +87,7 @@ export class ProgramCode {
   readonly functions: readonly CodeSymbol[];
   /** Name of the function that a slot of the procedure linkage table leads to, by the slot's address. */
   private readonly imports = new Map<bigint, { nameAt: number; nameEnd: number }>();
+  private entries = 0;
 
   /** Reads the file as it is loaded `bias` bytes above its own addresses. Throws `AnalysisError`. */
   constructor(bytes: Uint8Array, bias = 0n) {
@@ -294,8 +296,13 @@ export class ProgramCode {
     const from = this.range(table.offset, table.size, 'a symbol table');
     const namesFrom = this.range(strings.offset, strings.size, 'a string table');
     const count = Math.floor(Number(table.size) / SYMBOL_SIZE);
-    if (count > MAX_SYMBOLS) throw damaged(`a symbol table has ${count} symbols`);
     return { from, count, namesFrom, namesEnd: namesFrom + Number(strings.size) };
+  }
+
+  /** Charges for entries that are looked at one by one. */
+  private charge(entries: number): void {
+    this.entries += entries;
+    if (this.entries > MAX_SYMBOLS) throw damaged(`its tables have more than ${MAX_SYMBOLS} symbols and relocations`);
   }
 
   /** Where a name is; undefined when the string table has no such place. */
@@ -310,6 +317,7 @@ export class ProgramCode {
   private readSymbols(table: Section, all: readonly Section[]): void {
     const { view, bytes } = this;
     const { from, count, namesFrom, namesEnd } = this.symbolTable(table, all);
+    this.charge(count);
     for (let n = 0, at = from; n < count; n++, at += SYMBOL_SIZE) {
       const info = bytes[at + 4]!;
       const type = info & 15;
@@ -332,7 +340,7 @@ export class ProgramCode {
     const from = this.range(table.offset, table.size, 'a relocation table');
     const { from: symbolsFrom, count, namesFrom, namesEnd } = this.symbolTable(symbols, all);
     const entries = Math.floor(Number(table.size) / RELOCATION_SIZE);
-    if (entries > MAX_SYMBOLS) throw damaged(`a relocation table has ${entries} entries`);
+    this.charge(entries);
     for (let n = 0, at = from; n < entries; n++, at += RELOCATION_SIZE) {
       const symbol = view.getUint32(at + 12, true);
       if (view.getUint32(at + 8, true) !== R_RISCV_JUMP_SLOT || symbol >= count) continue;

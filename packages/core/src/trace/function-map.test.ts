@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { buildElf } from '../boot/testing.ts';
 import { compileProgram, programsMissing } from '../testing/guest-program.ts';
 import { TraceError } from './errors.ts';
 import { functionMap, TracedProgram } from './function-map.ts';
@@ -54,6 +55,40 @@ describe('the map of functions', () => {
       functionMap(list, code([])).functions.map(({ name }) => name),
       ['f8'],
     );
+  });
+
+  test('functions that lie over one another are read up to a bound', () => {
+    // One more in front of each, all up to the end.
+    const list = Array.from({ length: 100_000 }, (_, n) => {
+      return { name: `f${n}`, address: 0x1000n + BigInt(2 * n), end: 0x1000n + 2_000_000n };
+    });
+    let reads = 0;
+    const nops = () => {
+      reads++;
+      return C_NOP;
+    };
+    assert.throws(
+      () => functionMap(list, nops),
+      (error) => error instanceof TraceError && /more than 67108864 bytes of code/.test(error.message),
+    );
+    assert.ok(reads <= 2 ** 25, `${reads} reads`);
+  });
+
+  test('a file whose sections are one symbol table many times over is refused', () => {
+    const names = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`f${n}`, 0x1000n]));
+    const elf = buildElf({ segments: [{ address: 0x1000n, data: new Uint8Array(64) }], symbols: names });
+    const count = 60_000;
+    const many = new Uint8Array(elf.length + 64 * (count + 2));
+    many.set(elf);
+    const view = new DataView(many.buffer);
+    const sections = Number(view.getBigUint64(40, true));
+    // The first two sections as they are, then the table of symbols again and again.
+    const header = (n: number) => elf.subarray(sections + 64 * n, sections + 64 * (n + 1));
+    const table = [0, 1, 2].find((n) => header(n)[4] === 2)!;
+    for (let n = 0; n < count; n++) many.set(n < 3 ? header(n) : header(table), elf.length + 64 * n);
+    view.setBigUint64(40, BigInt(elf.length), true);
+    view.setUint16(60, count, true);
+    assert.throws(() => new TracedProgram(many), /more than 4194304 symbols/);
   });
 
   test('none at all is an error', () => {

@@ -29,12 +29,15 @@ export interface FunctionMap {
 
 /** What is read of a function's code: its returns, and whether it ever makes room on the stack. */
 interface Read {
+  readonly bytes: bigint;
   readonly returns: readonly bigint[];
   readonly frameless: boolean;
 }
 
 /** More would take a machine's breakpoints some hundreds of MB. */
 const MAX_PLACES = 2 ** 19;
+/** Bytes of code that are read: functions of a forged file may all lie over one another. */
+const MAX_CODE = 2n ** 26n;
 const RET = 0x00008067;
 const SHORT_RET = 0x8082;
 /** Additions to the stack pointer, without their constants. */
@@ -54,8 +57,10 @@ export function functionMap(
   }
   const functions: MappedFunction[] = [];
   const returns = new Set<bigint>();
+  let left = MAX_CODE;
   for (const one of [...byAddress.values()].sort((a, b) => (a.address < b.address ? -1 : 1))) {
-    const read = readCode(one, half);
+    const read = readCode(one, half, left);
+    left -= read.bytes;
     functions.push({ ...one, frameless: read.frameless });
     for (const at of read.returns) returns.add(at);
     if (functions.length + returns.size > MAX_PLACES) {
@@ -68,10 +73,14 @@ export function functionMap(
   return { functions, returns: [...returns] };
 }
 
-function readCode({ address, end }: TracedFunction, half: (address: bigint) => number | undefined): Read {
+function readCode({ address, end }: TracedFunction, half: (address: bigint) => number | undefined, most: bigint): Read {
   const returns: bigint[] = [];
   let frameless = true;
-  for (let at = address; at < end; ) {
+  let at = address;
+  while (at < end) {
+    if (at - address >= most) {
+      throw new TraceError('program', `its functions have more than ${MAX_CODE} bytes of code: choose fewer of them`);
+    }
     const low = half(at);
     if (low === undefined) break;
     if ((low & 3) !== 3) {
@@ -87,7 +96,7 @@ function readCode({ address, end }: TracedFunction, half: (address: bigint) => n
     if ((word & 0xfffff) === ADDI_SP) frameless = false;
     at += 4n;
   }
-  return { returns, frameless };
+  return { returns, frameless, bytes: at - address };
 }
 
 /** A program's file, wherever it is loaded. */
