@@ -13,10 +13,13 @@ import type { Image } from './image.ts';
 import { MAX_TASK, type TaskLayout } from './layout.ts';
 import { type KernelMemory, textOf } from './memory.ts';
 import type { KernelSymbols } from './symbols.ts';
+import { Work } from './work.ts';
 
+/** Processes of a ring, and those of them that are looked at: what they have in common is a task's layout. */
 const MAX_TASKS = 4096;
-/** Links that are followed before a search gives up. */
-const MAX_LINKS = 1 << 20;
+const MAX_EXAMPLES = 512;
+/** Links of tasks that are looked at before a search gives up. */
+const MAX_LINKS = 1 << 21;
 const SIGCHLD = 17;
 /** thread_info is the same in all kernels of one architecture up to here: flags, count, two stack pointers, cpu. */
 const CPU = 32;
@@ -44,7 +47,8 @@ export function inferLayout(
   symbols: KernelSymbols,
   current: readonly bigint[],
 ): Inferred {
-  const found = findRing(image, memory, symbols);
+  const work = new Work(MAX_LINKS, () => failure('what a search through all of their links would find'));
+  const found = findRing(image, memory, symbols, work);
   const comm = findBase(found, current);
   const tasks = comm - found.toTasks;
   const bases = found.comms.map((at) => at - BigInt(comm));
@@ -98,6 +102,7 @@ export function inferLayout(
     fail('the state');
 
   const linked = (task: TaskBytes, at: number) => {
+    work.charge(1);
     const head = task.u64(at);
     const node = task.base + BigInt(at);
     return head !== node && isPointer(head) && memory.u64(head) === node && memory.u64(head + 8n) === node;
@@ -108,6 +113,7 @@ export function inferLayout(
     const toHead = (task: TaskBytes, at: number) => task.u64(threadNode) - task.u64(at);
     const signal = offsets(comm + COMM, comm + 512, 8).find((at) => {
       const distance = toHead(single[0]!, at);
+      work.charge(1 + single.length / 16);
       return distance > 0n && distance < 512n && single.every((task) => toHead(task, at) === distance);
     });
     if (signal === undefined) continue;
@@ -119,7 +125,11 @@ export function inferLayout(
 }
 
 function fail(what: string): never {
-  throw new KernelError(
+  throw failure(what);
+}
+
+function failure(what: string): KernelError {
+  return new KernelError(
     'types',
     `this kernel does not describe its types, and its tasks do not show where they have ${what}: let it boot further, or use one with CONFIG_DEBUG_INFO_BTF`,
   );
@@ -154,15 +164,15 @@ function offsets(from: number, to: number, step: number): number[] {
 const isPointer = (value: bigint) => value >> 63n === 1n && (value & 7n) === 0n;
 
 /** The ring of all processes, through the task in the kernel's data that is called "swapper". */
-function findRing(image: Image, memory: KernelMemory, symbols: KernelSymbols): Found {
-  const work = { left: MAX_LINKS };
+function findRing(image: Image, memory: KernelMemory, symbols: KernelSymbols, work: Work): Found {
   for (const at of placesOf(image.bytes, 'swapper')) {
     const name = textOf(image.bytes, at, COMM);
     if (name !== 'swapper' && name !== 'swapper/0') continue;
     const comm = image.base + BigInt(at);
-    for (let toTasks = 8; toTasks < MAX_TASK / 2 && work.left > 0; toTasks += 8) {
-      const comms = followRing(memory, comm, toTasks, work);
-      if (!comms) continue;
+    for (let toTasks = 8; toTasks < MAX_TASK / 2; toTasks += 8) {
+      const ring = followRing(memory, comm, toTasks, work);
+      if (!ring) continue;
+      const comms = ring.slice(0, MAX_EXAMPLES);
       const names = comms.map((place) => readComm(memory, place)!);
       if (names.includes('kthreadd')) return { memory, symbols, comms, names, toTasks };
     }
@@ -172,20 +182,21 @@ function findRing(image: Image, memory: KernelMemory, symbols: KernelSymbols): F
 
 function* placesOf(bytes: Uint8Array, text: string): Generator<number> {
   const letters = [...text].map((letter) => letter.charCodeAt(0));
-  for (let at = bytes.indexOf(letters[0]!); at >= 0; at = bytes.indexOf(letters[0]!, at + 1))
-    if (letters.every((letter, i) => bytes[at + i] === letter)) yield at;
+  const [first] = letters;
+  for (let at = 0; at < bytes.length; at++)
+    if (bytes[at] === first && letters.every((letter, i) => bytes[at + i] === letter)) yield at;
 }
 
 /** Addresses of the names along a ring of links so far in front of them; undefined when it is none. */
-function followRing(memory: KernelMemory, first: bigint, back: number, work: { left: number }): bigint[] | undefined {
+function followRing(memory: KernelMemory, first: bigint, back: number, work: Work): bigint[] | undefined {
   const start = first - BigInt(back);
   const comms: bigint[] = [];
   let at = start;
   do {
+    work.charge(1);
     const next = memory.u64(at);
     if (next === undefined || !isPointer(next) || memory.u64(next + 8n) !== at) return undefined;
-    if (readComm(memory, at + BigInt(back)) === undefined || comms.length > MAX_TASKS || work.left-- < 0)
-      return undefined;
+    if (readComm(memory, at + BigInt(back)) === undefined || comms.length > MAX_TASKS) return undefined;
     comms.push(at + BigInt(back));
     at = next;
   } while (at !== start);

@@ -14,11 +14,14 @@
  * ```
  *
  * Each part is aligned to 8 bytes. The index is the only table that can be told at sight, so it is looked for first.
+ *
+ * The image is the guest's, who may have forged it: the search costs a bounded amount of work and memory, whatever it finds.
  */
 
 import { KernelError } from './errors.ts';
 import type { Image } from './image.ts';
 import { textOf } from './memory.ts';
+import { Work } from './work.ts';
 
 export interface KernelSymbol {
   readonly name: string;
@@ -30,8 +33,11 @@ export interface KernelSymbol {
 const MAX_SYMBOLS = 1 << 20;
 const MAX_NAME = 1024;
 const TOKENS = 256;
-/** Letters of names that are read before a search gives up: Debian's kernel has some 3 million. */
+/** Letters and tokens that are looked at before a search gives up: Debian's kernel has some 5 million. */
 const MAX_WORK = 1 << 26;
+/** Bytes that the symbols of a kernel may take, and what one takes besides its name's letters: Debian's take some 35 MiB. */
+const MAX_HELD = 96 * 2 ** 20;
+const HELD = 192;
 
 export class KernelSymbols {
   /** By address. */
@@ -48,10 +54,10 @@ export class KernelSymbols {
   static find(image: Image): KernelSymbols {
     const { bytes } = image;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    const work = { left: MAX_WORK };
+    const work = new Work(MAX_WORK, nowhere);
     for (let at = 0; at + 2 * TOKENS <= bytes.length; at += 8) {
       if (!mayBeIndex(view, at)) continue;
-      const tokens = readTokens(view, at);
+      const tokens = readTokens(view, at, work);
       const symbols: KernelSymbol[] | undefined = tokens && readTable(image, view, tokens, at, work);
       if (symbols) return new KernelSymbols(symbols);
     }
@@ -79,9 +85,7 @@ export class KernelSymbols {
     // Behind the last one nothing is known.
     if (behind === 0 || behind === this.list.length) return undefined;
     const found = this.list[behind - 1]!.address;
-    let first = behind - 1;
-    while (first > 0 && this.list[first - 1]!.address === found) first--;
-    return { name: this.list[first]!.name, offset: address - found };
+    return { name: this.list[this.behind(found - 1n)]!.name, offset: address - found };
   }
 
   /** Where the function or datum at an address ends: at the next symbol. */
@@ -117,24 +121,32 @@ function mayBeIndex(view: DataView, at: number): boolean {
   return true;
 }
 
+function nowhere(): KernelError {
+  return new KernelError('symbols', 'what looks like symbol tables in the kernel leads nowhere');
+}
+
 interface Tokens {
   readonly at: number;
-  readonly strings: readonly string[];
+  /** Letters, all of them printable. */
+  readonly strings: readonly Uint8Array[];
 }
 
 /** The strings in front of an index, if they are what it says. */
-function readTokens(view: DataView, index: number): Tokens | undefined {
+function readTokens(view: DataView, index: number, work: Work): Tokens | undefined {
   const bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
   const last = view.getUint16(index + 2 * (TOKENS - 1), true);
   // The last string and its NUL, and up to seven bytes to the next multiple of eight.
   for (let at = index - last - 2 - ((index - last - 2) % 8); at >= 0 && index - at - last < MAX_NAME; at -= 8) {
-    const strings: string[] = [];
+    const strings: Uint8Array[] = [];
     let end = 0;
     for (let i = 0; i < TOKENS; i++) {
       const start = view.getUint16(index + 2 * i, true);
       if (start !== end) break;
-      const text = textOf(bytes, at + start, Math.min(MAX_NAME, index - at - start));
-      if (!/^[\x21-\x7e]*$/.test(text)) break;
+      const whole = bytes.subarray(at + start, at + start + Math.min(MAX_NAME, index - at - start));
+      const length = whole.indexOf(0);
+      const text = length < 0 ? whole : whole.subarray(0, length);
+      work.charge(1 + text.length);
+      if (!text.every((letter) => letter > 0x20 && letter < 0x7f)) break;
       strings.push(text);
       end = start + text.length + 1;
     }
@@ -149,7 +161,7 @@ function readTable(
   view: DataView,
   tokens: Tokens,
   index: number,
-  work: { left: number },
+  work: Work,
 ): KernelSymbol[] | undefined {
   const found = readNames(view, tokens, work);
   if (!found) return undefined;
@@ -161,7 +173,7 @@ function readTable(
     { offsets: start - 16 - aligned(4 * n), base: start - 16 },
   ];
   for (const { offsets, base } of places) {
-    const symbols = readAddresses(image, view, names, offsets, base);
+    const symbols = readAddresses(image, view, names, { offsets, baseAt: base }, work);
     if (symbols) return symbols;
   }
   return undefined;
@@ -169,26 +181,25 @@ function readTable(
 
 const aligned = (length: number) => Math.ceil(length / 8) * 8;
 
-function readNames(
-  view: DataView,
-  tokens: Tokens,
-  work: { left: number },
-): { start: number; names: string[] } | undefined {
+function readNames(view: DataView, tokens: Tokens, work: Work): { start: number; names: string[] } | undefined {
   let at = tokens.at - 4;
   if (at < 0) return undefined;
   if (view.getUint32(at, true) === 0) at -= 4;
   const markers: number[] = [];
   for (let before = Number.POSITIVE_INFINITY; at >= 0; at -= 4) {
     const marker = view.getUint32(at, true);
+    work.charge(1);
     if (marker >= before || markers.length > MAX_SYMBOLS / 256) return undefined;
-    markers.unshift(marker);
+    markers.push(marker);
     before = marker;
     if (marker === 0) break;
   }
+  markers.reverse();
   const last = markers.at(-1);
   if (markers.length < 2 || at < 0 || last === undefined) return undefined;
   // `at` is where the markers begin, and the names end.
   for (let start = (at - last) & ~7; start >= 8 && at - last - start < 256 * MAX_NAME; start -= 8) {
+    work.charge(1);
     const n = view.getUint32(start - 8, true);
     if (view.getUint32(start - 4, true) !== 0 || Math.ceil(n / 256) !== markers.length) continue;
     const names = expandNames(view, tokens.strings, { start, end: at, n, markers }, work);
@@ -199,12 +210,14 @@ function readNames(
 
 function expandNames(
   view: DataView,
-  tokens: readonly string[],
+  tokens: readonly Uint8Array[],
   table: { start: number; end: number; n: number; markers: readonly number[] },
-  work: { left: number },
+  work: Work,
 ): string[] | undefined {
   const { start, end, n, markers } = table;
   const names: string[] = [];
+  const letters = new Uint8Array(2 * MAX_NAME);
+  let held = 0;
   let at = start;
   for (let i = 0; i < n; i++) {
     if (i % 256 === 0 && markers[i / 256] !== at - start) return undefined;
@@ -212,12 +225,22 @@ function expandNames(
     let length = view.getUint8(at++);
     if (length >= 0x80) length = (length & 0x7f) | (view.getUint8(at++) << 7);
     if (length === 0 || at + length > end) return undefined;
-    let name = '';
-    for (const stop = at + length; at < stop && name.length <= MAX_NAME; at++) name += tokens[view.getUint8(at)]!;
-    if (name.length < 2 || name.length > MAX_NAME) return undefined;
-    work.left -= name.length;
-    if (work.left < 0) throw new KernelError('symbols', 'what looks like symbol tables in the kernel leads nowhere');
-    names.push(name);
+    let size = 0;
+    for (const stop = at + length; at < stop && size <= MAX_NAME; at++) {
+      const token = tokens[view.getUint8(at)]!;
+      letters.set(token, size);
+      size += token.length;
+    }
+    work.charge(length + size);
+    if (size < 2 || size > MAX_NAME) return undefined;
+    held += HELD + size;
+    if (held > MAX_HELD) {
+      throw new KernelError(
+        'symbols',
+        `the kernel's symbols take more than ${MAX_HELD} bytes: that is no kernel's table`,
+      );
+    }
+    names.push(textOf(letters, 0, size));
   }
   return end - at < 8 ? names : undefined;
 }
@@ -226,8 +249,8 @@ function readAddresses(
   { base: image, bytes, vector }: Image,
   view: DataView,
   names: readonly string[],
-  offsets: number,
-  baseAt: number,
+  { offsets, baseAt }: { readonly offsets: number; readonly baseAt: number },
+  work: Work,
 ): KernelSymbol[] | undefined {
   if (offsets < 0 || baseAt < 0 || baseAt + 8 > view.byteLength || offsets + 4 * names.length > view.byteLength)
     return undefined;
@@ -239,6 +262,7 @@ function readAddresses(
   const symbols: KernelSymbol[] = [];
   for (const [i, name] of names.entries()) {
     const offset = view.getUint32(offsets + 4 * i, true);
+    work.charge(4);
     if (offset < before) return undefined;
     before = offset;
     const address = base + BigInt(offset);

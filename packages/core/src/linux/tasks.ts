@@ -40,6 +40,8 @@ export interface SavedRegisters {
 }
 
 const MAX_TASKS = 1 << 16;
+/** Bytes of the kernel's code that are kept: Debian's has some 15 million. */
+const MAX_TEXT = 1 << 26;
 
 export class KernelImage {
   readonly symbols: KernelSymbols;
@@ -59,7 +61,7 @@ export class KernelImage {
   ) {
     const end = Number((symbols.address('_etext') ?? image.base) - image.base);
     // A copy, so that the rest of the image can go.
-    this.text = { ...image, bytes: image.bytes.slice(0, Math.max(0, end)) };
+    this.text = { ...image, bytes: image.bytes.slice(0, Math.min(Math.max(0, end), MAX_TEXT)) };
     this.memory = memory;
     this.symbols = symbols;
     this.types = types;

@@ -8,6 +8,9 @@
  * ```
  *
  * Types are numbered from 1 in their order; names are offsets in the strings.
+ *
+ * The image is the guest's, who may have forged it. What is kept is a copy of the description, of a bounded size, and 4 bytes for each type; names
+ * are compared where they are.
  */
 
 import { KernelError } from './errors.ts';
@@ -17,10 +20,13 @@ import { textOf } from './memory.ts';
 const MAGIC = [0x9f, 0xeb, 1, 0];
 const HEADER = 24;
 const MAX_TYPES = 1 << 20;
+/** Bytes of a description: Debian's has some 6 million. */
+const MAX_SIZE = 1 << 25;
 /** Structs in structs, and types that stand for others. */
 const MAX_DEPTH = 32;
-/** Headers that are tried, members that are looked at for one question, letters of a name. */
+/** Headers that are tried, types that these have in all, members that are looked at for one question, letters of a name. */
 const MAX_TRIES = 64;
+const MAX_TRIED_TYPES = 1 << 22;
 const MAX_MEMBERS = 1 << 16;
 const MAX_NAME = 256;
 
@@ -63,35 +69,31 @@ export class KernelTypes {
   private readonly strings: Uint8Array;
   /** Where each type is in `view`; 0 stands for void. */
   private readonly places: Uint32Array;
-  private readonly structs = new Map<string, number>();
+  /** The structs that have been asked for. */
+  private readonly structs = new Map<string, number | undefined>();
 
   private constructor(view: DataView, strings: Uint8Array, places: Uint32Array) {
     this.view = view;
     this.strings = strings;
     this.places = places;
-    for (let id = 1; id < places.length; id++) {
-      if (this.kind(id) !== KIND.struct) continue;
-      const name = this.name(this.word(id, 0));
-      if (name && !this.structs.has(name)) this.structs.set(name, id);
-    }
   }
 
   /** The types of the kernel whose image this is; undefined where it describes none. */
   static find({ bytes }: Image): KernelTypes | undefined {
-    const first = MAGIC[0]!;
     let tries = 0;
-    for (let at = bytes.indexOf(first); at >= 0 && tries < MAX_TRIES; at = bytes.indexOf(first, at + 1)) {
-      if (MAGIC.some((byte, i) => bytes[at + i] !== byte)) continue;
+    const work = { left: MAX_TRIED_TYPES };
+    for (let at = 0; at + HEADER <= bytes.length && tries < MAX_TRIES; at++) {
+      if (bytes[at] !== MAGIC[0] || MAGIC.some((byte, i) => bytes[at + i] !== byte)) continue;
       tries++;
-      const types = KernelTypes.read(bytes.subarray(at));
+      const types = KernelTypes.read(bytes.subarray(at), work);
       // Modules may have some of their own: the kernel's know what a task is.
-      if (types?.structs.has('task_struct')) return types;
+      if (types?.struct('task_struct') !== undefined) return types;
     }
     return undefined;
   }
 
-  /** What begins with a header; undefined when it is none, or damaged. */
-  static read(bytes: Uint8Array): KernelTypes | undefined {
+  /** What begins with a header; undefined when it is none, or damaged. `work`: types that may be looked at. */
+  static read(bytes: Uint8Array, work = { left: MAX_TYPES }): KernelTypes | undefined {
     if (bytes.length < HEADER || MAGIC.some((byte, i) => bytes[i] !== byte)) return undefined;
     const whole = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const [headerSize, typeFrom, typeSize, stringFrom, stringSize] = [4, 8, 12, 16, 20].map((at) =>
@@ -99,11 +101,11 @@ export class KernelTypes {
     ) as [number, number, number, number, number];
     const fits = (from: number, size: number) => headerSize + from + size <= bytes.length;
     if (headerSize < HEADER || !fits(typeFrom, typeSize) || !fits(stringFrom, stringSize)) return undefined;
-    const strings = bytes.subarray(headerSize + stringFrom, headerSize + stringFrom + stringSize);
+    if (typeSize + stringSize > MAX_SIZE) return undefined;
     const view = new DataView(bytes.buffer, bytes.byteOffset + headerSize + typeFrom, typeSize);
     const places: number[] = [0];
     for (let at = 0; at < typeSize; ) {
-      if (at + 12 > typeSize || places.length > MAX_TYPES) return undefined;
+      if (at + 12 > typeSize || places.length > MAX_TYPES || work.left-- <= 0) return undefined;
       const info = view.getUint32(at + 4, true);
       const tail = TAIL[(info >>> 24) & 31];
       if (!tail || view.getUint32(at, true) >= stringSize) return undefined;
@@ -111,12 +113,29 @@ export class KernelTypes {
       at += 12 + tail[0] + tail[1] * (info & 0xffff);
       if (at > typeSize) return undefined;
     }
-    return new KernelTypes(view, strings, Uint32Array.from(places));
+    // Copies: the image, of which they are a part, can go.
+    const part = (from: number, size: number) => bytes.slice(headerSize + from, headerSize + from + size);
+    const types = new DataView(part(typeFrom, typeSize).buffer);
+    return new KernelTypes(types, part(stringFrom, stringSize), Uint32Array.from(places));
+  }
+
+  /** The first struct of a name. Cost: a look at every type when it is asked for the first time. */
+  private struct(name: string): number | undefined {
+    if (this.structs.has(name)) return this.structs.get(name);
+    const wanted = new TextEncoder().encode(`${name}\0`);
+    let found: number | undefined;
+    for (let id = 1; id < this.places.length && found === undefined; id++) {
+      if (this.kind(id) !== KIND.struct) continue;
+      const at = this.word(id, 0);
+      if (wanted.every((letter, n) => this.strings[at + n] === letter)) found = id;
+    }
+    this.structs.set(name, found);
+    return found;
   }
 
   /** Byte offset of a struct's member, which may be a path (`thread.ra`) and lie in members without a name; undefined if it has none. */
   offset(struct: string, path: string): number | undefined {
-    let id = this.structs.get(struct);
+    let id = this.struct(struct);
     let bits = 0;
     const work = { left: MAX_MEMBERS };
     for (const name of path.split('.')) {
