@@ -10,7 +10,7 @@ import { Machine } from '../machine.ts';
 import { piecesOf } from '../pieces.ts';
 import type { Program } from '../programs.ts';
 import { createOptions, type RunFlags } from './flags.ts';
-import { takeLostOutput } from './lost-output.ts';
+import { HANGUP, type LostOutput, takeLostOutput } from './lost-output.ts';
 import { ResultFile } from './result-file.ts';
 import { awaitDebugger } from './run-debugger.ts';
 import { RunRecorder } from './run-recorder.ts';
@@ -82,9 +82,9 @@ export async function run(
       if (ending.reason === 'reboot' && interactive && !command && !recorder) continue;
       signature?.write([signatureLines(await machine.signature())]);
       if (stats || flags.json) await report(machine, ending, stats, flags);
-      return ending.code;
+      return session.lost?.code ?? ending.code;
     } finally {
-      session.terminal?.restore();
+      session.close();
       await machine.dispose().catch((error) => {
         // Who left has his exit code all the same.
         if (!session.interrupted) throw error;
@@ -101,7 +101,7 @@ export async function shell(machine: Machine, flags: RunFlags): Promise<number> 
   try {
     return (await session.run(undefined, false)).code;
   } finally {
-    session.terminal?.restore();
+    session.close();
   }
 }
 
@@ -110,6 +110,9 @@ class Session {
   terminal: Terminal | undefined;
   /** A signal has ended it, or the end of its output. */
   interrupted = false;
+  /** Its output has ended, perhaps behind its own end: what is left to be done is done all the same. */
+  lost: LostOutput | undefined;
+  private readonly giveOutputBack: () => void;
   private readonly stopProgram = new AbortController();
   private hurry: () => void = () => {};
   private readonly flags: RunFlags;
@@ -129,16 +132,25 @@ class Session {
     this.left = new Promise((resolve) => {
       this.leave = resolve;
     });
+    this.giveOutputBack = takeLostOutput((lost) => {
+      this.lost = lost;
+      this.interrupt(lost);
+    });
+  }
+
+  /** Gives the terminal back, and the end of our output. */
+  close(): void {
+    this.terminal?.restore();
+    this.giveOutputBack();
   }
 
   async run(command: readonly string[] | undefined, sync: boolean): Promise<Ending> {
     const signals = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
-    const caught: (() => void)[] = signals.map((signal) => {
+    const caught = signals.map((signal) => {
       const handler = () => this.interrupt({ reason: signal, code: 128 + constants.signals[signal] });
       process.on(signal, handler);
       return () => void process.off(signal, handler);
     });
-    caught.push(takeLostOutput((lost) => this.interrupt(lost)));
     try {
       const work = command ? this.runCommand(command, sync) : this.runConsole();
       let left = false;
@@ -159,7 +171,8 @@ class Session {
 
   /** Ends the session in order; told again, at once. */
   private interrupt(ending: Ending): void {
-    if (this.interrupted) this.hurry();
+    // A terminal that goes says so in several ways at once.
+    if (this.interrupted && ending.reason !== HANGUP.reason) this.hurry();
     this.interrupted = true;
     this.leave(ending);
   }
@@ -207,6 +220,7 @@ class Session {
     this.terminal = new Terminal({
       type,
       leave: () => this.leave({ reason: 'left', code: 0 }),
+      lost: () => this.interrupt(HANGUP),
       powerOff: () => void this.powerOff(),
       resized: (columns, rows) => {
         if (this.program) return this.program.resize(columns, rows);

@@ -2,9 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { guestMissing } from '@braid/core/testing/machines.ts';
-import { MAIN } from '../testing.ts';
+import { MAIN, temporaryFolder } from '../testing.ts';
 
 const python =
   spawnSync('python3', ['-c', 'import pty']).status === 0 ? false : 'python3 is not there to make a terminal';
@@ -139,3 +141,37 @@ test('the tour ends with a shell in the machine that has become the best of its 
   // The tree was drawn while the search went on, and again at its end.
   assert.match(out, /running[\s\S]*\x1b\[\d+A[\s\S]*\+ 5 6-count-space {2}score 7/);
 });
+
+/** Runs a command on a terminal that goes when it shows a text; its exit code, or the signal that ended it as a negative number. */
+const LOSER = `
+import os, pty, sys
+until, argv = sys.argv[1].encode(), sys.argv[2:]
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(argv[0], argv)
+out = b''
+while until not in out:
+    out += os.read(fd, 65536)
+os.close(fd)
+status = os.waitpid(pid, 0)[1]
+print(os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status))
+`;
+
+for (const [name, args] of Object.entries({
+  'a shell': [],
+  'a command': ['--', 'sh', '-c', 'echo "# "; while :; do :; done'],
+  'a command with the terminal': ['-t', '--', 'sh'],
+})) {
+  test(`${name} whose terminal goes ends as by SIGHUP`, { ...options, timeout: 60_000 }, async (t) => {
+    const stats = join(temporaryFolder(t.after.bind(t)), 'stats');
+    const run = [process.execPath, MAIN, 'run', '--seed', '1', '--stats', stats, ...args];
+    const child = spawn('python3', ['-c', LOSER, '# ', ...run]);
+    let said = '';
+    child.stdout.on('data', (text) => {
+      said += text;
+    });
+    await new Promise((resolve) => child.once('close', resolve));
+    assert.equal(said, '129\n');
+    assert.deepEqual(JSON.parse(readFileSync(stats, 'utf8')).exit, { reason: 'SIGHUP', code: 129 });
+  });
+}

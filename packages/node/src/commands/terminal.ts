@@ -22,6 +22,8 @@ interface Keys {
   /** Keys for the guest. */
   type(bytes: Uint8Array): void;
   leave(): void;
+  /** There is no terminal any more. */
+  lost(): void;
   powerOff(): void;
   resized(columns: number, rows: number): void;
 }
@@ -45,7 +47,8 @@ export class Terminal {
     // Raw mode here still turns a line feed into two characters; to the guest's programs it is a movement of the cursor.
     spawnSync('stty', ['-onlcr'], { stdio: ['inherit', 'ignore', 'ignore'] });
     stdin.on('data', this.read);
-    stdin.on('end', () => this.keys.leave());
+    // It has gone, whether the system says so by an end or by an error.
+    stdin.on('end', this.keys.lost).on('error', this.keys.lost);
     stdin.resume();
     stdout.on('resize', this.resized);
     this.resized();
