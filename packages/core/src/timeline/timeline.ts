@@ -36,6 +36,7 @@ import { located, stateAt } from './keyframe-state.ts';
 import { PageCache } from './page-cache.ts';
 import { arm, type Hit, type Point } from './points.ts';
 import { RecordedDisk } from './recorded-disk.ts';
+import { RecordingError } from './recording/errors.ts';
 import type { Keyframe, Recording } from './recording/reader.ts';
 
 /** Who hears what the guest says. */
@@ -608,6 +609,8 @@ export class Timeline {
     try {
       return this.retrying(() => this.machine.run(steps));
     } catch (error) {
+      // It stands within a step for which the file has no page, block or event.
+      if (error instanceof RecordingError) this.lost = true;
       // What comes from outside may make no sense to this machine.
       if (error instanceof ReplayError || error instanceof MachineError)
         throw this.divergence(error.message, { cause: error });
