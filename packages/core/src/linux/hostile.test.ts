@@ -1,4 +1,4 @@
-/** Images of kernels that were made to cost whoever looks for something in them: a typed error or an answer, soon, in bounded memory. */
+/** Kernel images that are made to be costly to read: a typed error or an answer comes soon, in bounded memory. */
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';

@@ -15,7 +15,7 @@
  *
  * Each part is aligned to 8 bytes. The index is the only table that can be told at sight, so it is looked for first.
  *
- * The image is the guest's, who may have forged it: the search costs a bounded amount of work and memory, whatever it finds.
+ * The guest may have forged the image: the search costs a bounded amount of work and memory, whatever it finds.
  */
 
 import { KernelError } from './errors.ts';
@@ -35,7 +35,7 @@ const MAX_NAME = 1024;
 const TOKENS = 256;
 /** Letters and tokens that are looked at before a search gives up: Debian's kernel has some 5 million. */
 const MAX_WORK = 1 << 26;
-/** Bytes that the symbols of a kernel may take, and what one takes besides its name's letters: Debian's take some 35 MiB. */
+/** Bytes that a kernel's symbols may take (Debian's: some 35 MiB), and what one takes besides its name's letters. */
 const MAX_HELD = 96 * 2 ** 20;
 const HELD = 192;
 

@@ -9,8 +9,8 @@
  *
  * Types are numbered from 1 in their order; names are offsets in the strings.
  *
- * The image is the guest's, who may have forged it. What is kept is a copy of the description, of a bounded size, and 4 bytes for each type; names
- * are compared where they are.
+ * The guest may have forged the image. What is kept is a copy of the description, of a bounded size, and 4 bytes for each
+ * type; names are compared where they are.
  */
 
 import { KernelError } from './errors.ts';
@@ -24,7 +24,7 @@ const MAX_TYPES = 1 << 20;
 const MAX_SIZE = 1 << 25;
 /** Structs in structs, and types that stand for others. */
 const MAX_DEPTH = 32;
-/** Headers that are tried, types that these have in all, members that are looked at for one question, letters of a name. */
+/** Headers that are tried, types of all these, members that are looked at for one question, letters of a name. */
 const MAX_TRIES = 64;
 const MAX_TRIED_TYPES = 1 << 22;
 const MAX_MEMBERS = 1 << 16;

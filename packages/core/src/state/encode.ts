@@ -15,7 +15,7 @@ import { StateError } from './errors.ts';
 const MAX_DEPTH = 32;
 /** Bytes that V8 takes for a value of each kind, and for what is in it. */
 const HELD = { record: 200, field: 48, list: 200, item: 16, bytes: 240, text: 24, number: 32 } as const;
-/** Bytes that a decoded value may take: these, and so many for each byte that it is decoded from. States of machines need a fifth. */
+/** Bytes that a decoded value may take: these, and so many for each byte that it is decoded from. */
 const HELD_AT_MOST = { first: 2 ** 24, each: 8 } as const;
 
 export type Plain =
@@ -110,8 +110,8 @@ export function encodeState(value: unknown): Uint8Array {
 }
 
 /**
- * The value that `encodeState` made the bytes from. Throws `StateError` for anything else, and for a value that would take much more memory than
- * its bytes: at most 16 MiB and 8 bytes for each of them.
+ * The value that `encodeState` made the bytes from. Throws `StateError` for anything else, and for a value that would take
+ * much more memory than its bytes: more than 16 MiB and 8 bytes for each of them.
  */
 export function decodeState(bytes: Uint8Array): Plain {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

@@ -11,7 +11,8 @@
  * Where neither the last content before the keyframe nor the first one after is it, the recorded machine has not asked for what the
  * block held then.
  *
- * Cost: 16 bytes a content and 8 for each block and epoch in which it was written; they are sorted when they are asked for first.
+ * Cost: 16 bytes a content and 8 for each block and epoch in which it was written; they are sorted when they are asked for
+ * first.
  */
 
 import { DiskError } from '../disk/errors.ts';

@@ -1,5 +1,5 @@
 /**
- * Recordings that nobody recorded, each with as much as a small file can hold of one thing: to open one takes bounded memory and work,
+ * Made-up recordings, each with as much as a small file can hold of one thing: to open one takes bounded memory and work,
  * and what comes before the flood is there.
  */
 

@@ -1,4 +1,4 @@
-/** A process that opens a recording and looks at its last event and pages, and says what that took: see `floods.test.ts`. */
+/** A process that opens a recording, and says what memory and time that took: see `floods.test.ts`. */
 
 import { writeSync } from 'node:fs';
 import { openRecording } from './recording-file.ts';

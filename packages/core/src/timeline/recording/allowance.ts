@@ -1,7 +1,7 @@
 /**
- * What a recording may cost whoever reads it: bytes that are held as long as it is open, and bytes that are unpacked to open it. Both
- * grow with the file, so that whatever is really recorded can be read, and a small file made for it cannot take much. The part of a file up
- * to some byte has the same allowance whatever follows. A writer keeps to the first one too.
+ * What a recording may cost its reader: bytes that are held as long as it is open, and bytes that are unpacked to open it.
+ * Both grow with the file, so that every real recording can be read, and a small made-up one cannot take much. The part of a
+ * file up to some byte has the same allowance whatever follows. A writer keeps to the first one too.
  */
 
 import type { Mark } from './info.ts';

@@ -1,6 +1,6 @@
 /**
- * The events of a recording by their number, decoded a chunk at a time when they are asked for: however many there are, memory has where
- * their chunks are, and the events of the chunk that was asked for last.
+ * The events of a recording by their number, decoded a chunk at a time when they are asked for. However many there are,
+ * memory has only the places of their chunks, and the events of the chunk that was asked for last.
  */
 
 import { comparePositions, type LoggedEvent, type LoggedEvents } from '../../machine/log.ts';

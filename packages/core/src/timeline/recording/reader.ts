@@ -3,8 +3,8 @@
  * and events are read when they are asked for.
  *
  * Opening costs a look at every chunk's header, and reading all chunks but those of contents. Memory: 4 bytes for each page that a
- * keyframe names, 28 for each block of a disk, 80 MiB of contents that were used last, and the events of a chunk. `allowance.ts` bounds
- * both for files that nobody recorded.
+ * keyframe names, 24 for each block of a disk, 80 MiB of contents that were used last, and the events of a chunk.
+ * `allowance.ts` bounds both for made-up files.
  *
  * A chunk that is damaged or makes no sense ends the recording there: what is before it is used, from the first keyframe on.
  */

@@ -5,7 +5,7 @@ import { StateError } from '../../state/errors.ts';
 import { sharedEngine } from '../../testing/machines.ts';
 import { MemorySink, memorySource } from '../../testing/recordings.ts';
 import { SAMPLE_END, SAMPLE_INFO, sampleEvent, sampleKeyframe, sampleMark } from '../../testing/sample-recording.ts';
-import type { ChunkKind } from './chunk.ts';
+import { type ChunkKind, LIMITS } from './chunk.ts';
 import { RecordingError } from './errors.ts';
 import { Recording } from './reader.ts';
 import { RecordingWriter } from './writer.ts';
@@ -65,6 +65,24 @@ test('a writer refuses what it could not read: events and keyframes that go back
   const later = await made();
   await later.keyframe(sampleKeyframe(0, 7));
   await assert.rejects(later.keyframe(sampleKeyframe(0, 6)), /a keyframe at 6 comes after one at 7/);
+});
+
+test('a writer ends where its readers have no room for more, which grows with the file', async () => {
+  const marks = Array.from({ length: 2000 }, () => sampleMark(0, 0, 'x'.repeat(4096)));
+  const written = async (size: number) => {
+    const sizes: number[] = [];
+    const sink = { append: async (_: ChunkKind, content: Uint8Array) => void sizes.push(content.length), size };
+    const writer = new RecordingWriter(sink, pool);
+    let calls = 0;
+    await assert.rejects(async () => {
+      for (; calls < 50; calls++) await writer.marks(marks);
+    }, /it is full: .* marks; begin another one/);
+    assert.ok(sizes.every((length) => length <= LIMITS.text));
+    assert.equal(sizes.length, 2 * calls);
+    return calls;
+  };
+  assert.equal(await written(0), Math.floor(2 ** 27 / (2000 * (256 + 2 * 4096))));
+  assert.equal(await written(2 ** 23), Math.floor(2 ** 28 / (2000 * (256 + 2 * 4096))));
 });
 
 test('a writer has many pages in batches, and few of them under way at once', async () => {
