@@ -20,7 +20,7 @@ import { loopProgram } from '../packages/core/src/testing/loop-program.ts';
 import { bareMachine, recipeMachine, runSteps, SEED, sharedEngine } from '../packages/core/src/testing/machines.ts';
 import { Mishap } from '../packages/core/src/testing/mishap.ts';
 import { modifyingProgram } from '../packages/core/src/testing/modifying-program.ts';
-import { disturb, overlayDisk, PROVOCATIONS, perturbedEngines, Twin } from '../packages/core/src/testing/perturbed.ts';
+import { disturb, overlayDisk, perturbedEngines, Twin } from '../packages/core/src/testing/perturbed.ts';
 import { PrivilegedProgram } from '../packages/core/src/testing/privileged-program.ts';
 import { Random } from '../packages/core/src/testing/random.ts';
 import { registerProgram } from '../packages/core/src/testing/register-program.ts';
@@ -119,8 +119,7 @@ test(`devices and what comes from outside: perturbed as repeated from the journa
     const twin = new Twin(make(), journal);
     const first = make(choices.pick(perturbedEngines()));
     try {
-      const provocations = PROVOCATIONS.filter((each) => each !== 'full');
-      disturb(first, STEPS, choices, { twin, journal, anew: make, outputs, pieces: 20, provocations }).free();
+      disturb(first, STEPS, choices, { twin, journal, anew: make, outputs, pieces: 20 }).free();
     } catch (cause) {
       throw new Error(`seed ${seed}`, { cause });
     }

@@ -210,7 +210,10 @@ export class Engine implements Tracer {
       decode: (slot: number) => decoder.decode(slot >>> 0),
       decodeAlone: (bits: number, slot: number) => decoder.decodeAlone(bits, slot >>> 0),
       protectionWrite: (csr: number) => attached().protectionWrite(csr),
-      monitorCall: () => attached().monitorCall(),
+      monitorCall: guard(() => {
+        attached().monitorCall();
+        return 0;
+      }),
       timerChanged: () => attached().timerChanged(),
       watched: () => attached().watched(),
       hint: guard((number: number, host: number) => attached().hint(number, host >>> 0)),

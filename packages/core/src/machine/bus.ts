@@ -35,6 +35,12 @@ export class Bus {
     return undefined;
   }
 
+  /** The device that answers there, if there is one. */
+  devicesAt(address: number, size: number): readonly Device[] {
+    const window = this.find(address, size);
+    return window ? [window.device] : [];
+  }
+
   /** Reads `size` bytes to `low` and `high`; false when no device answers. */
   read(address: number, size: number): boolean {
     const window = this.find(address, size);

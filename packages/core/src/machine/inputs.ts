@@ -8,6 +8,7 @@ import type { ExecHandle, ExecHandlers } from '../agent/program.ts';
 import { END_OF_TIME } from '../devices/device.ts';
 import type { UartReader } from '../devices/uart/device.ts';
 import { AGENT } from '../devices/virtio-console/device.ts';
+import { PoolFullError } from '../memory/pool.ts';
 import { PIECE, WORK } from './account.ts';
 import { HINT_RESULT } from './hints.ts';
 import type { InputEvent, LogReader } from './log.ts';
@@ -50,6 +51,8 @@ export class Inputs {
   /** The agent has said more in a slice than the client listens to: the rest of it is lost. */
   private flooded = false;
   private agentOpen = false;
+  /** Why what the client sent could not enter. */
+  private refused: { readonly error: unknown } | undefined;
   /** The agent's client may send: events enter at boundaries only. */
   private admitting = false;
   /** More will be typed. */
@@ -160,10 +163,16 @@ export class Inputs {
     const { position } = machine;
     let late = this.settle();
     while (!late) {
-      const event = log.take(position, machine.clock.now);
+      const { now } = machine.clock;
+      const event = log.take(position, now);
       if (!event) break;
-      machine.log.append(position, machine.clock.now, event);
-      this.apply(event);
+      try {
+        this.apply(event);
+      } catch (error) {
+        log.putBack();
+        throw error;
+      }
+      machine.log.append(position, now, event);
       late = this.settle();
     }
     this.forgetAgent();
@@ -176,8 +185,13 @@ export class Inputs {
       if (late) return late;
       // Taken out first: one that makes no sense throws, and does so once.
       const [event] = this.queue.splice(i, 1);
-      const rest = event!.kind === 'typed' ? this.admitTyped(event.bytes) : this.admit(event!);
-      if (rest) this.queue.splice(i++, 0, rest);
+      try {
+        const rest = event!.kind === 'typed' ? this.admitTyped(event.bytes) : this.admit(event!);
+        if (rest) this.queue.splice(i++, 0, rest);
+      } catch (error) {
+        if (error instanceof PoolFullError) this.queue.splice(i, 0, event!);
+        throw error;
+      }
     }
     return undefined;
   }
@@ -200,6 +214,9 @@ export class Inputs {
     } finally {
       this.admitting = false;
     }
+    const { refused } = this;
+    this.refused = undefined;
+    if (refused) throw refused.error;
   }
 
   /** Has the devices do what is due; host data for one, if it is late. */
@@ -233,11 +250,16 @@ export class Inputs {
     return taken === bytes.length ? undefined : { kind: 'typed', bytes: bytes.subarray(taken) };
   }
 
-  /** Changes the machine; for bytes, how many were taken. */
+  /** Changes the machine, or throws and has not; for bytes, how many were taken. */
   private apply(event: InputEvent): number {
+    const { uart, console, net, entropy } = this.machine.platform;
+    this.machine.lookAround();
+    return this.machine.undo.whole([uart, console, net, entropy], () => this.enter(event));
+  }
+
+  private enter(event: InputEvent): number {
     const { machine } = this;
     const { uart, console, net, entropy } = machine.platform;
-    machine.lookAround();
     switch (event.kind) {
       case 'console':
         return uart.receive(event.bytes);
@@ -280,7 +302,14 @@ export class Inputs {
   private send(bytes: Uint8Array): number {
     // Requests that somebody makes at another time wait for the next boundary, and so do those that meet a late device.
     if (!this.admitting || this.settle()) return 0;
-    const rest = this.admit({ kind: 'port', port: AGENT, bytes });
+    let rest: InputEvent | undefined;
+    try {
+      rest = this.admit({ kind: 'port', port: AGENT, bytes });
+    } catch (error) {
+      // The client is in the middle of something, and keeps what is not taken.
+      this.refused ??= { error };
+      return 0;
+    }
     return bytes.length - (rest && 'bytes' in rest ? rest.bytes.length : 0);
   }
 

@@ -209,6 +209,11 @@ export class LogReader {
     return logged.event;
   }
 
+  /** The event taken last could not enter: it is the next one again. */
+  putBack(): void {
+    this.next--;
+  }
+
   get finished(): boolean {
     return this.next === this.log.length;
   }

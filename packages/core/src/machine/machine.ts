@@ -42,6 +42,7 @@ import { Platform } from './platform.ts';
 import { writeProtection } from './protection.ts';
 import { sbiHost } from './sbi-host.ts';
 import { defaultSlice, Schedule } from './schedule.ts';
+import { Undo } from './undo.ts';
 import { Watchpoints } from './watchpoints.ts';
 
 /**
@@ -72,6 +73,8 @@ export type Start =
 const MAX_BUDGET = 2 ** 30;
 /** What a run counts down from: with any other number it would not find its end. */
 const STEPS = integer(0);
+/** There is no shorter form of it. */
+const ECALL_BYTES = 4n;
 /** More steps than the guest time of a run takes, pauses included. */
 const FAR = 1n << 60n;
 
@@ -107,6 +110,9 @@ export class Machine implements EngineHost {
   mayJump: ((until: bigint) => boolean) | undefined;
   /** Guest time at which runs come back with `steps`: at the first step that reaches it. Never changes what the guest sees. */
   timeLimit: bigint | undefined;
+
+  /** Work that the pool may have no room for. */
+  readonly undo = new Undo(this);
 
   private readonly outputs: Outputs;
   private readonly inputs: Inputs;
@@ -146,13 +152,15 @@ export class Machine implements EngineHost {
       setPending: (hart, bits, level) => this.hartSet.setPending(hart, bits, level),
       setSupervisorExternal: (hart, level) => this.hartSet.setSupervisorExternal(hart, level),
       finish: (exit) => this.finish(exit),
+      whole: (device, work) => this.undo.whole([device], work),
       worked: (units) => this.account.worked(units),
       console: (bytes) => this.send('console', bytes),
-      port: (port, bytes) => {
-        if (port === AGENT) this.inputs.received(bytes);
-        this.send(port === AGENT ? 'agent' : 'terminal', bytes);
-      },
-      frame: (bytes) => this.guarded(() => options.net?.backend.send(bytes)),
+      port: (port, bytes) =>
+        this.undo.tell(() => {
+          if (port === AGENT) this.inputs.received(bytes);
+          this.send(port === AGENT ? 'agent' : 'terminal', bytes);
+        }),
+      frame: (bytes) => this.undo.tell(() => this.guarded(() => options.net?.backend.send(bytes))),
     });
     const finish = (exit: Exit) => this.finish(exit);
     this.sbi = new Sbi(sbiHost(this, { memory: this.dma(), finish }));
@@ -514,7 +522,7 @@ export class Machine implements EngineHost {
       read: (address, into) => ram.read(address, into),
       write: (address, bytes) => {
         this.hartSet.set(this.schedule.hart, 'reservation', 0n);
-        return ram.write(address, bytes);
+        return this.undo.write(address, bytes);
       },
     };
   }
@@ -558,7 +566,10 @@ export class Machine implements EngineHost {
 
   writeDevice(address: number, size: number): boolean {
     const [low, high] = this.engine.mailbox;
-    const moved = this.platform.bus.write(address, size, low, high);
+    const { bus } = this.platform;
+    const moved = this.undo.needed
+      ? this.undo.whole(bus.devicesAt(address, size), () => bus.write(address, size, low, high))
+      : bus.write(address, size, low, high);
     this.account.worked(WORK.access);
     // The device is due at another time: the run comes back for a new budget.
     if (moved) this.engine.attention();
@@ -629,7 +640,14 @@ export class Machine implements EngineHost {
 
   monitorCall(): void {
     this.account.worked(WORK.call);
-    this.sbi.call(this.schedule.hart);
+    const { engine, platform, schedule } = this;
+    const next = engine.get('pc');
+    try {
+      this.undo.whole([platform.uart], () => this.sbi.call(schedule.hart));
+    } catch (error) {
+      engine.set('pc', next - ECALL_BYTES);
+      throw error;
+    }
   }
 
   /** The guest-physical address behind a hart's virtual one, without side effects; undefined where a load would fault. */

@@ -1,7 +1,8 @@
 /**
- * A program whose harts drive the devices as drivers do: queues that work, interrupts through the PLIC, timers of both kinds, the clock's
- * alarm, software interrupts, waits of every length. Each hart goes round a sequence of its own at random; queues belong to one hart each.
- * What they hear of devices, and when, adds up in s10. It never ends; it may fall asleep for ever, until something comes from outside.
+ * A program whose harts drive the devices as drivers do: queues that work, interrupts through the PLIC, timers of both
+ * kinds, the clock's alarm, software interrupts, waits of every length. Each hart goes round a sequence of its own at
+ * random; queues belong to one hart each. What they hear of devices, and when, adds up in s10. It never ends; it may
+ * fall asleep until something comes from outside.
  *
  * ```text
  * +0       code
@@ -348,7 +349,7 @@ class Writer {
     this.add(t2);
   }
 
-  /** With s8 and s9 and the sum for itself. An exception goes on behind its instruction; `again` is the period of the timer, or 0. */
+  /** Has s8, s9 and the sum. An exception is left behind its instruction; `again` is the timer's period, or 0. */
   private handler(hart: number, again: number): void {
     const { a } = this;
     const [software, timer, other, external, back] = [1, 2, 3, 4, 5].map(() => a.newLabel()) as [

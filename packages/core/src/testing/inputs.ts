@@ -1,4 +1,4 @@
-/** What comes into machines of tests from outside: events at random, and a journal of what came that other runs follow. */
+/** What comes into machines of tests from outside: events at random, and a journal of them that other runs follow. */
 
 import { EventLog, type InputEvent, LogReader } from '../machine/log.ts';
 import type { Machine } from '../machine/machine.ts';

@@ -368,14 +368,16 @@ function runFull(machine: Machine, steps: number, room: number): Stop {
   if (pool.available > FRAMES) return machine.run(steps);
   const ballast: number[] = [];
   while (pool.available > room) ballast.push(pool.allocate());
+  let stop: Stop | undefined;
   try {
-    return machine.run(steps);
+    stop = machine.run(steps);
   } catch (error) {
     if (!(error instanceof PoolFullError)) throw error;
-    return { reason: 'steps' };
   } finally {
     for (const frame of ballast) pool.release(frame);
   }
+  // What was due there may have been left.
+  return stop ?? machine.run(0);
 }
 
 /** Runs on, and is then reset to where it was. */

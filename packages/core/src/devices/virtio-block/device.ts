@@ -127,6 +127,7 @@ export class VirtioBlock extends VirtioDevice<VirtioBlockState> {
     this.#putOff(now);
     let late: Promise<void> | undefined;
     this.serving(() => {
+      this.makeRoom();
       for (;;) {
         const request = this.#requests[0];
         if (request === undefined || request.due > now) return;
@@ -316,11 +317,12 @@ export class VirtioBlock extends VirtioDevice<VirtioBlockState> {
 
   /** Puts the result into guest memory and gives the chain back. */
   #answer(request: BlockRequest, { status, result }: Work): void {
-    this.#requests.shift();
-    this.#work = undefined;
     const { memory } = this.context;
+    // If there is no room for them the same is written again.
     const written = result === undefined ? 0 : scatter(memory, request.data, result);
     memory.write(request.statusAddress, Uint8Array.of(status));
+    this.#requests.shift();
+    this.#work = undefined;
     // The count covers bytes from the start of the writable part (section 2.7.8.2): the status only if all before it is written.
     const fills = request.type === TYPE_IN || request.type === TYPE_GET_ID;
     const complete = fills ? written === lengthOf(request.data) : true;

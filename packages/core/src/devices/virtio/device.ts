@@ -183,6 +183,11 @@ export abstract class VirtioDevice<State> implements Device<State> {
     this.#queue(queue).push(head, written);
   }
 
+  /** Writes to the used rings what stands there, so that the pages of answers are there before any is given. */
+  protected makeRoom(): void {
+    for (const queue of this.#queues) queue.makeRoom();
+  }
+
   /**
    * Runs work on the queues, then tells the driver about what was done. Does nothing unless the device is running. A driver that
    * breaks a rule during it loses the device until it resets it.

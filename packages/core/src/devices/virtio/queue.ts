@@ -136,6 +136,14 @@ export class Virtqueue {
     return ((state.nextUsed - wanted - 1) & 0xffff) < ((state.nextUsed - before) & 0xffff);
   }
 
+  /** Has the pages of the used ring written to: where the host has no room for one, this throws and nothing else has happened. */
+  makeRoom(): void {
+    const { ready, device, size } = this.state;
+    if (!ready) return;
+    const used = new Uint8Array(6 + 8 * size);
+    if (this.#memory.read(Number(device), used)) this.#memory.write(Number(device), used);
+  }
+
   /** Back to a queue that is not set up. */
   reset(): void {
     this.#touched = false;
