@@ -25,6 +25,15 @@ const elf = buildElf({
   symbols: { tohost: 0x8000_1000n, fromhost: 0x8000_1008n, begin_signature: 0x8000_1010n, end_signature: 0x8000_1020n },
 });
 const image = buildImage(512);
+/** Position-independent, linked at 0. */
+const pie = buildElf({
+  relocatable: true,
+  segments: [
+    { address: 0x1000n, data: new Uint8Array(32), memorySize: 0x100 },
+    { address: 0n, data: new Uint8Array(64).fill(0x13), memorySize: 0x1000 },
+  ],
+  symbols: { tohost: 0x1000n },
+});
 
 /** Changes that make the most of a small file: single bytes, and whole fields of telling values. */
 const mutations = fc.array(
@@ -73,17 +82,18 @@ function planAll(file: Uint8Array): void {
   plan({ kind: 'bare', image: file });
   plan({ kind: 'linux', kernel: file });
   plan({ kind: 'firmware', firmware: file, kernel: file });
+  plan({ kind: 'firmware', firmware: file, kernel: file, flat: true });
 }
 
 test('truncated at every length', () => {
-  for (const file of [elf, image])
+  for (const file of [elf, pie, image])
     for (let length = 0; length <= file.length; length++) planAll(file.subarray(0, length));
 });
 
 test('mutated and truncated', () => {
   fc.assert(
     fc.property(
-      fc.constantFrom(elf, image),
+      fc.constantFrom(elf, pie, image),
       mutations,
       fc.oneof(fc.constant(-1), fc.nat()),
       (file, changes, length) => {
@@ -92,6 +102,39 @@ test('mutated and truncated', () => {
     ),
     { numRuns: RUNS },
   );
+});
+
+/** Addresses where something is: the ends of RAM, of the address space, of 2 MiB; and what lies near. */
+const address = fc
+  .tuple(
+    fc.constantFrom(0n, 0x1000n, 0x20_0000n, 0x8000_0000n, 0x8020_0000n, 0x81e0_0000n, 0x8200_0000n, 1n << 63n),
+    fc.integer({ min: -0x2000, max: 0x2000 }),
+  )
+  .map(([near, distance]) => BigInt.asUintN(64, near + BigInt(distance)));
+const segment = fc.record({
+  address,
+  virtual: address,
+  data: fc.uint8Array({ maxLength: 16 }),
+  memorySize: fc.oneof(fc.nat(0x3000), fc.constantFrom(2 ** 20, 2 ** 25, 2 ** 33, 2 ** 52)),
+});
+
+test('well-formed files with segments, entries and symbols anywhere', () => {
+  let planned = 0;
+  fc.assert(
+    fc.property(
+      fc.array(segment, { maxLength: 5 }),
+      address,
+      address,
+      fc.boolean(),
+      (segments, entry, tohost, relocatable) => {
+        const file = buildElf({ segments, entry, symbols: { tohost }, relocatable });
+        planAll(file);
+        planned++;
+      },
+    ),
+    { numRuns: RUNS },
+  );
+  assert.equal(planned, RUNS);
 });
 
 test('random bytes after each magic number', () => {

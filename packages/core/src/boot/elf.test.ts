@@ -119,18 +119,54 @@ test('offsets and sizes are checked', () => {
   );
   refused(
     changed((view) => view.setBigUint64(64 + 8, 0xffff_ffff_ffff_fff0n, true)),
-    /segment 0 needs/,
+    /segment 0 at 0x80000000 needs/,
   );
   refused(
     changed((view) => view.setBigUint64(64 + 32, 65n, true)),
-    /more bytes in the file/,
+    /segment 0 at 0x80000000 has 0x41 bytes in the file, more than its 0x40 in memory/,
   );
   refused(
     changed((view) => view.setBigUint64(64 + 24, 0xffff_ffff_ffff_fff0n, true)),
     /wraps around/,
   );
   const two = { address: 0x8000_0000n, data: code, memorySize: 0x1001 };
-  refused(buildElf({ segments: [two, { ...two, address: 0x8000_1000n }] }), /overlap/);
+  refused(
+    buildElf({ segments: [two, { ...two, address: 0x8000_1000n }] }),
+    /segment 0 \(0x80000000\.\.0x80001001\) and segment 1 \(0x80001000\.\.0x80002001\) overlap/,
+  );
+  refused(
+    changed((view) => view.setUint16(56, 0xffff, true)),
+    /65535 program headers or more/,
+  );
+});
+
+test('the file is called what it is given as', () => {
+  assert.throws(() => parseElf(good().subarray(0, 40), 'firmware'), /^BootError: firmware: it is truncated/);
+});
+
+test('many segments and many symbol tables cost no more than the file is long', () => {
+  const segments = Array.from({ length: 1025 }, (_, n) => ({ address: 0x8000_0000n + BigInt(n) * 8n, data: code }));
+  assert.equal(parseElf(buildElf({ segments: segments.slice(1) })).segments.length, 1024);
+  refused(buildElf({ segments }), /more than 1024 loadable segments/);
+
+  // 60,000 section headers, which all name the same 6 MiB of symbols: read once.
+  const headers = 60_000;
+  const [table, symbols] = [64 + 56, 6 * 2 ** 20];
+  const bytes = new Uint8Array(table + headers * 64 + symbols);
+  bytes.set(good().subarray(0, table));
+  const view = new DataView(bytes.buffer);
+  view.setBigUint64(64 + 32, 0n, true);
+  view.setBigUint64(40, BigInt(table), true);
+  view.setUint16(60, headers, true);
+  for (let n = 1; n < headers; n++) {
+    const at = table + n * 64;
+    view.setUint32(at + 4, 2, true);
+    view.setBigUint64(at + 24, BigInt(table + headers * 64), true);
+    view.setBigUint64(at + 32, BigInt(symbols), true);
+  }
+  const { user } = process.cpuUsage();
+  assert.equal(parseElf(bytes).lookup('tohost'), undefined);
+  assert.ok(process.cpuUsage().user - user < 5e6);
 });
 
 test('a damaged symbol table is found when it is used', () => {

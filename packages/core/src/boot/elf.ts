@@ -10,6 +10,8 @@
 import { BootError, hex, size } from './errors.ts';
 
 export interface ElfSegment {
+  /** Its place among the program headers, for messages. */
+  readonly index: number;
   /** Where the segment goes in guest-physical memory (`p_paddr`). */
   readonly physical: bigint;
   /** Where the program sees it once it has mapped itself (`p_vaddr`). */
@@ -33,7 +35,6 @@ export interface ElfImage {
   lookup(name: string): bigint | undefined;
 }
 
-const WHERE = 'ELF file';
 const HEADER_SIZE = 64;
 const PROGRAM_HEADER_SIZE = 56;
 const SECTION_HEADER_SIZE = 64;
@@ -46,6 +47,10 @@ const PT_LOAD = 1;
 const PT_INTERP = 3;
 const SHT_SYMTAB = 2;
 const SHN_UNDEF = 0;
+/** `e_phnum` of a file whose number of program headers does not fit there. */
+const PN_XNUM = 0xffff;
+/** Linkers make fewer than ten; the bound limits the work of placing them. */
+const MAX_SEGMENTS = 1024;
 
 /** Names of `e_machine` that somebody may well pass by mistake. */
 const MACHINES = new Map([
@@ -67,10 +72,19 @@ export function isElf(bytes: Uint8Array): boolean {
   return bytes.length >= 4 && bytes[0] === 0x7f && bytes[1] === 0x45 && bytes[2] === 0x4c && bytes[3] === 0x46;
 }
 
-/** Reads an executable. Throws `BootError` for everything that is not one, or not one for this machine. */
-export function parseElf(bytes: Uint8Array): ElfImage {
-  if (!isElf(bytes))
-    throw new BootError(WHERE, 'it does not start with the ELF magic number', 'give an ELF executable');
+/** A segment as messages show it: `segment 1 (0x80001000..0x80002000)`. */
+export function segmentText(segment: ElfSegment, shift = 0n): string {
+  const start = segment.physical + shift;
+  return `segment ${segment.index} (${hex(start)}..${hex(start + segment.memorySize)})`;
+}
+
+/**
+ * Reads an executable; `what` names it in messages. Throws `BootError` for everything that is not one, or not one for this
+ * machine.
+ */
+export function parseElf(bytes: Uint8Array, what = 'ELF file'): ElfImage {
+  const { truncated, corrupt, wrong, range } = faultsOf(what, bytes);
+  if (!isElf(bytes)) throw wrong('it does not start with the ELF magic number', 'give an ELF executable');
   if (bytes.length < HEADER_SIZE) {
     throw truncated(`its header takes ${HEADER_SIZE} bytes but the file has ${size(bytes.length)}`);
   }
@@ -90,9 +104,10 @@ export function parseElf(bytes: Uint8Array): ElfImage {
   }
   const count = view.getUint16(56, true);
   const stride = view.getUint16(54, true);
+  if (count === PN_XNUM) throw wrong(`it has ${PN_XNUM} program headers or more`, 'link it with fewer segments');
   if (count === 0) throw wrong('it has no program headers, so nothing to load', 'link it as an executable');
   if (stride < PROGRAM_HEADER_SIZE) throw corrupt(`its program headers are ${stride} bytes each, less than 56`);
-  const table = range(view.getBigUint64(32, true), BigInt(count * stride), bytes.length, 'the program header table');
+  const table = range(view.getBigUint64(32, true), BigInt(count * stride), 'the program header table');
 
   const segments: ElfSegment[] = [];
   let entry = view.getBigUint64(24, true);
@@ -102,23 +117,31 @@ export function parseElf(bytes: Uint8Array): ElfImage {
     if (kind !== PT_LOAD) continue;
     const memorySize = view.getBigUint64(at + 40, true);
     if (memorySize === 0n) continue;
+    if (segments.length === MAX_SEGMENTS) {
+      throw wrong(`it has more than ${MAX_SEGMENTS} loadable segments`, 'link it with fewer');
+    }
     const fileSize = view.getBigUint64(at + 32, true);
-    if (fileSize > memorySize) throw corrupt(`segment ${i} has more bytes in the file than in memory`);
-    const start = range(view.getBigUint64(at + 8, true), fileSize, bytes.length, `segment ${i}`);
     const physical = view.getBigUint64(at + 24, true);
+    if (fileSize > memorySize) {
+      const sizes = `${hex(fileSize)} bytes in the file, more than its ${hex(memorySize)} in memory`;
+      throw corrupt(`segment ${i} at ${hex(physical)} has ${sizes}`);
+    }
+    const start = range(view.getBigUint64(at + 8, true), fileSize, `segment ${i} at ${hex(physical)}`);
     const virtual = view.getBigUint64(at + 16, true);
     if (physical + memorySize > 1n << 64n || virtual + memorySize > 1n << 64n) {
       throw corrupt(`segment ${i} (${hex(memorySize)} bytes at ${hex(physical)}) wraps around the address space`);
     }
-    segments.push({ physical, virtual, data: bytes.subarray(start, start + Number(fileSize)), memorySize });
+    segments.push({ index: i, physical, virtual, data: bytes.subarray(start, start + Number(fileSize)), memorySize });
   }
   if (segments.length === 0) throw wrong('it has no loadable segment', 'link it as an executable');
   segments.sort((a, b) => (a.physical < b.physical ? -1 : a.physical > b.physical ? 1 : 0));
   for (let i = 1; i < segments.length; i++) {
     const before = segments[i - 1]!;
-    const end = before.physical + before.memorySize;
-    if (segments[i]!.physical < end) {
-      throw corrupt(`its segments at ${hex(before.physical)}..${hex(end)} and ${hex(segments[i]!.physical)} overlap`);
+    if (segments[i]!.physical < before.physical + before.memorySize) {
+      throw wrong(
+        `its ${segmentText(before)} and ${segmentText(segments[i]!)} overlap in memory`,
+        'link it with physical addresses of their own',
+      );
     }
   }
 
@@ -133,20 +156,21 @@ export function parseElf(bytes: Uint8Array): ElfImage {
     entry,
     segments,
     lookup(name) {
-      const value = findSymbol(bytes, view, new TextEncoder().encode(name));
+      const value = findSymbol(bytes, view, new TextEncoder().encode(name), what);
       return value === undefined ? undefined : toPhysical(value);
     },
   };
 }
 
 /** The value of a defined symbol; a global one wins over a local one of the same name. */
-function findSymbol(bytes: Uint8Array, view: DataView, name: Uint8Array): bigint | undefined {
+function findSymbol(bytes: Uint8Array, view: DataView, name: Uint8Array, what: string): bigint | undefined {
+  const { corrupt, range } = faultsOf(what, bytes);
   const offset = view.getBigUint64(40, true);
   const count = view.getUint16(60, true);
   const stride = view.getUint16(58, true);
   if (offset === 0n || count === 0) return undefined; // stripped of sections
   if (stride < SECTION_HEADER_SIZE) throw corrupt(`its section headers are ${stride} bytes each, less than 64`);
-  const table = range(offset, BigInt(count * stride), bytes.length, 'the section header table');
+  const table = range(offset, BigInt(count * stride), 'the section header table');
   for (let i = 0; i < count; i++) {
     const at = table + i * stride;
     if (view.getUint32(at + 4, true) !== SHT_SYMTAB) continue;
@@ -154,10 +178,10 @@ function findSymbol(bytes: Uint8Array, view: DataView, name: Uint8Array): bigint
     const link = view.getUint32(at + 40, true);
     if (link >= count) throw corrupt('its symbol table names a string table that does not exist');
     const symbolBytes = view.getBigUint64(at + 32, true);
-    const symbols = range(view.getBigUint64(at + 24, true), symbolBytes, bytes.length, 'the symbol table');
+    const symbols = range(view.getBigUint64(at + 24, true), symbolBytes, 'the symbol table');
     const stringsAt = table + link * stride;
     const stringBytes = view.getBigUint64(stringsAt + 32, true);
-    const strings = range(view.getBigUint64(stringsAt + 24, true), stringBytes, bytes.length, 'the string table');
+    const strings = range(view.getBigUint64(stringsAt + 24, true), stringBytes, 'the string table');
     const stringsEnd = strings + Number(stringBytes);
     const symbolsEnd = symbols + Number(symbolBytes) - SYMBOL_SIZE;
     for (let symbol = symbols; symbol <= symbolsEnd; symbol += SYMBOL_SIZE) {
@@ -177,22 +201,22 @@ function findSymbol(bytes: Uint8Array, view: DataView, name: Uint8Array): bigint
   return undefined;
 }
 
-/** `[offset, offset + length)` of the file, checked; the offset as a number. */
-function range(offset: bigint, length: bigint, fileSize: number, what: string): number {
-  if (offset + length > BigInt(fileSize)) {
-    throw truncated(`${what} needs ${hex(length)} bytes at offset ${hex(offset)} but the file has ${size(fileSize)}`);
-  }
-  return Number(offset);
-}
-
-function truncated(why: string) {
-  return new BootError(WHERE, `it is truncated or corrupt (${why})`, 'copy or build it again');
-}
-
-function corrupt(why: string) {
-  return new BootError(WHERE, `it is corrupt (${why})`, 'copy or build it again');
-}
-
-function wrong(why: string, remedy: string) {
-  return new BootError(WHERE, why, remedy);
+/** What may be wrong with a file, as errors that name it. */
+function faultsOf(what: string, { length: fileSize }: Uint8Array) {
+  const again = 'copy or build it again';
+  const truncated = (why: string) => new BootError(what, `it is truncated or corrupt (${why})`, again);
+  return {
+    truncated,
+    corrupt: (why: string) => new BootError(what, `it is corrupt (${why})`, again),
+    wrong: (why: string, remedy: string) => new BootError(what, why, remedy),
+    /** `[offset, offset + length)` of the file, checked; the offset as a number. */
+    range(offset: bigint, length: bigint, part: string): number {
+      if (offset + length > BigInt(fileSize)) {
+        throw truncated(
+          `${part} needs ${hex(length)} bytes at offset ${hex(offset)} but the file has ${size(fileSize)}`,
+        );
+      }
+      return Number(offset);
+    },
+  };
 }

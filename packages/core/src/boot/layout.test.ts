@@ -139,8 +139,11 @@ test('an ELF that runs anywhere goes to RAM when it was linked elsewhere', () =>
     0x8100_0000n,
   );
   // One that does not run anywhere is refused.
-  refused({ kind: 'bare', image: buildElf({ segments, entry }) }, /at 0x1000 lies outside RAM/);
-  refused({ kind: 'firmware', firmware: anywhere }, /its segment of 3 MiB|does not fit/, 2 * MiB);
+  refused(
+    { kind: 'bare', image: buildElf({ segments, entry }) },
+    /program: its segment 0 \(0x1000\.\.0x301000\) of 3 MiB lies outside RAM/,
+  );
+  refused({ kind: 'firmware', firmware: anywhere }, /its segment 0 .* of 3 MiB lies outside/, 2 * MiB);
 });
 
 test('with firmware, a kernel that is called flat is taken as it is', () => {
@@ -164,13 +167,38 @@ test('what does not fit is refused with its size and what is in its way', () => 
   refused({ kind: 'linux', kernel: buildImage(30 * MiB - 4096) }, /device tree: it does not fit/, 32 * MiB);
   refused({ kind: 'linux', kernel, initrd: new Uint8Array(0) }, /initial RAM disk: it is empty/);
   const outside = (address: bigint) => buildElf({ segments: [{ address, data: code }] });
-  refused({ kind: 'bare', image: outside(0x1000n) }, /at 0x1000 lies outside RAM/);
+  refused(
+    { kind: 'bare', image: outside(0x1000n) },
+    /program: its segment 0 \(0x1000\.\.0x1004\) of 4 bytes lies outside RAM/,
+  );
   refused({ kind: 'bare', image: outside(0x8400_0000n) }, /outside RAM \(64 MiB/);
   refused({ kind: 'linux', kernel: outside(0x1000n) }, /outside RAM/);
-  refused({ kind: 'bare', image: outside(0x8100_0000n).fill(0, 24, 32) }, /entry 0x0 lies outside/);
+  refused(
+    { kind: 'bare', image: outside(0x8100_0000n).fill(0, 24, 32) },
+    /entry 0x0 lies outside its segments: segment 0 \(0x81000000\.\.0x81000004\)/,
+  );
   refused({ kind: 'bare', image: new Uint8Array(0) }, /empty/);
   refused({ kind: 'bare', image: Uint8Array.of(0x1f, 0x8b, 8) }, /gzip/);
   refused({ kind: 'firmware', firmware: Uint8Array.of(0x1f, 0x8b, 8) }, /gzip/);
+});
+
+test('memory that a file does not hold counts, wherever the next one would go', () => {
+  const bss = (address: bigint, memorySize: number) => buildElf({ segments: [{ address, data: code, memorySize }] });
+  const moved = plan({ kind: 'firmware', firmware: bss(0x8000_0000n, 5 * MiB), kernel: code, flat: true });
+  assert.equal(write(moved, 'kernel').address, 0x8060_0000);
+  assert.equal(write(moved, 'kernel').data.length, 4);
+  refused(
+    { kind: 'firmware', firmware: bss(0x8000_0000n, 3 * MiB), kernel: bss(0x8020_0000n, 64) },
+    /kernel: it does not fit \(64 bytes at 0x80200000\) beside the firmware \(3 MiB at 0x80000000\)/,
+  );
+  const large = buildImage(4096, { imageSize: BigInt(40 * MiB) });
+  assert.equal(write(plan({ kind: 'linux', kernel: large }), 'kernel').data.length, 4096);
+  refused({ kind: 'linux', kernel: large, initrd: new Uint8Array(30 * MiB) }, /RAM disk.*30 MiB.*kernel \(40 MiB/);
+  refused({ kind: 'linux', kernel: large }, /kernel: it does not fit \(40 MiB/, 32 * MiB);
+  refused({ kind: 'bare', image: bss(0x8000_0000n, 64 * MiB) }, /device tree: it does not fit.*program \(64 MiB/);
+  // Firmware adds to the tree where it lies: what comes after it stays away from there.
+  const near = bss(0xbfe0_f000n, 64);
+  refused({ kind: 'bare', image: near }, /device tree.*beside the program/, 3072 * MiB);
 });
 
 test('command lines and symbols that cannot be right are refused', () => {

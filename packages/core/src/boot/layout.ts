@@ -22,7 +22,7 @@
 
 import type { Boot, MachineOptions } from '../machine/options.ts';
 import { PLATFORM, type PlatformTreeConfig, platformTree } from './device-tree.ts';
-import { type ElfImage, isElf, parseElf } from './elf.ts';
+import { type ElfImage, isElf, parseElf, segmentText } from './elf.ts';
 import { BootError, hex, size } from './errors.ts';
 import { isLinuxImage, parseLinuxImage, refuseCompressed, refuseForeign } from './linux.ts';
 
@@ -93,7 +93,7 @@ function planLinux(boot: Extract<Boot, { kind: 'linux' }>, ram: Ram, tree: TreeB
   if (boot.flat) {
     refuseEmpty(boot.kernel, 'kernel');
     pc = ram.place('kernel', RAM + HUGE_PAGE, boot.kernel);
-  } else if (isElf(boot.kernel)) pc = placeKernelElf(ram, parseElf(boot.kernel), RAM + HUGE_PAGE);
+  } else if (isElf(boot.kernel)) pc = placeKernelElf(ram, parseElf(boot.kernel, 'kernel'), RAM + HUGE_PAGE);
   else pc = placeImage(ram, boot.kernel, undefined);
   checkCommandLine(boot.append, COMMAND_LINE_SIZE - 1);
   const { dtb } = placeHigh(ram, { ...tree, reader: 'supervisor', ...bootargs(boot.append) }, boot.initrd, undefined);
@@ -108,10 +108,10 @@ function planFirmware(boot: Extract<Boot, { kind: 'firmware' }>, ram: Ram, tree:
   let pc = RAM;
   let end: number;
   if (isElf(boot.firmware)) {
-    const elf = parseElf(boot.firmware);
+    const elf = parseElf(boot.firmware, 'firmware');
     const shift = shiftOf(elf, ram, RAM);
     end = placeElf(ram, 'firmware', elf, shift);
-    pc = entryOf(elf, ram, shift);
+    pc = entryOf('firmware', elf, shift);
   } else {
     refuseEmpty(boot.firmware, 'firmware');
     refuseCompressed(boot.firmware, 'firmware');
@@ -124,7 +124,7 @@ function planFirmware(boot: Extract<Boot, { kind: 'firmware' }>, ram: Ram, tree:
     if (boot.flat) {
       refuseEmpty(boot.kernel, 'kernel');
       next = ram.place('kernel', address, boot.kernel);
-    } else if (isElf(boot.kernel)) next = placeKernelElf(ram, parseElf(boot.kernel), address);
+    } else if (isElf(boot.kernel)) next = placeKernelElf(ram, parseElf(boot.kernel, 'kernel'), address);
     else if (isLinuxImage(boot.kernel)) next = placeImage(ram, boot.kernel, address);
     else {
       // What runs in S-mode above firmware may be another loader, a flat file of any form.
@@ -150,10 +150,10 @@ function planBare(boot: Extract<Boot, { kind: 'bare' }>, ram: Ram, tree: TreeBas
   let pc = RAM;
   let symbols: BootSymbols = {};
   if (isElf(boot.image)) {
-    const elf = parseElf(boot.image);
+    const elf = parseElf(boot.image, 'program');
     const shift = shiftOf(elf, ram, RAM);
     placeElf(ram, 'program', elf, shift);
-    pc = entryOf(elf, ram, shift);
+    pc = entryOf('program', elf, shift);
     symbols = symbolsOf(elf, ram, shift);
   } else {
     refuseEmpty(boot.image, 'program');
@@ -183,7 +183,9 @@ function placeKernelElf(ram: Ram, elf: ElfImage, address: number): number {
   const lowest = elf.segments[0]!.physical;
   const shift = lowest === 0n ? BigInt(address) : shiftOf(elf, ram, address);
   placeElf(ram, 'kernel', elf, shift);
-  return Number(lowest + shift);
+  const start = lowest + shift;
+  if (start % 2n !== 0n) throw new BootError('kernel', `it starts at the odd address ${hex(start)}`, 'link it again');
+  return Number(start);
 }
 
 /**
@@ -203,7 +205,7 @@ function placeElf(ram: Ram, what: string, elf: ElfImage, shift: bigint): number 
     if (address < BigInt(RAM) || address + segment.memorySize > BigInt(ram.end)) {
       throw new BootError(
         what,
-        `its segment of ${size(segment.memorySize)} at ${hex(address)} lies outside RAM (${ram.extent()})`,
+        `its ${segmentText(segment, shift)} of ${size(segment.memorySize)} lies outside RAM (${ram.extent()})`,
         'link it for RAM or give the machine more memory',
       );
     }
@@ -213,13 +215,21 @@ function placeElf(ram: Ram, what: string, elf: ElfImage, shift: bigint): number 
   return Number(last.physical + last.memorySize + shift);
 }
 
-function entryOf(elf: ElfImage, ram: Ram, shift: bigint): number {
-  const entry = elf.entry + shift;
-  if (entry < BigInt(RAM) || entry >= BigInt(ram.end) || entry % 2n !== 0n) {
-    const why = entry % 2n !== 0n ? 'is odd' : `lies outside RAM (${ram.extent()})`;
-    throw new BootError('ELF file', `its entry ${hex(entry)} ${why}`, 'link it for this machine');
+/** Where a placed ELF starts. */
+function entryOf(what: string, elf: ElfImage, shift: bigint): number {
+  const { entry, segments } = elf;
+  const start = entry + shift;
+  if (!segments.some(({ physical, memorySize }) => entry >= physical && entry < physical + memorySize)) {
+    const shown = segments.slice(0, 4).map((segment) => segmentText(segment, shift));
+    const rest = segments.length > shown.length ? ` and ${segments.length - shown.length} more` : '';
+    throw new BootError(
+      what,
+      `its entry ${hex(start)} lies outside its segments: ${shown.join(', ')}${rest}`,
+      'link it with an entry in one of them (ld -e)',
+    );
   }
-  return Number(entry);
+  if (start % 2n !== 0n) throw new BootError(what, `its entry ${hex(start)} is odd`, 'link it again');
+  return Number(start);
 }
 
 function symbolsOf(elf: ElfImage, ram: Ram, shift: bigint): BootSymbols {
@@ -229,7 +239,7 @@ function symbolsOf(elf: ElfImage, ram: Ram, shift: bigint): BootSymbols {
     const value = linked + shift;
     if (value < BigInt(RAM) || value + BigInt(length) > BigInt(ram.end)) {
       throw new BootError(
-        'ELF file',
+        'program',
         `its symbol ${name} (${hex(value)}) lies outside RAM (${ram.extent()})`,
         'link it again',
       );
@@ -241,7 +251,7 @@ function symbolsOf(elf: ElfImage, ram: Ram, shift: bigint): BootSymbols {
   const begin = address('begin_signature', 0);
   const end = address('end_signature', 0);
   if (begin !== undefined && end !== undefined && begin > end) {
-    throw new BootError('ELF file', 'its end_signature comes before its begin_signature', 'link it again');
+    throw new BootError('program', 'its end_signature comes before its begin_signature', 'link it again');
   }
   return {
     ...(tohost === undefined ? {} : { tohost }),
@@ -270,7 +280,8 @@ function placeHigh(
     const start = Math.floor((floor - initrd.length) / PAGE) * PAGE;
     where = { start, end: start + initrd.length };
   }
-  ram.place('device tree', dtb, platformTree({ ...tree, ...(where === undefined ? {} : { initrd: where }) }));
+  const blob = platformTree({ ...tree, ...(where === undefined ? {} : { initrd: where }) });
+  ram.place('device tree', dtb, blob, blob.length + TREE_HEADROOM);
   if (parameters !== undefined) ram.place('firmware parameters', info, parameters);
   if (initrd !== undefined) ram.place('initial RAM disk', where!.start, initrd);
   return { dtb, info };
