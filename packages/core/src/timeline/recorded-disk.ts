@@ -2,7 +2,8 @@
  * A disk as a recording has it: the base of a replay's disk, never written, below the overlay that takes what the replay writes.
  *
  * It holds what was on the disk at a keyframe, as far as the recorded machine has read it later, or overwritten it in part, before
- * it wrote it. That is all that a replay from there asks for. A run that leaves the recording may ask for more: it gets an I/O error.
+ * it wrote it. That is all that a replay from there asks for. A run that leaves the recording may ask for more: it gets an I/O error,
+ * and so does a replay whose recording is not whole, which `missing` hears of.
  */
 
 import type { BlockBackend } from '../devices/virtio-block/backend.ts';
@@ -19,6 +20,8 @@ export class RecordedDisk implements BlockBackend {
    * is, the more a run that leaves the recording finds.
    */
   keyframe = 0;
+  /** Hears of each block that is asked for and is not there. */
+  missing: ((error: DiskError) => void) | undefined;
   private readonly history: DiskHistory;
   private readonly disk: number;
   private readonly content: (ref: number, into: Uint8Array) => void;
@@ -45,10 +48,12 @@ export class RecordedDisk implements BlockBackend {
       const to = Math.min(from + BLOCK, Number(this.size));
       const ref = this.history.find(this.disk, this.keyframe, block);
       if (ref === undefined) {
-        throw new DiskError(
+        const error = new DiskError(
           `the recording does not have block ${block} of disk ${this.disk} (bytes ${from} to ${to - 1}): the recorded machine ` +
             `did not read it after keyframe ${this.keyframe} as it was then`,
         );
+        this.missing?.(error);
+        throw error;
       }
       const upTo = Math.min(to, end);
       const part = into.subarray(at - offset, upTo - offset);

@@ -18,6 +18,7 @@ import {
   machineFrom,
   rootsOf,
 } from '../branch/fork-point.ts';
+import { DiskError } from '../disk/errors.ts';
 import { FrameBlocks } from '../disk/frame-blocks.ts';
 import type { Engine } from '../engine/engine.ts';
 import { recordedHash } from '../machine/hash.ts';
@@ -107,6 +108,8 @@ export class Timeline {
   /** Keyframes that were found to be as recorded. */
   private readonly verifiedKeyframes = new Set<number>();
   private endVerified = false;
+  /** What the run under way has asked a disk for in vain. */
+  private lacking: DiskError | undefined;
   /** A state could not be taken: the machine is nowhere. */
   private lost = false;
 
@@ -123,6 +126,7 @@ export class Timeline {
       ({ size, readOnly }, n) =>
         new RecordedDisk(recording.disks, n, { size, readOnly }, (ref, into) => recording.block(ref, into)),
     );
+    for (const disk of this.disks) disk.missing = (error) => void (this.lacking ??= error);
     this.reader = new LogReader(recording.stretches[0]!.log);
     const bases = this.disks.map((backend) => ({ backend }));
     const record = stateAt(recording, recording.keyframes[0]!);
@@ -606,13 +610,17 @@ export class Timeline {
   }
 
   private runMachine(steps: number): Stop {
+    this.lacking = undefined;
     try {
-      return this.retrying(() => this.machine.run(steps));
+      const stop = this.retrying(() => this.machine.run(steps));
+      // The guest has got an I/O error that the recorded one did not get.
+      if (this.lacking) throw this.lacking;
+      return stop;
     } catch (error) {
-      // It stands within a step for which the file has no page, block or event.
-      if (error instanceof RecordingError) this.lost = true;
+      // It stands within a step for which the file has no page, block or event, or has gone on without one.
+      if (error instanceof RecordingError || error instanceof DiskError) this.lost = true;
       // What comes from outside may make no sense to this machine.
-      if (error instanceof ReplayError || error instanceof MachineError)
+      if (error instanceof ReplayError || error instanceof MachineError || error instanceof DiskError)
         throw this.divergence(error.message, { cause: error });
       throw error;
     }

@@ -257,6 +257,8 @@ export class Recorder {
     clearTimeout(this.resting);
     this.resting = undefined;
     this.reached = this.at;
+    // First what a replay of the events needs: the file may be cut off anywhere.
+    this.flushCaptured();
     const events = machine.log.events.slice(this.sent);
     if (events.length > 0 || this.unsent > 0) {
       this.count();
@@ -266,7 +268,6 @@ export class Recorder {
       const reached = { at: this.reached, position: machine.position, time: machine.now };
       this.send({ kind: 'events', stretch, events, reached, bytes }, bytes);
     }
-    this.flushCaptured();
     this.flushMarks();
   }
 
