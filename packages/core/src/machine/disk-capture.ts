@@ -95,6 +95,11 @@ class CapturedDisk implements ContentWatch {
   }
 
   failed(error: unknown): void {
+    // The call is made again when there is room.
+    if ((error as { code?: unknown } | undefined)?.code !== 'ERR_BRAID_POOL_FULL') this.fault(error);
+  }
+
+  broken(error: unknown): void {
     this.fault(error);
   }
 
@@ -132,12 +137,13 @@ class CapturedDisk implements ContentWatch {
     const got = () => {
       if (this.backend.watch === this && this.backend.replaced === replaced) this.keep(block, content);
     };
+    let answer: void | Promise<void>;
     try {
-      const answer = this.backend.inner.read(block * BLOCK, content);
-      return answer === undefined ? got() : answer.then(got, () => {});
+      answer = this.backend.inner.read(block * BLOCK, content);
     } catch {
       return undefined;
     }
+    return answer === undefined ? got() : answer.then(got, () => {});
   }
 
   private keep(block: number, content: Uint8Array): void {
@@ -162,9 +168,9 @@ export class DiskCapture {
   private epoch = 0;
 
   /**
-   * `taken` hears of each block as it is taken, while the machine runs. `failed` hears when the host cannot read or write a disk: the
-   * guest sees an I/O error then, which a replay does not repeat. Throws `MachineError` where disks are recorded already, and while
-   * one is in the middle of a change.
+   * `taken` hears of each block as it is taken, while the machine runs. `failed` hears when what was taken is not enough for a replay: the
+   * host could not read or write a disk, so the guest has seen an I/O error; or `taken` has thrown, which the guest does not see. Throws
+   * `MachineError` where disks are recorded already, and while one is in the middle of a change.
    */
   constructor(
     backends: readonly WrittenBackend[],
@@ -177,9 +183,7 @@ export class DiskCapture {
       throw new MachineError('a disk is in the middle of a change: wait for its end');
     this.disks = backends.map((backend, disk) => {
       const take = (block: number, content: Uint8Array) => taken({ disk, epoch: this.epoch, block, content });
-      const captured = new CapturedDisk(backend, take, (error) => {
-        if ((error as { code?: unknown } | undefined)?.code !== 'ERR_BRAID_POOL_FULL') failed?.(disk, error);
-      });
+      const captured = new CapturedDisk(backend, take, (error) => failed?.(disk, error));
       backend.watch = captured;
       return captured;
     });

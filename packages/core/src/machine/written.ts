@@ -5,7 +5,10 @@
 
 import type { BlockBackend } from '../devices/virtio-block/backend.ts';
 
-/** Who follows a disk's content. An answer through a promise holds up the call, which the guest does not see. */
+/**
+ * Who follows a disk's content. An answer through a promise holds up the call, which the guest does not see; nor does it see what a call
+ * throws, which `broken` hears of.
+ */
 export interface ContentWatch {
   /** A range has been read, and this is what it holds. */
   read(offset: number, content: Uint8Array): void | Promise<void>;
@@ -15,6 +18,8 @@ export interface ContentWatch {
   changed(offset: number, length: number): void;
   /** The host's disk has failed, which is nothing that a machine's state tells in advance. */
   failed(error: unknown): void;
+  /** A call of the watch has thrown: it has not followed. Throws nothing. */
+  broken(error: unknown): void;
 }
 
 type Answer = void | Promise<void>;
@@ -61,7 +66,7 @@ export class WrittenBackend implements BlockBackend {
     const { replaced } = this;
     return this.ended(
       () => this.inner.read(offset, into),
-      () => (this.replaced === replaced ? this.watch?.read(offset, into) : undefined),
+      () => (this.replaced === replaced ? this.tell((watch) => watch.read(offset, into)) : undefined),
     );
   }
 
@@ -77,7 +82,7 @@ export class WrittenBackend implements BlockBackend {
   mark(offset: number, length: number): void {
     this.replaced++;
     this.note(offset, length);
-    this.watch?.changed(offset, length);
+    this.tell((watch) => watch.changed(offset, length));
   }
 
   /** Numbers of the chunks written since the last call. */
@@ -100,14 +105,14 @@ export class WrittenBackend implements BlockBackend {
   private change(offset: number, length: number, call: () => Answer): Answer {
     this.note(offset, length);
     const { watch } = this;
-    const over = () => this.watch?.changed(offset, length);
+    const over = () => this.tell((watch) => watch.changed(offset, length));
     const done = () => {
       // Whoever came in the middle has not been asked before.
-      const late = this.watch === watch ? undefined : this.watch?.changing(offset, length);
+      const late = this.watch === watch ? undefined : this.tell((watch) => watch.changing(offset, length));
       return late === undefined ? over() : late.then(over);
     };
     const go = () => this.ended(call, done, over);
-    const before = watch?.changing(offset, length);
+    const before = this.tell((watch) => watch.changing(offset, length));
     return this.counted(before === undefined ? go() : before.then(go));
   }
 
@@ -115,7 +120,7 @@ export class WrittenBackend implements BlockBackend {
   private ended(call: () => Answer, done?: () => Answer, failed?: () => void): Answer {
     const fail = (error: unknown): never => {
       failed?.();
-      this.watch?.failed(error);
+      this.tell((watch) => watch.failed(error));
       throw error;
     };
     let answer: Answer;
@@ -125,6 +130,18 @@ export class WrittenBackend implements BlockBackend {
       return fail(error);
     }
     return answer === undefined ? done?.() : answer.then(done, fail);
+  }
+
+  /** Calls the watch. Whatever comes of that, the disk's own call goes on. */
+  private tell(call: (watch: ContentWatch) => Answer): Answer {
+    const { watch } = this;
+    if (!watch) return undefined;
+    try {
+      return call(watch)?.catch((error) => watch.broken(error));
+    } catch (error) {
+      watch.broken(error);
+      return undefined;
+    }
   }
 
   private counted(answer: Answer): Answer {

@@ -356,6 +356,29 @@ test("the host's failures are told, and a full pool is none", () => {
   assert.deepEqual(failed, [0]);
 });
 
+test('what goes wrong in a recording is no business of the guest', async () => {
+  for (const late of [false, true]) {
+    const memory = new MemoryBackend(image(3 * BLOCK, 0));
+    const backend = new WrittenBackend(wrapped(memory, (work) => (late ? Promise.resolve().then(work) : void work())));
+    const failed: unknown[] = [];
+    new DiskCapture(
+      [backend],
+      ({ block }) => {
+        throw new Error(`no room for block ${block}`);
+      },
+      (_, error) => failed.push((error as Error).message),
+    );
+    const content = new Uint8Array(BLOCK);
+    await backend.read(0, content);
+    assert.deepEqual(content, memory.bytes.slice(0, BLOCK));
+    // In part: what it covers is read first.
+    await backend.write(BLOCK, Uint8Array.of(1, 2, 3));
+    assert.deepEqual([...memory.bytes.subarray(BLOCK, BLOCK + 3)], [1, 2, 3]);
+    await backend.zero?.(2 * BLOCK + 1, 5);
+    assert.deepEqual(failed, ['no room for block 0', 'no room for block 1', 'no room for block 2']);
+  }
+});
+
 test('what is not in a recording is an error that says so, and so are bad numbers', () => {
   const history = new DiskHistory();
   const disk = new RecordedDisk(history, 0, { size: 10_000n, readOnly: true }, (ref, into) => into.fill(ref));

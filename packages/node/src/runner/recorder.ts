@@ -88,7 +88,6 @@ export class Recorder {
       (block) => {
         this.captured.push(block);
         this.capturedBytes += block.content.length;
-        if (this.capturedBytes >= CAPTURED) this.flushCaptured();
       },
       (disk, error) => this.send({ kind: 'failed', why: `disk ${disk}: ${(error as Error).message}` }, 0),
     );
@@ -137,6 +136,8 @@ export class Recorder {
     this.unsent += spent;
     this.unasked += spent;
     if (this.unsent >= FLUSH_MS) this.flush();
+    // Not while it runs: blocks of one read share an array, which goes to the other thread as a whole.
+    else if (this.capturedBytes >= CAPTURED) this.flushCaptured();
   }
 
   /** The machine stands still, perhaps not for long: what there is is sent soon. */
