@@ -1,19 +1,25 @@
 /** Forks of a machine: clones that run beside it in its pool, and fork points. */
 
+import type { ForkPoint as CorePoint } from '@braid/core/branch/fork-point.ts';
 import { parseMac } from '@braid/core/devices/virtio-net/device.ts';
 import type { InputEvent } from '@braid/core/machine/log.ts';
 import { requireValue } from './check.ts';
 import type { DiskUsers } from './disk/users.ts';
-import { BraidError, fromRecord } from './errors.ts';
+import { BraidError, type ErrorRecord, fromRecord } from './errors.ts';
 import { ForkPoint } from './fork-point.ts';
 import type { Machine } from './machine.ts';
 import { FORK_OPTIONS, type ForkOptions } from './options.ts';
 import type { Link } from './pool/link.ts';
 import type { Pool } from './pool/pool.ts';
-import type { Arrival, Calls, Made } from './pool/protocol.ts';
+import type { Arrival, Calls, HostState, Made } from './pool/protocol.ts';
 
-/** Steps that a thread makes before it is said to be ready: some tens of milliseconds. */
-const REHEARSAL = 40_000_000n;
+/**
+ * Clones that each thread makes before it is said to be ready. What takes one from thread to thread is run so seldom that V8 would
+ * interpret it for the first thirty, which then take three times as long.
+ */
+const REHEARSALS = 30;
+/** Steps that the first of them makes: some tens of milliseconds. */
+const REHEARSED_STEPS = 40_000_000n;
 
 /** What this module needs of the machine. */
 export interface ForksHost {
@@ -67,29 +73,31 @@ export class Forks {
   }
 
   async prepare(): Promise<void> {
+    for (let n = 0; n < REHEARSALS; n++) {
+      const links = this.host.pool.linksBeside(this.host.link);
+      if (links.length === 0) return;
+      const { points, host } = await this.capture(links.length, true);
+      await Promise.all(points.map((point, i) => this.rehearse(links[i]!, point, host, n === 0)));
+    }
+  }
+
+  private async rehearse(link: Link, point: CorePoint | ErrorRecord, host: HostState, long: boolean): Promise<void> {
     const { pool } = this.host;
-    const links = pool.linksBeside(this.host.link);
-    const { points, host } = await this.capture(links.length);
-    await Promise.all(
-      points.map(async (point, n) => {
-        const link = links[n]!;
-        try {
-          if ('code' in point) return;
-          await pool.arrive(link, pool.hold({ point, host, inputs: [], clone: true }));
-          // Where the guest only waits there is nothing to rehearse.
-          await link.call('step', { steps: REHEARSAL }).catch(() => {});
-        } finally {
-          await link.dispose();
-        }
-      }),
-    );
+    try {
+      if ('code' in point) return;
+      await pool.arrive(link, pool.hold({ point, host, inputs: [], clone: true }));
+      // Where the guest only waits there is nothing to rehearse.
+      await link.call('step', { steps: long ? REHEARSED_STEPS : 1n }).catch(() => {});
+    } finally {
+      await link.dispose();
+    }
   }
 
   /** Fork points; the images of the disks stay as they are until whoever gets these has said that he needs them. */
-  private async capture(count: number): Promise<Calls['fork'][1]> {
+  private async capture(count: number, rehearsal = false): Promise<Calls['fork'][1]> {
     const leave = this.host.images.join();
     try {
-      return await this.host.link.call('fork', { count });
+      return await this.host.link.call('fork', { count, rehearsal });
     } finally {
       queueMicrotask(leave);
     }

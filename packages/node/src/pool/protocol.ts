@@ -297,9 +297,9 @@ export interface Calls {
   stateHash: [Record<never, never>, string];
   stats: [Record<never, never>, Stats];
   signature: [Record<never, never>, Uint8Array];
-  /** So many fork points of the machine as it stands; an error for each for which there was no room. */
+  /** So many fork points of the machine as it stands; an error for each for which there was no room. `rehearsal`: nobody is told. */
   fork: [
-    { readonly count: number },
+    { readonly count: number; readonly rehearsal: boolean },
     { readonly points: readonly (ForkPoint | ErrorRecord)[]; readonly host: HostState },
   ];
   /** The machine leaves its worker: for another one, or to be adopted by its parent. */

@@ -180,8 +180,8 @@ export class MachineRunner implements Runner, ClonesHost, HostBranchHost, TurnsH
         if (this.hostBranch.decided) return this.hostBranch.decided;
         break;
       case 'fork': {
-        const { count } = args as Calls['fork'][0];
-        this.recording.mark('fork', count === 1 ? '' : `${count} times`);
+        const { count, rehearsal } = args as Calls['fork'][0];
+        if (!rehearsal) this.recording.mark('fork', count === 1 ? '' : `${count} times`);
         return this.clones.fork(machine, count);
       }
       case 'leave':
