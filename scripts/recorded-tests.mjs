@@ -29,6 +29,7 @@ export const NOT_RECORDED = {
   'packages/node/src/boot-options.test.ts': 'its programs say two letters each',
   'packages/node/src/boot-peers.test.ts': 'its machines only start a kernel',
   'packages/node/src/exec-limits.test.ts': 'compares runs by their hashes itself; half a minute',
+  'packages/node/src/forks.test.ts': 'records its machines itself',
   'packages/node/src/listeners.test.ts': 'is about listeners, those of recordings too',
   'packages/node/src/disk/stamp.test.ts': 'is about what save notes; its machines hardly run',
   'tests/clean-disks.test.ts': 'is about the end of the guest; its machines run as those of machine.test.ts',
