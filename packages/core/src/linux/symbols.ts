@@ -198,7 +198,7 @@ function readNames(view: DataView, tokens: Tokens, work: Work): { start: number;
   const last = markers.at(-1);
   if (markers.length < 2 || at < 0 || last === undefined) return undefined;
   // `at` is where the markers begin, and the names end.
-  for (let start = (at - last) & ~7; start >= 8 && at - last - start < 256 * MAX_NAME; start -= 8) {
+  for (let start = Math.floor((at - last) / 8) * 8; start >= 8 && at - last - start < 256 * MAX_NAME; start -= 8) {
     work.charge(1);
     const n = view.getUint32(start - 8, true);
     if (view.getUint32(start - 4, true) !== 0 || Math.ceil(n / 256) !== markers.length) continue;

@@ -67,7 +67,7 @@ test('a run is recorded, looked at, and replayed', async (t) => {
   assert.match(marks.stdout, /^ +step .*\n[\s\S]* console +cd\n[\s\S]* end /);
   const mark = JSON.parse(markJson.stdout).find(({ name }: { name: string }) => name === 'cd');
   assert.deepEqual([replay.code, replay.stdout], [0, said]);
-  assert.match(replay.stderr, /^braid: replayed [\d,]+ steps in .*: \d+ states? as recorded\n$/);
+  assert.match(replay.stderr, /(?:^|\n)braid: replayed [\d,]+ steps in .*: \d+ states? as recorded\n$/);
   const { diverged, step, position } = JSON.parse(part.stdout);
   assert.deepEqual([part.code, diverged, step, position], [0, false, mark.step, mark.position]);
   assert.deepEqual([begin.code, begin.stdout], [0, '']);
@@ -81,7 +81,7 @@ test('a replay that is another run says where, and fails', async (t) => {
   writeFileSync(other, changed(path, 'events', 'bcq', 0x71));
   const [text, json] = await Promise.all([braid(['replay', other]), braid(['replay', other, '--json'])]);
   assert.deepEqual([text.code, json.code], [1, 1]);
-  assert.match(text.stderr, /^braid: the replay differs from what was recorded at step \d+ \(\d+:0:\d+\): /);
+  assert.match(text.stderr, /(?:^|\n)braid: the replay differs from what was recorded at step \d+ \(\d+:0:\d+\): /);
   assert.equal(JSON.parse(json.stdout).diverged, true);
 });
 
