@@ -8,14 +8,14 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type BlockBackend, MemoryBackend } from '../packages/core/src/devices/virtio-block/backend.ts';
+import { MemoryBackend } from '../packages/core/src/devices/virtio-block/backend.ts';
 import type { Engine } from '../packages/core/src/engine/engine.ts';
 import { stateHash } from '../packages/core/src/machine/hash.ts';
 import type { Machine } from '../packages/core/src/machine/machine.ts';
 import { plainMachine } from '../packages/core/src/testing/bare.ts';
 import { clockProgram } from '../packages/core/src/testing/clock-program.ts';
 import { driverProgram } from '../packages/core/src/testing/driver-program.ts';
-import { Journal, randomEvent } from '../packages/core/src/testing/inputs.ts';
+import { Journal } from '../packages/core/src/testing/inputs.ts';
 import { loopProgram } from '../packages/core/src/testing/loop-program.ts';
 import { bareMachine, recipeMachine, runSteps, SEED, sharedEngine } from '../packages/core/src/testing/machines.ts';
 import { Mishap } from '../packages/core/src/testing/mishap.ts';
@@ -125,81 +125,4 @@ test(`devices and what comes from outside: perturbed as repeated from the journa
     }
     twin.free();
   }
-});
-
-/** A disk of which every other call answers late, while `running`. */
-function lateDisk(inner: BlockBackend, choices: Random, running: () => boolean): BlockBackend {
-  const late = (call: () => void | Promise<void>) =>
-    !running() || choices.chance(0.5)
-      ? call()
-      : (async () => {
-          for (let n = choices.below(3); n >= 0; n--) await Promise.resolve();
-          await call();
-        })();
-  return {
-    size: inner.size,
-    readOnly: inner.readOnly,
-    read: (offset, into) => late(() => inner.read(offset, into)),
-    write: (offset, bytes) => late(() => inner.write(offset, bytes)),
-    flush: () => late(() => inner.flush()),
-    discard: (offset, length) => late(() => inner.discard?.(offset, length)),
-    zero: (offset, length) => late(() => inner.zero?.(offset, length)),
-  };
-}
-
-test(`disks that answer late: as repeated from the journal on disks that answer at once (seed ${SEED})`, async () => {
-  let stalls = 0;
-  for (let n = 0; n < PROGRAMS * 2; n++) {
-    const seed = SEED * 1000 + n;
-    const random = new Random(seed);
-    const harts = random.pick([1, 1, 2, 4]);
-    const image = driverProgram(random, { harts, length: random.pick([20, 60, 200]) });
-    const slice = random.pick([31, 300, 5000, 50_000]);
-    const content = Uint8Array.from({ length: 1 << 16 }, (_, i) => i * 7 + (i >> 9));
-    const choices = new Random(seed + 1);
-    let running = true;
-    const make = (engine: Engine, late: boolean) => {
-      const disk = overlayDisk(content, engine.pool);
-      const backend = late ? lateDisk(disk, choices, () => running) : disk;
-      return bareMachine(image, { harts, slice, disks: [{ backend }] }, {}, engine);
-    };
-    const journal = new Journal();
-    const twin = new Twin(make(sharedEngine(), false), journal);
-    const machine = make(choices.pick(perturbedEngines()), true);
-    machine.account.allowance = { bytes: Number.POSITIVE_INFINITY, work: 1e5 };
-    const compare = () => {
-      running = false;
-      twin.compare(machine, `seed ${seed}`);
-      running = true;
-    };
-    // What comes in while the machine stands still for a disk is what this is about.
-    const fromOutside = () => {
-      for (let k = choices.below(3); k > 0; k--) machine.input(randomEvent(choices));
-    };
-    // Harts that are asleep wake up by what comes in, if at all; meanwhile the agent's client may jump from second to second.
-    for (let asleep = 0; machine.totalSteps < STEPS && asleep < 20; ) {
-      if (choices.chance(0.3)) fromOutside();
-      const stop = machine.run(choices.pick([0, 1, choices.below(50), choices.below(3000)]));
-      if (stop.reason === 'exit') break;
-      if (stop.reason === 'stalled') {
-        stalls++;
-        if (choices.chance(0.6)) fromOutside();
-        if (choices.chance(0.2)) machine.run(choices.below(100));
-        await stop.until;
-      } else if (stop.reason === 'idle' || stop.reason === 'attention') {
-        asleep++;
-        fromOutside();
-      } else if (choices.chance(0.3)) compare();
-    }
-    // To where all of the boundary has been done.
-    machine.input({ kind: 'skip-idle', on: false });
-    for (;;) {
-      const { reason } = machine.run(0);
-      if (reason === 'stalled') await Promise.resolve();
-      else if (reason !== 'attention') break;
-    }
-    compare();
-    for (const each of [machine, twin]) each.free();
-  }
-  assert.ok(stalls > 0);
 });
