@@ -69,7 +69,6 @@ export function summarize(activity: ActivityQueries): ActivitySummary {
   for (const slice of activity.slices()) {
     const { task, hart, from, to, why } = slice;
     hartOf(hart)[task.pid === 0 ? 'idle' : 'busy'] += to - from;
-    if (task.pid === 0) continue;
     const sum = of(task);
     sum.ran += to - from;
     sum.switches++;
@@ -95,7 +94,8 @@ export function summarize(activity: ActivityQueries): ActivitySummary {
     const { interrupts } = hartOf(hart);
     interrupts[kind] = (interrupts[kind] ?? 0) + 1;
   }
-  const sorted = [...tasks.values()].sort((a, b) => b.ran - a.ran || a.pid - b.pid);
+  // In a forged guest an idle task may sleep and be woken up, too.
+  const sorted = [...tasks.values()].filter(({ pid }) => pid !== 0).sort((a, b) => b.ran - a.ran || a.pid - b.pid);
   const [from, to] = events.length === 0 ? [0, 0] : [events.at(0).time, events.at(events.length - 1).time];
   return { from, to, harts, tasks: sorted, full: events.full?.time };
 }
